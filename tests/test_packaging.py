@@ -1,0 +1,94 @@
+"""The cards are found from a wheel, an editable install and the source tree."""
+
+import json
+import os
+import shutil
+import site
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CARDS = sorted(path.stem for path in (ROOT / "model_zoo").glob("*.toml"))
+SHOW = (
+    "import json, versa;"
+    "print(json.dumps([versa.__file__, sorted(versa.list_models()['name'])]))"
+)
+
+pytestmark = pytest.mark.skipif(
+    not (ROOT / "setup.cfg").is_file(), reason="needs the source tree"
+)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A copy of the sources, so that building leaves nothing behind."""
+    copy = tmp_path_factory.mktemp("source") / "versa-source"
+    ignored = shutil.ignore_patterns(".*", "*.egg-info", "build", "versa-env", "_build")
+    shutil.copytree(ROOT, copy, ignore=ignored)
+    return copy
+
+
+def run(*command, **options):
+    done = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, **options
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def pip(*arguments):
+    return run(sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments)
+
+
+def found(python, tmp_path, path=None):
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    if path is not None:
+        environment["PYTHONPATH"] = str(path)
+    home, names = json.loads(run(python, "-c", SHOW, cwd=tmp_path, env=environment))
+    return Path(home), names
+
+
+def test_wheel(source, tmp_path):
+    pip("wheel", "--no-deps", "--no-build-isolation", "-q", "-w", tmp_path, source)
+    (wheel,) = tmp_path.glob("versa-*.whl")
+    packed = zipfile.ZipFile(wheel).namelist()
+    assert {f"versa/model_zoo/{name}.toml" for name in CARDS} <= set(packed)
+    assert "versa/py.typed" in packed
+    assert not [name for name in packed if name.startswith(("tests", "model_zoo"))]
+    target = tmp_path / "installed"
+    pip("install", "--no-deps", "-q", "--target", target, wheel)
+    home, names = found(sys.executable, tmp_path, target)
+    assert home.is_relative_to(target)
+    assert names == CARDS
+
+
+def test_editable(source, tmp_path):
+    folder = tmp_path / "env"
+    venv.create(folder, with_pip=False)
+    scripts = "Scripts" if os.name == "nt" else "bin"
+    python = folder / scripts / Path(sys.executable).name
+    # the new environment borrows all that is installed in this one
+    purelib = run(
+        python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"
+    )
+    borrowed = "\n".join({sysconfig.get_path("purelib"), *site.getsitepackages()})
+    (Path(purelib.strip()) / "borrowed.pth").write_text(borrowed + "\n")
+    pip(
+        "--python", python, "install", "--no-deps", "--no-build-isolation", "-q",
+        "--force-reinstall", "--editable", source,
+    )  # fmt: skip
+    home, names = found(python, tmp_path)
+    assert home.is_relative_to(source)
+    assert names == CARDS
+
+
+def test_source_tree(source, tmp_path):
+    home, names = found(sys.executable, tmp_path, source)
+    assert home.is_relative_to(source)
+    assert names == CARDS

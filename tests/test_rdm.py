@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+from scipy.spatial.distance import pdist
+
+from versa.fmri.rdm import (
+    correlation_rdm,
+    from_rsatoolbox,
+    n_images_of,
+    rdm_from_gram,
+    to_rsatoolbox,
+)
+
+
+@pytest.fixture
+def patterns():
+    return np.random.default_rng(0).normal(2.0, 1.0, (12, 40))
+
+
+def test_equals_pdist_and_rsatoolbox(patterns):
+    from rsatoolbox.data import Dataset
+    from rsatoolbox.rdm import calc_rdm
+
+    ours = correlation_rdm(patterns)
+    np.testing.assert_allclose(ours, pdist(patterns, "correlation"), atol=1e-14)
+    theirs = calc_rdm(Dataset(patterns), method="correlation").get_vectors()[0]
+    np.testing.assert_allclose(ours, theirs, atol=1e-12)
+
+
+def test_invariances(patterns):
+    ours = correlation_rdm(patterns)
+    np.testing.assert_allclose(correlation_rdm(3 * patterns + 5), ours, atol=1e-13)
+    shuffled = patterns[:, np.random.default_rng(1).permutation(40)]
+    np.testing.assert_allclose(correlation_rdm(shuffled), ours, atol=1e-13)
+
+
+def test_gram_is_enough(patterns):
+    gram, sums = patterns @ patterns.T, patterns.sum(axis=1)
+    expected = correlation_rdm(patterns)
+    np.testing.assert_allclose(rdm_from_gram(gram, sums, 40), expected, atol=1e-12)
+
+
+def test_image_without_variance():
+    x = np.array([[1.0, 1, 1], [1, 2, 3], [3, 2, 1]])
+    with pytest.raises(ValueError, match=r"rows \[0\] are constant"):
+        correlation_rdm(x)
+    from_gram = rdm_from_gram(x @ x.T, x.sum(axis=1), 3)
+    np.testing.assert_array_equal(np.isnan(from_gram), [True, True, False])
+    assert from_gram[2] == pytest.approx(2.0)
+    big = np.vstack([np.full(3, 1e8 / 3), x[1:]])
+    assert np.isnan(rdm_from_gram(big @ big.T, big.sum(axis=1), 3)[:2]).all()
+
+
+def test_refuses():
+    with pytest.raises(ValueError, match="at least 2 images and 2 units"):
+        correlation_rdm([1.0, 2.0])
+    with pytest.raises(ValueError, match=r"rows \[1\]"):
+        correlation_rdm([[1.0, 2.0], [np.nan, 1.0]])
+    with pytest.raises(ValueError, match="n_pairs must be"):
+        n_images_of(7)
+
+
+def test_round_trip_through_rsatoolbox(patterns):
+    stack = np.stack([correlation_rdm(patterns), correlation_rdm(patterns**2)])
+    names = [f"item {i}" for i in range(12)]
+    theirs = to_rsatoolbox(stack, names, subjects=["01", "02"])
+    assert theirs.n_rdm == 2
+    assert theirs.n_cond == 12
+    assert theirs.rdm_descriptors["subject"] == ["01", "02"]
+    matrices = theirs.get_matrices()
+    assert matrices[1, 3, 5] == pytest.approx(1 - np.corrcoef(patterns**2)[3, 5])
+    back, ids = from_rsatoolbox(theirs)
+    np.testing.assert_array_equal(back, stack)
+    assert ids == tuple(names)
+    with pytest.raises(ValueError, match="one id per image; got 2"):
+        to_rsatoolbox(stack, ["a", "b"])
+    with pytest.raises(ValueError, match="one id per RDM; got 1"):
+        to_rsatoolbox(stack, names, subjects=["01"])

@@ -1,0 +1,108 @@
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from statsmodels.stats.multitest import multipletests
+
+from versa.stats.intervals import fisher_mean
+from versa.stats.tables import (
+    bonferroni,
+    for_reading,
+    pairwise_tests,
+    summary,
+    to_latex,
+    to_markdown,
+    write_table,
+)
+from versa.stats.ttests import corrected_paired_ttest
+
+
+@pytest.fixture
+def scores():
+    rng = np.random.default_rng(0)
+    return {name: np.tanh(rng.normal(0.5, 0.1, (35, 2))) for name in "abc"}
+
+
+def test_bonferroni_is_statsmodels():
+    p = np.random.default_rng(1).uniform(size=30) ** 3
+    np.testing.assert_allclose(
+        bonferroni(p, 30), multipletests(p, method="bonferroni")[1]
+    )
+
+
+def test_pairwise(scores):
+    table = pairwise_tests(scores, [("a", "b"), ("c", "a")], 7)
+    row = table.iloc[1]
+    assert (row.model_a, row.model_b) == ("c", "a")
+    assert row.r_a == pytest.approx(fisher_mean(scores["c"]))
+    assert row.difference == pytest.approx(row.r_a - row.r_b)
+    z = [np.arctanh(scores[name]) for name in ("c", "a")]
+    paper, calibrated = (
+        corrected_paired_ttest(*z),
+        corrected_paired_ttest(*z, df=6),
+    )
+    assert (row.t, row.df, row.p) == (paper.statistic, 69, paper.pvalue)
+    assert (row.df_subjects, row.p_subjects) == (6, calibrated.pvalue)
+    assert row.p_subjects > row.p
+    raw = pairwise_tests(scores, [("c", "a")], 7, on_z=False).iloc[0]
+    expected = corrected_paired_ttest(scores["c"], scores["a"])
+    assert raw.t == pytest.approx(expected.statistic)
+
+
+def test_undefined_scores_stay_undefined(scores):
+    scores["b"] = np.full((35, 2), np.nan)
+    row = pairwise_tests(scores, [("a", "b")], 7).iloc[0]
+    assert np.isnan([row.t, row.p, row.p_subjects]).all()
+    assert row.df == 69
+
+
+def test_no_pairs_keep_the_columns(scores):
+    assert "p_subjects" in pairwise_tests(scores, [], 7)
+
+
+def test_summary(scores):
+    row = summary(scores["a"], 7)
+    assert row["r"] == pytest.approx(fisher_mean(scores["a"]))
+    assert row["ci_low_subjects"] < row["ci_low"] < row["r"] < row["ci_high"]
+
+
+def table():
+    return pd.DataFrame(
+        {
+            "layer": ["conv_block_1", "fc6"],
+            "r": [0.51234, np.nan],
+            "ci_low": [0.4, np.nan],
+            "ci_high": [0.6, np.nan],
+            "explained": [0.876, np.nan],
+            "p": [1.5e-5, 0.04],
+            "significant": [True, False],
+        }
+    )
+
+
+def test_for_reading():
+    shown = for_reading(table())
+    assert list(shown) == ["layer", "r", "95% CI (J-1)", "r²/ceiling²", "p", "sig."]
+    assert shown.iloc[0].tolist() == [
+        "conv_block_1", "0.512", "[0.400, 0.600]", "87.6%", "1.50e-05", "yes",
+    ]  # fmt: skip
+    assert shown.iloc[1].tolist() == ["fc6", "-", "-", "-", "0.040", "no"]
+
+
+def test_markdown_and_latex():
+    lines = to_markdown(table()).splitlines()
+    assert len(lines) == 4
+    assert len({len(line) for line in lines}) == 1
+    latex = to_latex(table())
+    assert r"conv\_block\_1 & 0.512" in latex
+    assert r"87.6\%" in latex
+    assert "²" not in latex
+    assert latex.count(r"\\") == 3
+
+
+def test_written_files(tmp_path):
+    paths = write_table(table(), tmp_path, "layers")
+    assert [path.name for path in paths] == ["layers.csv", "layers.md", "layers.tex"]
+    back = pd.read_csv(io.StringIO(paths[0].read_text()))
+    pd.testing.assert_frame_equal(back, table())

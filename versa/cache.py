@@ -1,0 +1,222 @@
+"""Where versa keeps files, and a content-addressed store of arrays.
+
+The store holds Gram matrices and predicted RDMs. A key is a hash of everything
+that the entry depends on, never a name, so an entry can be absent but not stale.
+Entries are plain ``.npz`` files (no pickle) written to a temporary file and moved
+into place: a reader sees a whole entry or none, whichever process wrote it and
+whenever a writer was killed. This module imports nothing of ours, and every room
+of the house may use it.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+import time
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = [
+    "ArrayStore",
+    "atomic_write",
+    "cache_folder",
+    "content_key",
+    "offline",
+    "sweep_leftovers",
+]
+
+logger = logging.getLogger("versa")
+
+_LEFTOVER_SUFFIX = ".versa-tmp"
+_LEFTOVER_AGE = 24 * 3600.0  # seconds; a writer that takes longer than a day is dead
+
+
+def cache_folder() -> Path:
+    """Folder of everything that versa downloads or remembers.
+
+    Returns
+    -------
+    folder : Path
+        The environment variable ``VERSA_CACHE`` if it is set, else the user's cache
+        folder of the platform. It is not created here.
+    """
+    named = os.environ.get("VERSA_CACHE", "")
+    if named:
+        return Path(named).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("versa", appauthor=False))
+
+
+def offline() -> bool:
+    """Whether ``VERSA_OFFLINE`` forbids every access to the network.
+
+    Returns
+    -------
+    offline : bool
+        True if the variable is set to anything but an empty text, 0, false or no.
+    """
+    return os.environ.get("VERSA_OFFLINE", "").lower() not in ("", "0", "false", "no")
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path beside `path`; move it into place when the block ends.
+
+    The temporary path does not exist yet, so a file or a folder can be made there.
+    If the block raises, or the process dies, `path` is left as it was.
+
+    Parameters
+    ----------
+    path : path-like
+        The file or folder to make. An existing file is replaced; an existing folder
+        is kept, because whoever made it first had the same content in mind.
+
+    Yields
+    ------
+    temporary : Path
+        Where to write.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    holder = Path(
+        tempfile.mkdtemp(
+            prefix=f".{path.name}.", suffix=_LEFTOVER_SUFFIX, dir=path.parent
+        )
+    )
+    try:
+        temporary = holder / path.name
+        yield temporary
+        try:
+            os.replace(temporary, path)
+        except OSError:
+            if not (temporary.is_dir() and path.is_dir()):
+                raise
+    finally:
+        shutil.rmtree(holder, ignore_errors=True)
+
+
+def sweep_leftovers(folder: Path) -> None:
+    """Remove what killed writers left below `folder` more than a day ago."""
+    for leftover in list(folder.rglob(f".*{_LEFTOVER_SUFFIX}")):
+        try:
+            if time.time() - leftover.stat().st_mtime > _LEFTOVER_AGE:
+                shutil.rmtree(leftover, ignore_errors=True)
+        except FileNotFoundError:  # another process swept it first
+            continue
+
+
+def content_key(**parts: Any) -> str:
+    """Hash of everything that a result depends on.
+
+    Parameters
+    ----------
+    **parts : None, bool, int, float, str, bytes, ndarray, or list/tuple/dict of these
+        The ingredients, by name. Arrays count with shape, dtype and bytes.
+
+    Returns
+    -------
+    key : str
+        64 hexadecimal digits (SHA-256).
+
+    Examples
+    --------
+    >>> content_key(a=1, b="x") == content_key(b="x", a=1)
+    True
+    >>> content_key(a=[1, 2]) == content_key(a=[2, 1])
+    False
+    """
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            array = np.ascontiguousarray(value)
+            digest = hashlib.sha256(array.data).hexdigest()
+            return ["array", list(array.shape), array.dtype.str, digest]
+        if isinstance(value, bytes):
+            return ["bytes", hashlib.sha256(value).hexdigest()]
+        if isinstance(value, float):
+            return ["float", value.hex()]
+        if isinstance(value, Mapping):
+            return {str(name): plain(item) for name, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(item) for item in value]
+        return value
+
+    text = json.dumps(plain(parts), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class ArrayStore:
+    """Named arrays under content keys, in one folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the entries lie; made on the first write.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> store = ArrayStore(Path(tempfile.mkdtemp()))
+    >>> key = content_key(weights="...", layer="fc7")
+    >>> store.read(key) is None
+    True
+    >>> store.write(key, gram=np.eye(2))
+    >>> store.read(key)["gram"]
+    array([[1., 0.],
+           [0., 1.]])
+    """
+
+    folder: Path
+
+    def path(self, key: str) -> Path:
+        """File of one entry."""
+        return self.folder / key[:2] / f"{key}.npz"
+
+    def read(self, key: str) -> dict[str, np.ndarray] | None:
+        """Arrays of an entry; None if it is absent or damaged.
+
+        A damaged entry (a wrong check sum, a cut file, another key inside) is
+        reported as a warning and removed, so that its owner computes it again.
+        """
+        path = self.path(key)
+        try:
+            # zipfile checks the CRC-32 of every member that is read to its end
+            with np.load(path, allow_pickle=False) as entry:
+                arrays = {name: entry[name] for name in entry.files}
+            if arrays.pop("__key__").item() != key:
+                raise ValueError("the entry was written under another key")
+        except FileNotFoundError:
+            return None
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            EOFError,
+            KeyError,
+            OSError,
+            ValueError,
+        ) as error:
+            logger.warning(
+                "cache entry %s is damaged (%s); it is computed again.", path, error
+            )
+            path.unlink(missing_ok=True)
+            return None
+        return arrays
+
+    def write(self, key: str, **arrays: np.ndarray) -> None:
+        """Store `arrays` under `key`, whole or not at all."""
+        with (
+            atomic_write(self.path(key)) as temporary,
+            open(temporary, "wb") as file,
+        ):
+            np.savez(file, allow_pickle=False, __key__=np.array(key), **arrays)

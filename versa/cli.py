@@ -1,0 +1,330 @@
+"""Console scripts: parse, call one function, print."""
+
+import argparse
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import versa
+from versa.cache import atomic_write
+
+if TYPE_CHECKING:
+    from versa.comparison import Comparison
+    from versa.result import FitResult
+
+__all__ = ["compare_command"]
+
+_REFUSED = 2  # exit code of everything that a user can mend
+
+_EPILOG = """\
+methods:
+  versa           the paper's encoding models: leave-one-out ridge, then RSA of the
+                  predicted responses. The mean of the training fold carries the
+                  held-out response, so compare it with its null r.
+  versa-debiased  the same weights with one common mean: no leak.
+  rsa             classic RSA of the unit activations, nothing is fitted.
+
+intervals and tests:
+  Nadeau-Bengio corrected over all half-splits, with J - 1 degrees of freedom (the
+  paper; J split evaluations; rejects too often) and S - 1 (S subjects; calibrated).
+
+examples:
+  versa-compare alexnet_gn_untrained alexnet_gn_untrained:seed=1 \\
+      --dataset simulated-orientation --out results
+  versa-compare results/*.nc --baseline alexnet_gn_untrained --family 30
+"""
+
+
+def compare_command(arguments: Sequence[str] | None = None) -> int:
+    """The console script ``versa-compare``.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Command line without the program's name; ``sys.argv`` by default.
+
+    Returns
+    -------
+    code : int
+        0, or 2 after one sentence on the standard error that says what to change.
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    logging.basicConfig(format="versa-compare: %(message)s", stream=sys.stderr)
+    logging.getLogger("versa").setLevel(
+        logging.WARNING if options.quiet else logging.INFO
+    )
+    try:
+        return _compare(options)
+    except KeyboardInterrupt:
+        if options.no_cache:
+            again = "nothing was kept because of --no-cache"
+        else:
+            again = "run the same command to go on: finished layers are in the cache"
+        return _refuse(f"interrupted; {again}.")
+    except (ValueError, OSError, ImportError) as error:
+        if options.traceback:
+            raise
+        return _refuse(" ".join(str(error).split()) or type(error).__name__)
+
+
+def _refuse(sentence: str) -> int:
+    print(f"versa-compare: error: {sentence}", file=sys.stderr)
+    return _REFUSED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="versa-compare",
+        description="Compare networks with brains: layer-wise scores, cross-validated "
+        "best layers and pairwise tests.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add(
+        "models",
+        nargs="*",
+        metavar="MODEL",
+        help="name of --list-models, torchvision/NAME, timm/NAME, or a saved result",
+    )
+    add(
+        "--dataset",
+        metavar="NAME_OR_FOLDER",
+        help="name of --list-datasets or a dataset folder",
+    )
+    add("--methods", metavar="A,B", type=_names, help="versa,versa-debiased,rsa")
+    add(
+        "--layers",
+        metavar="A,B",
+        type=_names,
+        help="dotted module names, or 'leaf' (default: the layers of the model's card)",
+    )
+    add("--sectors", metavar="A,B", type=_names, help="default: all of the dataset")
+    add("--baseline", metavar="MODEL", help="compare all others with this model")
+    add(
+        "--family",
+        metavar="N",
+        type=int,
+        help="tests in the Bonferroni family (default: those made; the paper's: 30)",
+    )
+    add(
+        "--ratio",
+        metavar="R",
+        type=_ratio,
+        default=1.0,
+        help="n_test / n_train of the corrected variance: 1 (default), a number, or "
+        "'literal'",
+    )
+    add(
+        "--alphas",
+        metavar="A,B",
+        type=_alphas,
+        default="auto",
+        help="ridge penalties: auto (default), sklearn, or numbers",
+    )
+    add("--shared-alpha", action="store_true", help="one alpha for all voxels")
+    add("--standardize", action="store_true", help="z-score units over the images")
+    add("--out", metavar="FOLDER", help="write tables, results and provenance.json")
+    add("--device", help="cpu, cuda, ... (default: cpu)")
+    add("--batch-size", metavar="N", type=int, default=32, help="images per batch")
+    add("--convert-images", action="store_true", help="make images RGB, of any size")
+    add("--drop-bad-voxels", action="store_true", help="drop constant and NaN voxels")
+    add("--no-cache", action="store_true", help="neither read nor keep anything")
+    add("--list-models", action="store_true", help="list the zoo and stop")
+    add("--list-datasets", action="store_true", help="list datasets and stop")
+    add("--quiet", action="store_true", help="no progress bars, warnings only")
+    add("--traceback", action="store_true", help="on an error, show where it arose")
+    add("--version", action="version", version=f"versa {versa.__version__}")
+    return parser
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _ratio(text: str) -> float | str:
+    if text == "literal":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must be a number or 'literal'; got {text!r}."
+        ) from None
+
+
+def _alphas(text: str) -> str | list[float]:
+    if text in ("auto", "sklearn"):
+        return text
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must be auto, sklearn or numbers with commas between; got {text!r}."
+        ) from None
+
+
+def _compare(options: argparse.Namespace) -> int:
+    if options.list_models or options.list_datasets:
+        if options.list_models:
+            _show(versa.list_models())
+        if options.list_datasets:
+            _show(versa.list_datasets())
+        return 0
+    if not options.models:
+        raise ValueError(
+            "MODEL must be given at least once. See --list-models, or try "
+            "alexnet_gn_untrained --dataset simulated-orientation."
+        )
+    saved = [name for name in options.models if _is_saved(name)]
+    fresh = [name for name in options.models if name not in saved]
+    if fresh and options.dataset is None:
+        raise ValueError(
+            f"--dataset must be given to fit {', '.join(fresh)}. See --list-datasets, "
+            "or take --dataset simulated-orientation."
+        )
+    folder = None if options.out is None else _writable(Path(options.out))
+    by_name = {name: versa.load_result(name) for name in saved}
+    by_name |= _fitted(fresh, options, folder)
+    comparison = versa.compare(
+        [by_name[name] for name in options.models],
+        baseline=options.baseline,
+        family=options.family,
+        test_train_ratio=options.ratio,
+    )
+    _print(comparison)
+    if folder is not None:
+        _write(comparison, folder, options)
+    return 0
+
+
+def _show(table: Any) -> None:
+    print(table.to_string(index=False, na_rep="-", max_colwidth=60))
+
+
+def _is_saved(name: str) -> bool:
+    return name.endswith(".nc") or Path(name).is_file()
+
+
+def _writable(folder: Path) -> Path:
+    """Make the folder and try it, before any long work."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_write(folder / "provenance.json"):
+            raise _Tried
+    except _Tried:
+        return folder
+    except OSError as error:
+        raise ValueError(
+            f"--out must be a folder that can be written; {folder} cannot "
+            f"({error.strerror or error}). Choose another one."
+        ) from error
+
+
+class _Tried(Exception):  # noqa: N818  not an error: the folder could be written
+    pass
+
+
+def _fitted(
+    names: Sequence[str], options: argparse.Namespace, folder: Path | None
+) -> "dict[str, FitResult]":
+    """Fit every model; each result is saved as soon as it is there."""
+    if not names:
+        return {}
+    brain = versa.load_dataset(options.dataset)
+    layers = "leaf" if options.layers == ["leaf"] else options.layers
+    chosen = {} if options.methods is None else {"methods": options.methods}
+    for name in names:  # a misspelt last name must not cost the fits before it
+        _require_model(name)
+    results = {}
+    for name in names:
+        results[name] = versa.fit(
+            name,
+            layers,
+            brain,
+            **chosen,
+            sectors=options.sectors,
+            alphas=options.alphas,
+            alpha_per_voxel=not options.shared_alpha,
+            standardize=options.standardize,
+            device=options.device,
+            batch_size=options.batch_size,
+            convert_images=options.convert_images,
+            drop_bad_voxels=options.drop_bad_voxels,
+            cache=not options.no_cache,
+            progress=not options.quiet,
+        )
+        if folder is not None:
+            results[name].save(folder / "results" / f"{_file_name(name)}.nc")
+    return results
+
+
+def _file_name(model: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.=-]+", "-", model)
+
+
+def _print(comparison: "Comparison") -> None:
+    from versa.stats.tables import to_markdown
+
+    first = comparison.results[0]
+    print(
+        f"{first.dataset}: {len(first.subjects)} subjects, {len(first.stimuli)} images, "
+        f"{first.splits.n_splits} half-splits\n"
+    )
+    print("Layer-wise scores\n")
+    print(to_markdown(comparison.layers()))
+    print("\nCross-validated best layer (chosen in one half, scored in the other)\n")
+    print(to_markdown(comparison.best()))
+    if len(comparison.table):
+        print(
+            f"\nPairwise comparisons (Bonferroni family of {comparison.family}: "
+            f"p < {0.05 / comparison.family:.5f})\n"
+        )
+        print(to_markdown(comparison.table))
+    for result in comparison.results:
+        for sentence in result.provenance["warnings"]:
+            print(f"\n{result.model}, {sentence}")
+
+
+def _write(comparison: "Comparison", folder: Path, options: argparse.Namespace) -> None:
+    comparison.write(folder)
+    record = {
+        "command": ["versa-compare", *map(str, options.models)],
+        "options": {
+            name: value for name, value in vars(options).items() if name != "models"
+        },
+        "comparison": {
+            "family": comparison.family,
+            "baseline": comparison.baseline,
+            "test_train_ratio": comparison.test_train_ratio,
+        },
+        "fits": [result.provenance for result in comparison.results],
+    }
+    with atomic_write(folder / "provenance.json") as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    print(
+        f"\nWritten to {folder}{os.sep}: layers, best and pairs as .csv, .md and .tex; "
+        "results; provenance.json."
+    )
+
+
+def _require_model(name: str) -> None:
+    from versa.models.zoo import find_model
+
+    find_model(name)
+
+
+def main() -> NoReturn:
+    """Run ``versa-compare`` with the exit code of the process."""
+    sys.exit(compare_command())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,254 @@
+"""Compare fitted networks: neither torch nor voxels are needed for it."""
+
+import itertools
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from versa.result import FitResult, best_layer_scores
+from versa.stats.tables import (
+    bonferroni,
+    for_reading,
+    pairwise_tests,
+    to_markdown,
+    write_table,
+)
+from versa.wording import listing, unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["PAPER_FAMILY", "Comparison", "compare"]
+
+PAPER_FAMILY = 30
+"""Family size of the paper: five models in three sectors of two datasets."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison:
+    """Networks fitted to the same dataset, side by side.
+
+    Parameters
+    ----------
+    results : tuple of FitResult
+        In the order given.
+    table : DataFrame
+        Pairwise comparisons of cross-validated best layers: ``method, sector,
+        model_a, model_b, r_a, r_b, difference`` (of the mean r), ``t, df, p,
+        p_corrected, significant`` (J - 1 degrees of freedom, the paper's) and ``df,
+        p, p_corrected, significant`` again with the ending ``_subjects`` (subjects
+        - 1, calibrated). The statistic is the same for both.
+    family : int
+        Number of tests that the Bonferroni correction counts.
+    baseline : str or None
+        Model that all others were compared with.
+    test_train_ratio : float
+        n_test / n_train of all intervals and tests.
+    """
+
+    results: tuple[FitResult, ...]
+    table: "pd.DataFrame"
+    family: int
+    baseline: str | None
+    test_train_ratio: float
+
+    def layers(self) -> "pd.DataFrame":
+        """Score of every layer of every model, see :meth:`FitResult.layers`."""
+        return self._stacked("layers")
+
+    def best(self) -> "pd.DataFrame":
+        """Cross-validated best layers, see :meth:`FitResult.best`."""
+        return self._stacked("best")
+
+    def pairs(self) -> "pd.DataFrame":
+        """Pairwise comparisons: the attribute `table`."""
+        return self.table
+
+    def _stacked(self, name: str) -> "pd.DataFrame":
+        import pandas as pd
+
+        return pd.concat(
+            [
+                getattr(result, name)(test_train_ratio=self.test_train_ratio)
+                for result in self.results
+            ],
+            ignore_index=True,
+        )
+
+    def write(self, folder: str | os.PathLike[str]) -> list[Path]:
+        """Write the three tables as CSV, Markdown and LaTeX.
+
+        Parameters
+        ----------
+        folder : path-like
+            Made if absent. Gets ``layers``, ``best`` and ``pairs`` with the endings
+            ``.csv``, ``.md`` and ``.tex``.
+
+        Returns
+        -------
+        paths : list of Path
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        tables = {"layers": self.layers(), "best": self.best(), "pairs": self.table}
+        return [
+            path
+            for name, table in tables.items()
+            for path in write_table(table, folder, name)
+        ]
+
+    def __repr__(self) -> str:
+        return f"<{self._headline()}>\n{to_markdown(self.table)}"
+
+    def _repr_html_(self) -> str:
+        import html
+
+        table = for_reading(self.table).to_html(index=False)
+        return f"<div><p><b>{html.escape(self._headline())}</b></p>{table}</div>"
+
+    def _headline(self) -> str:
+        first = self.results[0]
+        return (
+            f"Comparison of {listing(result.model for result in self.results)} on "
+            f"{first.dataset}: {len(first.subjects)} subjects, "
+            f"{first.splits.n_splits} half-splits, Bonferroni family of {self.family}"
+        )
+
+
+def compare(
+    results: Sequence[FitResult],
+    *,
+    baseline: str | None = None,
+    family: int | None = None,
+    test_train_ratio: float | str = 1.0,
+    alpha: float = 0.05,
+    on_z: bool = True,
+) -> Comparison:
+    """Compare the cross-validated best layers of networks, pair by pair.
+
+    Parameters
+    ----------
+    results : sequence of FitResult
+        Fits of different models to the same dataset, with the same splits, sectors
+        and methods. One alone gives a table without pairs.
+    baseline : str, optional
+        Name of a model: compare all others with it, and not each other.
+    family : int, optional
+        Number of tests for the Bonferroni correction. Default: the comparisons made
+        with each method (pairs x sectors). The paper's family is 30
+        (:data:`PAPER_FAMILY`).
+    test_train_ratio : float or "literal", default=1.0
+        n_test / n_train of the corrected variance; 1 is the convention for halves,
+        "literal" that of the splits (25 / 24 for 3 against 4 subjects).
+    alpha : float, default=0.05
+        Level, before it is divided by the family.
+    on_z : bool, default=True
+        Test differences of Fisher z, or of r (False).
+
+    Returns
+    -------
+    comparison : Comparison
+
+    Raises
+    ------
+    ValueError
+        If the results differ in dataset, stimuli, splits, sectors or methods, if two
+        have the same name, or an option makes no sense.
+
+    References
+    ----------
+    Konkle & Alvarez (2022), https://doi.org/10.1038/s41467-022-28091-4;
+    Nadeau & Bengio (2003), https://doi.org/10.1023/A:1024068626366
+    """
+    import pandas as pd
+
+    results = tuple(results)
+    _require_same(results)
+    names = [result.model for result in results]
+    if baseline is not None and baseline not in names:
+        raise ValueError(unknown("baseline", baseline, names))
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha must be between 0 and 1; got {alpha}.")
+    if baseline is None:
+        pairs = list(itertools.combinations(names, 2))
+    else:
+        pairs = [(name, baseline) for name in names if name != baseline]
+    first = results[0]
+    family = len(pairs) * len(first.sectors) if family is None else family
+    if pairs and family < 1:
+        raise ValueError(f"family must be at least 1; got {family}.")
+    ratio = first.ratio(test_train_ratio)
+    tables = []
+    for method, sector in itertools.product(first.methods, first.sectors):
+        scores = {
+            result.model: best_layer_scores(result, method, sector).r
+            for result in results
+        }
+        tests = pairwise_tests(
+            scores, pairs, len(first.subjects), test_train_ratio=ratio, on_z=on_z
+        )
+        tests.insert(0, "method", method)
+        tests.insert(1, "sector", sector)
+        tables.append(tests)
+    table = pd.concat(tables, ignore_index=True)
+    for ending in ("", "_subjects"):
+        corrected = bonferroni(table[f"p{ending}"], family)
+        place = table.columns.get_loc(f"p{ending}")
+        table.insert(place + 1, f"p_corrected{ending}", corrected)
+        table.insert(place + 2, f"significant{ending}", corrected < alpha)
+    return Comparison(results, table, family, baseline, ratio)
+
+
+def _require_same(results: Sequence[FitResult]) -> None:
+    if not results:
+        raise ValueError("results must hold at least one FitResult; got none.")
+    for result in results:
+        if not isinstance(result, FitResult):
+            raise ValueError(
+                f"results must be FitResults; got {type(result).__name__}. "
+                "Read saved ones with versa.load_result."
+            )
+    first = results[0]
+    seen: set[str] = set()
+    for result in results:
+        if result.model in seen:
+            raise ValueError(
+                f"results must have different model names; {result.model!r} comes "
+                "twice. Pass name= to versa.fit."
+            )
+        seen.add(result.model)
+        what = _difference(first, result)
+        if what:
+            raise ValueError(
+                f"results must have the same {what}; {first.model!r} and "
+                f"{result.model!r} differ. Fit both with the same options."
+            )
+
+
+def _difference(a: FitResult, b: FitResult) -> str | None:
+    """What makes two results incomparable, if anything does."""
+    of_a, of_b = a.provenance["dataset"], b.provenance["dataset"]
+    if of_a["name"] != of_b["name"]:
+        return f"dataset ({of_a['name']} and {of_b['name']})"
+    if a.stimuli != b.stimuli:
+        ids_a, ids_b = ([name for name, _ in r.stimuli] for r in (a, b))
+        odd = sorted(set(ids_a) ^ set(ids_b))
+        if odd:
+            return f"stimuli ({listing(odd)} in one only)"
+        moved = [x for x, y in zip(a.stimuli, b.stimuli, strict=True) if x != y]
+        return f"stimuli in the same order ({listing(name for name, _ in moved)})"
+    if of_a["fingerprint"] != of_b["fingerprint"]:
+        return "brain data (the content of the dataset changed)"
+    if a.subjects != b.subjects:
+        return "subjects"
+    if not np.array_equal(a.splits.members, b.splits.members):
+        return "half-splits"
+    if a.sectors != b.sectors:
+        return f"sectors ({listing(a.sectors)} and {listing(b.sectors)})"
+    if a.methods != b.methods:
+        return f"methods ({listing(a.methods)} and {listing(b.methods)})"
+    return None

@@ -1,0 +1,1 @@
+"""The brain world: datasets, encoding models, RDMs, scores. No torch in here."""

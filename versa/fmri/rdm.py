@@ -1,0 +1,230 @@
+"""Representational dissimilarity matrices, as vectors in the order of ``pdist``.
+
+A stack of RDMs is a plain array (..., n_pairs) with
+``n_pairs = n_images * (n_images - 1) / 2``.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm import RDMs
+
+__all__ = [
+    "correlation_rdm",
+    "from_rsatoolbox",
+    "n_images_of",
+    "rdm_from_covariance",
+    "rdm_from_gram",
+    "to_rsatoolbox",
+]
+
+# Relative variance below which the differences between a row's units are rounding.
+_ROUNDING = 64 * np.finfo(float).eps
+
+
+def correlation_rdm(patterns: ArrayLike) -> np.ndarray:
+    """Correlation distance between every pair of images.
+
+    Parameters
+    ----------
+    patterns : array-like of shape (n_images, n_units)
+        Voxel betas or unit activations, in any unit.
+
+    Returns
+    -------
+    rdm : ndarray of shape (n_images * (n_images - 1) // 2,)
+        ``1 - r``, unitless, in [0, 2], in the pair order of ``pdist``.
+
+    Raises
+    ------
+    ValueError
+        If `patterns` is not 2-D, has fewer than two images or units, or the pattern
+        of an image is constant or holds NaN, so that r is undefined.
+
+    References
+    ----------
+    Kriegeskorte et al. (2008), https://doi.org/10.3389/neuro.06.004.2008
+
+    Examples
+    --------
+    >>> correlation_rdm([[0, 1, 2], [2, 1, 0], [0, 2, 1]])
+    array([2. , 0.5, 1.5])
+    """
+    x = np.asarray(patterns, dtype=float)
+    if x.ndim != 2 or x.shape[0] < 2 or x.shape[1] < 2:
+        raise ValueError(
+            "patterns must be (n_images, n_units) with at least 2 images and 2 units; "
+            f"got {x.shape}."
+        )
+    bad = np.flatnonzero(~(np.isfinite(x).all(axis=1) & (np.ptp(x, axis=1) > 0)))
+    if bad.size:
+        raise ValueError(
+            f"patterns must vary over units; rows {bad.tolist()} are constant or hold "
+            "NaN or infinity."
+        )
+    centred = x - x.mean(axis=1, keepdims=True)
+    return rdm_from_covariance(centred @ centred.T)
+
+
+def rdm_from_gram(gram: np.ndarray, sums: np.ndarray, n_units: int) -> np.ndarray:
+    """Correlation distances of features, from their Gram matrix alone.
+
+    Parameters
+    ----------
+    gram : ndarray of shape (n_images, n_images)
+        ``X @ X.T`` of the features.
+    sums : ndarray of shape (n_images,)
+        Sum of each row of X.
+    n_units : int
+        Number of columns of X.
+
+    Returns
+    -------
+    rdm : ndarray of shape (n_images * (n_images - 1) // 2,)
+        As :func:`correlation_rdm` of X; NaN for the pairs of an image whose features
+        do not vary over units.
+
+    Examples
+    --------
+    >>> x = np.array([[0.0, 1, 2], [2, 1, 0], [0, 2, 1]])
+    >>> rdm_from_gram(x @ x.T, x.sum(axis=1), 3)
+    array([2. , 0.5, 1.5])
+    """
+    covariance = gram - np.multiply.outer(sums, sums) / n_units
+    covariance = covariance.copy()
+    variance = np.diagonal(covariance)
+    flat = variance <= _ROUNDING * np.diagonal(gram)
+    covariance[flat, flat] = 0.0
+    return rdm_from_covariance(covariance)
+
+
+def rdm_from_covariance(covariance: np.ndarray) -> np.ndarray:
+    """Correlation distances from (co)variances between images.
+
+    Parameters
+    ----------
+    covariance : ndarray of shape (n_images, n_images)
+        Any multiple of the covariance over units.
+
+    Returns
+    -------
+    rdm : ndarray of shape (n_images * (n_images - 1) // 2,)
+        ``1 - r``; NaN for the pairs of an image whose variance is not positive.
+
+    Examples
+    --------
+    >>> rdm_from_covariance(np.array([[4.0, 1.0], [1.0, 1.0]]))
+    array([0.5])
+    """
+    variance = np.diagonal(covariance)
+    scale = np.full(len(variance), np.nan)
+    np.divide(1.0, np.sqrt(variance, where=variance > 0, out=scale), out=scale)
+    rows, columns = _pairs(len(variance))
+    r = covariance[rows, columns] * scale[rows] * scale[columns]
+    return 1.0 - np.clip(r, -1.0, 1.0)
+
+
+@functools.lru_cache(maxsize=8)
+def _pairs(n_images: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.triu_indices(n_images, k=1)
+
+
+def n_images_of(n_pairs: int) -> int:
+    """Number of images of an RDM with `n_pairs` entries.
+
+    Examples
+    --------
+    >>> n_images_of(2556)
+    72
+
+    Raises
+    ------
+    ValueError
+        If no number of images has that many pairs.
+    """
+    n_images = round((1 + np.sqrt(1 + 8 * n_pairs)) / 2)
+    if n_images < 2 or n_images * (n_images - 1) // 2 != n_pairs:
+        raise ValueError(
+            f"n_pairs must be n (n - 1) / 2 for a whole n of at least 2; got {n_pairs}."
+        )
+    return n_images
+
+
+def to_rsatoolbox(
+    rdms: ArrayLike,
+    names: Sequence[str],
+    *,
+    subjects: Sequence[str] | None = None,
+    measure: str = "correlation",
+) -> "RDMs":
+    """RDMs as an object of rsatoolbox, with ids as descriptors.
+
+    Parameters
+    ----------
+    rdms : array-like of shape (n_rdms, n_pairs) or (n_pairs,)
+        RDMs in ``pdist`` order, which is also rsatoolbox's.
+    names : sequence of str, length n_images
+        Image ids; the pattern descriptor ``stim_id``.
+    subjects : sequence of str, length n_rdms, optional
+        The RDM descriptor ``subject``.
+    measure : str, default="correlation"
+        Name of the dissimilarity.
+
+    Returns
+    -------
+    rdms : rsatoolbox.rdm.RDMs
+
+    Raises
+    ------
+    ValueError
+        If numbers of images or subjects do not fit.
+
+    Examples
+    --------
+    >>> stack = to_rsatoolbox([[0.5, 1.0, 1.5]], ["cup", "saw", "key"])
+    >>> from_rsatoolbox(stack)[1]
+    ('cup', 'saw', 'key')
+    """
+    from rsatoolbox.rdm import RDMs
+
+    stack = np.atleast_2d(np.asarray(rdms, dtype=float))
+    n_images = n_images_of(stack.shape[1])
+    if len(names) != n_images:
+        raise ValueError(
+            f"names must hold one id per image; got {len(names)} for RDMs of "
+            f"{n_images} images."
+        )
+    if subjects is not None and len(subjects) != len(stack):
+        raise ValueError(
+            f"subjects must hold one id per RDM; got {len(subjects)} for {len(stack)}."
+        )
+    return RDMs(
+        stack.copy(),
+        dissimilarity_measure=measure,
+        rdm_descriptors={} if subjects is None else {"subject": list(subjects)},
+        pattern_descriptors={"stim_id": list(names)},
+    )
+
+
+def from_rsatoolbox(rdms: "RDMs") -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """RDM vectors and image ids of an rsatoolbox object.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+
+    Returns
+    -------
+    stack : ndarray of shape (n_rdms, n_pairs)
+        In ``pdist`` order.
+    names : tuple of str or None
+        The pattern descriptor ``stim_id``, if there is one.
+    """
+    names = rdms.pattern_descriptors.get("stim_id")
+    stack = np.asarray(rdms.get_vectors(), dtype=float).copy()
+    return stack, None if names is None else tuple(str(name) for name in names)

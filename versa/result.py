@@ -1,0 +1,375 @@
+"""What a fit leaves behind: labelled scores, from which every number follows.
+
+A :class:`FitResult` holds one xarray Dataset. Its tables are pure functions of the
+scores, the null and the noise ceiling; they need neither torch nor voxels.
+"""
+
+import html
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from versa.cache import atomic_write
+from versa.stats.intervals import fisher_mean
+from versa.stats.selection import CvMaxLayer, cv_max_layer
+from versa.stats.splits import SplitHalves
+from versa.stats.tables import for_reading, summary, to_markdown
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+__all__ = ["METHODS", "FitResult", "best_layer_scores", "load_result", "pack"]
+
+METHODS = ("versa", "versa-debiased", "rsa")
+"""The three methods: the paper's veRSA, the same without the leave-one-out leak, and
+classic RSA."""
+
+_FORMAT = "versa-fit-result-1"
+_DIMENSIONS = {
+    "scores": ("method", "sector", "layer", "split", "half"),
+    "null": ("sector", "split", "half"),
+    "ceiling": ("sector", "split"),
+    "members": ("split", "subject"),
+}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FitResult:
+    """One network against one dataset.
+
+    Parameters
+    ----------
+    data : xarray.Dataset
+        ``scores (method, sector, layer, split, half)``, Pearson r;
+        ``null (sector, split, half)``, the score of an encoder that learned nothing
+        (NaN for a dataset of RDMs); ``ceiling (sector, split)``, Pearson r between
+        the two halves' brain RDMs; ``members (split, subject)``, who is in the first
+        half; ``model_rdm (method, sector, layer, pair)`` and ``brain_rdm (sector,
+        pair)``, means over subjects; ``predicted_distance (method, sector, layer)``;
+        ``alpha_at_smallest`` and ``alpha_at_largest (sector, layer)``, shares;
+        ``n_units (layer)`` and ``n_voxels (sector, subject)``; ``sha256
+        (stimulus)``, hashes of the image files. The attribute ``provenance`` is
+        JSON.
+
+    Raises
+    ------
+    ValueError
+        If an array is absent or has other dimensions.
+    """
+
+    data: "xr.Dataset"
+
+    def __post_init__(self) -> None:
+        for name, dims in _DIMENSIONS.items():
+            if name not in self.data or self.data[name].dims != dims:
+                found = self.data[name].dims if name in self.data else "nothing"
+                raise ValueError(f"data must hold {name} {dims}; got {found}.")
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """Everything needed to make this result again, and what it warned about."""
+        return json.loads(self.data.attrs["provenance"])
+
+    @property
+    def model(self) -> str:
+        """Name of the network."""
+        return self.provenance["model"]["name"]
+
+    @property
+    def dataset(self) -> str:
+        """Name of the dataset."""
+        return self.provenance["dataset"]["name"]
+
+    @property
+    def scores(self) -> "xr.DataArray":
+        """Pearson r, (method, sector, layer, split, half)."""
+        return self.data["scores"]
+
+    @property
+    def null(self) -> "xr.DataArray":
+        """Score of the intercept-only encoder, (sector, split, half)."""
+        return self.data["null"]
+
+    @property
+    def ceiling(self) -> "xr.DataArray":
+        """Noise ceiling, (sector, split)."""
+        return self.data["ceiling"]
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Methods that were run."""
+        return _labels(self.data, "method")
+
+    @property
+    def sectors(self) -> tuple[str, ...]:
+        """Sectors, in the order of the dataset."""
+        return _labels(self.data, "sector")
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Layers, in the order of the network."""
+        return _labels(self.data, "layer")
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Subject labels."""
+        return _labels(self.data, "subject")
+
+    @property
+    def stimuli(self) -> tuple[tuple[str, str], ...]:
+        """Id and SHA-256 of every image, in the order of the RDMs."""
+        names = _labels(self.data, "stimulus")
+        return tuple(zip(names, self.data["sha256"].values.tolist(), strict=True))
+
+    @cached_property
+    def splits(self) -> SplitHalves:
+        """The half-splits of the subjects."""
+        return SplitHalves(self.data["members"].values.astype(bool))
+
+    def ratio(self, test_train_ratio: float | str) -> float:
+        """n_test / n_train as a number: `"literal"` is that of the splits."""
+        if test_train_ratio == "literal":
+            return self.splits.test_train_ratio
+        if isinstance(test_train_ratio, str) or not test_train_ratio >= 0:
+            raise ValueError(
+                "test_train_ratio must be 0 or more, or 'literal'; "
+                f"got {test_train_ratio!r}."
+            )
+        return float(test_train_ratio)
+
+    def layers(self, *, test_train_ratio: float | str = 1.0) -> "pd.DataFrame":
+        """Score of every layer, in every sector, by every method.
+
+        Parameters
+        ----------
+        test_train_ratio : float or "literal", default=1.0
+            n_test / n_train of the corrected intervals.
+
+        Returns
+        -------
+        table : DataFrame
+            ``model, sector, layer, method, r, ci_low, ci_high`` (J - 1 degrees of
+            freedom), ``ci_low_subjects, ci_high_subjects`` (subjects - 1), ``null_r``
+            (of the intercept-only encoder; only beside ``versa``, where it applies),
+            ``ceiling`` and ``explained`` = r² / ceiling² (look at the sign of r).
+        """
+        import pandas as pd
+
+        ratio = self.ratio(test_train_ratio)
+        rows = []
+        for sector in self.sectors:
+            for layer in self.layer_names:
+                for method in self.methods:
+                    r = self.scores.sel(method=method, sector=sector, layer=layer)
+                    rows.append(
+                        {
+                            "model": self.model,
+                            "sector": sector,
+                            "layer": layer,
+                            "method": method,
+                            **self._summary(r.values, sector, method, ratio),
+                        }
+                    )
+        return pd.DataFrame(rows)
+
+    def best(self, *, test_train_ratio: float | str = 1.0) -> "pd.DataFrame":
+        """Cross-validated best layer: chosen in one half, scored in the other.
+
+        Parameters
+        ----------
+        test_train_ratio : float or "literal", default=1.0
+            n_test / n_train of the corrected intervals.
+
+        Returns
+        -------
+        table : DataFrame
+            ``model, sector, method, layer`` (the one most often chosen), ``chosen``
+            (the share of splits in which it was), then as in :meth:`layers`, and
+            ``choices``, the share of every layer that was chosen at all.
+        """
+        import pandas as pd
+
+        ratio = self.ratio(test_train_ratio)
+        rows = []
+        for sector in self.sectors:
+            for method in self.methods:
+                best = best_layer_scores(self, method, sector)
+                counts = pd.Series(best.chosen.ravel()).value_counts(sort=False)
+                shares = {
+                    self.layer_names[index]: counts.get(index, 0) / best.chosen.size
+                    for index in range(len(self.layer_names))
+                }
+                ranked = sorted(shares, key=lambda name: -shares[name])
+                top = ranked[0] if shares[ranked[0]] else "-"
+                rows.append(
+                    {
+                        "model": self.model,
+                        "sector": sector,
+                        "method": method,
+                        "layer": top,
+                        "chosen": shares[ranked[0]],
+                        **self._summary(best.r, sector, method, ratio),
+                        "choices": ", ".join(
+                            f"{name} {100 * shares[name]:.0f}%"
+                            for name in ranked
+                            if shares[name]
+                        ),
+                    }
+                )
+        return pd.DataFrame(rows)
+
+    def _summary(
+        self, r: np.ndarray, sector: str, method: str, ratio: float
+    ) -> dict[str, float]:
+        row = summary(r, len(self.subjects), test_train_ratio=ratio)
+        null = self.null.sel(sector=sector).values
+        row["null_r"] = float(fisher_mean(null)) if method == "versa" else np.nan
+        row["ceiling"] = float(fisher_mean(self.ceiling.sel(sector=sector).values))
+        row["explained"] = (row["r"] / row["ceiling"]) ** 2
+        return row
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the result to a netCDF-4 file, whole or not at all.
+
+        Parameters
+        ----------
+        path : path-like
+            ``.nc`` is appended if it has no ending. An existing file is replaced.
+
+        Returns
+        -------
+        path : Path
+            The file. Read it with :func:`versa.load_result`, or with any netCDF
+            reader.
+        """
+        path = Path(path)
+        if not path.suffix:
+            path = path.with_suffix(".nc")
+        encoding = {
+            name: {"zlib": True, "complevel": 4}
+            for name, array in self.data.data_vars.items()
+            if array.dtype.kind == "f" and array.ndim
+        }
+        with atomic_write(path) as temporary:
+            self.data.assign_attrs(format=_FORMAT).to_netcdf(
+                temporary, engine="h5netcdf", encoding=encoding
+            )
+        return path
+
+    def __repr__(self) -> str:
+        return (
+            f"<FitResult: {self.model} against {self.dataset}: "
+            f"{len(self.layer_names)} layers, sectors {', '.join(self.sectors)}, "
+            f"methods {', '.join(self.methods)}, {len(self.stimuli)} images, "
+            f"{len(self.subjects)} subjects, {self.splits.n_splits} half-splits>\n"
+            f"{to_markdown(self._glance())}"
+        )
+
+    def _repr_html_(self) -> str:
+        head = html.escape(repr(self).split("\n", 1)[0].strip("<>"))
+        table = for_reading(self._glance()).to_html(index=False)
+        return f"<div><p><b>{head}</b></p>{table}</div>"
+
+    def _glance(self) -> "pd.DataFrame":
+        columns = ["sector", "method", "layer", "chosen", "r", "null_r", "ceiling"]
+        return self.best()[[*columns, "explained"]]
+
+
+def best_layer_scores(result: FitResult, method: str, sector: str) -> CvMaxLayer:
+    """Cross-validated best layer of one method and sector.
+
+    Parameters
+    ----------
+    result : FitResult
+    method, sector : str
+        Labels of `result`.
+
+    Returns
+    -------
+    best : CvMaxLayer
+        ``r`` and ``chosen``, both of shape (n_splits, 2).
+    """
+    scores = result.scores.sel(method=method, sector=sector)
+    return cv_max_layer(scores.transpose("layer", "split", "half").values)
+
+
+def load_result(path: str | os.PathLike[str]) -> FitResult:
+    """Read a result that :meth:`FitResult.save` wrote.
+
+    Parameters
+    ----------
+    path : path-like
+        A file written by versa.
+
+    Returns
+    -------
+    result : FitResult
+
+    Raises
+    ------
+    ValueError
+        If the file is absent or not a result of versa.
+    """
+    import xarray as xr
+
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(
+            f"result must be a file written by FitResult.save; {path} does not exist."
+        )
+    try:
+        with xr.open_dataset(path, engine="h5netcdf") as opened:
+            data = opened.load()
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"result must be a file written by FitResult.save; {path} cannot be read "
+            f"as netCDF-4 ({error})."
+        ) from error
+    if data.attrs.get("format") != _FORMAT:
+        raise ValueError(
+            f"result must be a file written by FitResult.save in format {_FORMAT}; "
+            f"{path} has format {data.attrs.get('format')!r}."
+        )
+    return FitResult(data)
+
+
+def pack(
+    arrays: Mapping[str, tuple[tuple[str, ...], np.ndarray]],
+    coordinates: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+) -> FitResult:
+    """Label the arrays of a fit.
+
+    Parameters
+    ----------
+    arrays : mapping of str to (dimensions, ndarray)
+        The variables of :class:`FitResult`.
+    coordinates : mapping of str to sequence of str
+        Labels of method, sector, layer, subject and stimulus.
+    provenance : mapping
+        JSON-able.
+
+    Returns
+    -------
+    result : FitResult
+    """
+    import xarray as xr
+
+    data = xr.Dataset(
+        dict(arrays),
+        coords={"half": ["first", "second"]}
+        | {name: list(labels) for name, labels in coordinates.items()},
+        attrs={"provenance": json.dumps(provenance, sort_keys=True)},
+    )
+    return FitResult(data)
+
+
+def _labels(data: "xr.Dataset", dimension: str) -> tuple[str, ...]:
+    return tuple(str(label) for label in data[dimension].values)

@@ -1,0 +1,134 @@
+"""The embedded datasets: rendered images, a known network, simulated brains.
+
+``simulated-orientation`` and ``simulated-inanimate`` have the layout of the paper's
+two experiments and need no download. They are made once and kept in the cache folder.
+"""
+
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+
+from versa.cache import cache_folder
+from versa.fmri.bids import read_dataset, write_dataset
+from versa.fmri.braindata import BrainDataset
+from versa.fmri.render import inanimate_stimuli, orientation_stimuli, write_stimuli
+from versa.fmri.simulate import (
+    N_COMPONENTS,
+    TWINS,
+    pattern_covariance,
+    simulate_responses,
+    twin_sectors,
+)
+from versa.fmri.stimuli import StimulusSet
+
+__all__ = [
+    "KNOWN_NETWORK",
+    "simulated_inanimate",
+    "simulated_orientation",
+    "simulated_twin",
+]
+
+logger = logging.getLogger("versa")
+
+KNOWN_NETWORK = "alexnet_gn_untrained"
+"""The network whose layers the simulated voxels read out."""
+
+_EDITION = "1"  # counts up when images or responses change
+_RENDERERS = {
+    "simulated-orientation": orientation_stimuli,
+    "simulated-inanimate": inanimate_stimuli,
+}
+
+
+def simulated_orientation() -> BrainDataset:
+    """Twin of the Object Orientation data: 7 subjects, 8 objects x 5 orientations.
+
+    Returns
+    -------
+    dataset : BrainDataset
+        See :data:`versa.fmri.simulate.TWINS` for the known answer.
+    """
+    return _kept("simulated-orientation")
+
+
+def simulated_inanimate() -> BrainDataset:
+    """Twin of the Inanimate Objects data: 10 subjects, 72 objects.
+
+    Returns
+    -------
+    dataset : BrainDataset
+        See :data:`versa.fmri.simulate.TWINS` for the known answer.
+    """
+    return _kept("simulated-inanimate")
+
+
+def _kept(name: str) -> BrainDataset:
+    """The dataset from the cache folder, made there first if need be."""
+    folder = cache_folder() / "datasets" / f"{name}-{_EDITION}"
+    if folder.exists():
+        try:
+            return read_dataset(folder)
+        except ValueError as error:
+            logger.warning("%s is damaged (%s); it is made again.", folder, error)
+            shutil.rmtree(folder)
+    logger.info("making %s, once, in %s.", name, folder)
+    with tempfile.TemporaryDirectory() as scratch:
+        write_dataset(simulated_twin(name, Path(scratch)), folder)
+    return read_dataset(folder)
+
+
+def simulated_twin(name: str, images: Path, *, noise: bool = True) -> BrainDataset:
+    """Make a simulated dataset.
+
+    Parameters
+    ----------
+    name : {"simulated-orientation", "simulated-inanimate"}
+        Which one.
+    images : Path
+        Folder for the rendered images.
+    noise : bool, default=True
+        With the noise that gives the paper's ceilings, or without any: then the
+        known layers score best and reach the ceiling.
+
+    Returns
+    -------
+    dataset : BrainDataset
+    """
+    from versa.models.features import extract_grams
+    from versa.models.zoo import load_model
+
+    twin = TWINS[name]
+    stimuli = StimulusSet.from_paths(write_stimuli(_RENDERERS[name](), images))
+    grams = extract_grams(
+        load_model(KNOWN_NETWORK),
+        stimuli.paths,
+        list(twin.layers.values()),
+        names=stimuli.names,
+    )
+    responses = {}
+    for number, (sector, layer) in enumerate(twin.layers.items()):
+        gram = grams[layer]
+        responses[sector] = simulate_responses(
+            pattern_covariance(gram.gram, gram.sums, gram.n_units),
+            n_subjects=twin.n_subjects,
+            n_voxels=twin.n_voxels[sector],
+            ceiling=twin.ceilings[sector] if noise else None,
+            seed=[twin.seed, number],
+        )
+    answer = ", ".join(f"{sector} {layer}" for sector, layer in twin.layers.items())
+    return BrainDataset(
+        name=name,
+        stimuli=stimuli,
+        subjects=[f"{number:02d}" for number in range(1, twin.n_subjects + 1)],
+        responses=responses,
+        sectors=twin_sectors(twin.n_voxels, twin.n_subjects, seed=twin.seed),
+        unit="a.u.",
+        space="TAL",
+        licence="CC0-1.0",
+        citation="Simulated by versa, after Konkle & Alvarez (2022).",
+        description=(
+            f"Voxels read out the mean and {N_COMPONENTS} leading components of layers "
+            f"of {KNOWN_NETWORK}: {answer}."
+        ),
+    )

@@ -1,0 +1,1 @@
+"""Statistics of split-half designs: vectors in, numbers out, no neuroscience."""

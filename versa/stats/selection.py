@@ -1,0 +1,50 @@
+"""Cross-validated choice of the best layer."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+__all__ = ["CvMaxLayer", "cv_max_layer"]
+
+
+class CvMaxLayer(NamedTuple):
+    """Cross-validated best layer.
+
+    Attributes
+    ----------
+    r : ndarray of shape (n_splits, 2)
+        Score in each half of the layer that was best in the other half.
+    chosen : ndarray of shape (n_splits, 2), int
+        Index of that layer; -1 if all scores were NaN.
+    """
+
+    r: np.ndarray
+    chosen: np.ndarray
+
+
+def cv_max_layer(scores: ArrayLike) -> CvMaxLayer:
+    """Choose the best layer in one half, report its score in the other.
+
+    Parameters
+    ----------
+    scores : array-like of shape (n_layers, n_splits, 2)
+        Scores of each layer in both halves of every split. NaN is never chosen.
+
+    Returns
+    -------
+    best : CvMaxLayer
+        ``r[j, h]`` is the score in half h of the layer chosen in the other half.
+
+    Examples
+    --------
+    >>> best = cv_max_layer([[[0.5, 0.1]], [[0.4, 0.2]]])
+    >>> best.chosen, best.r
+    (array([[1, 0]]), array([[0.4, 0.1]]))
+    """
+    scores = np.asarray(scores, dtype=float)
+    filled = np.where(np.isnan(scores), -np.inf, scores)
+    chosen = np.argmax(filled, axis=0)[:, ::-1]  # (n_splits, 2), by the other half
+    r = np.take_along_axis(scores, chosen[None], axis=0)[0]
+    lost = np.isneginf(filled.max(axis=0))[:, ::-1]
+    return CvMaxLayer(np.where(lost, np.nan, r), np.where(lost, -1, chosen))

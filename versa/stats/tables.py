@@ -1,0 +1,277 @@
+"""Tables of scores and comparisons: DataFrames, and their CSV, Markdown and LaTeX."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from versa.stats.intervals import corrected_interval, fisher_mean, fisher_z
+from versa.stats.ttests import corrected_paired_ttest
+
+__all__ = [
+    "bonferroni",
+    "for_reading",
+    "pairwise_tests",
+    "summary",
+    "to_latex",
+    "to_markdown",
+    "write_table",
+]
+
+# How a column is called where people read it; the CSV keeps the names of the left.
+_HEADINGS = {
+    "r": "r",
+    "ci": "95% CI (J-1)",
+    "ci_subjects": "95% CI (S-1)",
+    "null_r": "null r",
+    "ceiling": "ceiling",
+    "explained": "r²/ceiling²",
+    "chosen": "chosen",
+    "layer": "layer",
+    "model_a": "A",
+    "model_b": "B",
+    "r_a": "r A",
+    "r_b": "r B",
+    "difference": "A - B",
+    "t": "t",
+    "df": "df",
+    "p": "p",
+    "p_corrected": "p Bonf.",
+    "significant": "sig.",
+    "df_subjects": "df (S-1)",
+    "p_subjects": "p (S-1)",
+    "p_corrected_subjects": "p Bonf. (S-1)",
+    "significant_subjects": "sig. (S-1)",
+}
+_INTERVALS = {
+    "ci": ("ci_low", "ci_high"),
+    "ci_subjects": ("ci_low_subjects", "ci_high_subjects"),
+}
+
+
+def bonferroni(p: ArrayLike, family: int) -> np.ndarray:
+    """Bonferroni-corrected p-values.
+
+    Parameters
+    ----------
+    p : array-like
+        Uncorrected p-values.
+    family : int
+        Number of tests in the family.
+
+    Returns
+    -------
+    p_corrected : ndarray, same shape
+        ``min(1, p * family)``.
+
+    Examples
+    --------
+    >>> bonferroni([0.001, 0.2], 30)
+    array([0.03, 1.  ])
+    """
+    return np.minimum(1.0, np.asarray(p, dtype=float) * family)
+
+
+def summary(
+    r: ArrayLike, n_subjects: int, *, test_train_ratio: float = 1.0
+) -> dict[str, float]:
+    """Mean correlation with both corrected 95% intervals.
+
+    Parameters
+    ----------
+    r : array-like of shape (n_splits, 2)
+        Scores in both halves of every split; each counts as one evaluation.
+    n_subjects : int
+        For the interval with ``n_subjects - 1`` degrees of freedom.
+    test_train_ratio : float, default=1.0
+        n_test / n_train.
+
+    Returns
+    -------
+    row : dict
+        ``r, ci_low, ci_high`` (J - 1 degrees of freedom, the paper's) and
+        ``ci_low_subjects, ci_high_subjects`` (subjects - 1, calibrated).
+    """
+    paper = corrected_interval(r, test_train_ratio=test_train_ratio)
+    calibrated = corrected_interval(
+        r, test_train_ratio=test_train_ratio, df=n_subjects - 1
+    )
+    return {
+        "r": paper.mean,
+        "ci_low": paper.low,
+        "ci_high": paper.high,
+        "ci_low_subjects": calibrated.low,
+        "ci_high_subjects": calibrated.high,
+    }
+
+
+def pairwise_tests(
+    scores: Mapping[str, np.ndarray],
+    pairs: Iterable[tuple[str, str]],
+    n_subjects: int,
+    *,
+    test_train_ratio: float = 1.0,
+    on_z: bool = True,
+) -> pd.DataFrame:
+    """Corrected paired t-tests between models, with both degrees of freedom.
+
+    Parameters
+    ----------
+    scores : mapping of str to ndarray of shape (n_splits, 2)
+        Scores of each model in the same splits.
+    pairs : iterable of (str, str)
+        Which models to compare.
+    n_subjects : int
+        For the test with ``n_subjects - 1`` degrees of freedom.
+    test_train_ratio : float, default=1.0
+        n_test / n_train.
+    on_z : bool, default=True
+        Test differences of Fisher z; of r if False.
+
+    Returns
+    -------
+    table : DataFrame
+        ``model_a, model_b, r_a, r_b, difference, t, df, p, df_subjects,
+        p_subjects``; a pair with an undefined score has NaN.
+    """
+    rows = []
+    for a, b in pairs:
+        r_a, r_b = float(fisher_mean(scores[a])), float(fisher_mean(scores[b]))
+        row: dict[str, object] = {"model_a": a, "model_b": b, "r_a": r_a, "r_b": r_b}
+        row["difference"] = r_a - r_b
+        values = [fisher_z(scores[m]) if on_z else scores[m] for m in (a, b)]
+        if np.isfinite(values).all():
+            paper = corrected_paired_ttest(*values, test_train_ratio=test_train_ratio)
+            calibrated = corrected_paired_ttest(
+                *values, test_train_ratio=test_train_ratio, df=n_subjects - 1
+            )
+            row |= {"t": paper.statistic, "df": paper.df, "p": paper.pvalue}
+            row |= {"df_subjects": n_subjects - 1, "p_subjects": calibrated.pvalue}
+        else:
+            row |= {"t": np.nan, "df": scores[a].size - 1, "p": np.nan}
+            row |= {"df_subjects": n_subjects - 1, "p_subjects": np.nan}
+        rows.append(row)
+    columns = ["model_a", "model_b", "r_a", "r_b", "difference", "t", "df", "p"]
+    return pd.DataFrame(rows, columns=[*columns, "df_subjects", "p_subjects"])
+
+
+def for_reading(table: pd.DataFrame) -> pd.DataFrame:
+    """A table as text: intervals in one column, rounded numbers, short headings.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Any table of this module, of a FitResult or a Comparison.
+
+    Returns
+    -------
+    text : DataFrame of str
+        Correlations with three decimals, p with three significant ones; a value
+        that is not defined is a dash.
+
+    Examples
+    --------
+    >>> for_reading(pd.DataFrame({"r": [0.51234], "p": [0.00001], "df": [69]}))
+           r         p  df
+    0  0.512  1.00e-05  69
+    """
+    shown: dict[str, pd.Series] = {}
+    merged = {low: (name, high) for name, (low, high) in _INTERVALS.items()}
+    ends = {high for _, high in _INTERVALS.values()}
+    for column in table.columns:
+        if column in merged and merged[column][1] in table:
+            name, high = merged[column]
+            pairs = zip(table[column], table[high], strict=True)
+            shown[_HEADINGS[name]] = pd.Series(
+                [_interval_text(*pair) for pair in pairs], index=table.index, dtype=str
+            )
+        elif column not in ends:
+            heading = _HEADINGS.get(column, column)
+            shown[heading] = table[column].map(lambda v, c=column: _text(v, c))
+    return pd.DataFrame(shown, index=table.index)
+
+
+def _interval_text(low: float, high: float) -> str:
+    return "-" if np.isnan(low) else f"[{low:.3f}, {high:.3f}]"
+
+
+def _text(value: object, column: str) -> str:
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return "-"
+    if isinstance(value, float | np.floating):
+        if column in ("p", "p_corrected", "p_subjects", "p_corrected_subjects"):
+            return f"{value:.3f}" if value >= 0.001 else f"{value:.2e}"
+        if column == "t":
+            return f"{value:.2f}"
+        if column in ("explained", "chosen"):
+            return f"{100 * value:.1f}%"
+        return f"{value:.3f}"
+    return str(value)
+
+
+def to_markdown(table: pd.DataFrame) -> str:
+    """A table for people, as Markdown.
+
+    Examples
+    --------
+    >>> print(to_markdown(pd.DataFrame({"sector": ["aOTC"], "r": [0.5]})))
+    | sector   |     r |
+    |:---------|------:|
+    | aOTC     | 0.500 |
+    """
+    shown = for_reading(table)
+    align = ["right" if _is_number(table, c) else "left" for c in shown.columns]
+    return shown.to_markdown(index=False, colalign=align, disable_numparse=True)
+
+
+def _is_number(table: pd.DataFrame, heading: str) -> bool:
+    columns = [c for c in table.columns if _HEADINGS.get(c, c) == heading]
+    return not columns or pd.api.types.is_numeric_dtype(table[columns[0]])
+
+
+def to_latex(table: pd.DataFrame) -> str:
+    """A table for people, as LaTeX (package booktabs).
+
+    Examples
+    --------
+    >>> "fc6 \\\\& fc7" in to_latex(pd.DataFrame({"layer": ["fc6 & fc7"]}))
+    True
+    """
+    shown = for_reading(table)
+    align = "".join("r" if _is_number(table, c) else "l" for c in shown.columns)
+    text = shown.to_latex(index=False, escape=True, column_format=align)
+    return text.replace("²", "$^2$")
+
+
+def write_table(table: pd.DataFrame, folder: Path, name: str) -> list[Path]:
+    """Write ``name.csv`` (full precision), ``name.md`` and ``name.tex``.
+
+    Parameters
+    ----------
+    table : DataFrame
+        The table.
+    folder : Path
+        An existing folder.
+    name : str
+        File name without its ending.
+
+    Returns
+    -------
+    paths : list of Path
+        The three files.
+    """
+    texts = {
+        "csv": table.to_csv(index=False),
+        "md": to_markdown(table) + "\n",
+        "tex": to_latex(table),
+    }
+    paths = []
+    for ending, text in texts.items():
+        path = folder / f"{name}.{ending}"
+        path.write_text(text, encoding="utf-8")
+        paths.append(path)
+    return paths
