@@ -281,7 +281,9 @@ def _grams(
     from versa.models.zoo import load_model
 
     stimuli = brain.stimuli
-    vision = load_model(model, preprocess=preprocess, name=name)
+    vision = load_model(model, preprocess=preprocess)
+    if name is not None:
+        vision = dataclasses.replace(vision, name=name)
     layers = resolve_layers(vision, layer_list)
     probed = probe(vision, stimuli.paths[0], layers, convert=convert)
     _log_memory(probed.n_units, brain)
@@ -323,18 +325,24 @@ def _grams(
             progress=progress,
         )
         found |= extracted
-        for layer, gram in extracted.items() if store else ():
-            entry = {"gram": gram.gram, "sums": gram.sums}
-            entry |= {
-                "n_units": np.array(gram.n_units),
-                "hashes": np.array(gram.hashes),
-            }
-            if gram.standardized is not None:
-                entry["standardized"] = gram.standardized
-            store.write(keys[layer], **entry)
+        for layer, gram in extracted.items():
+            if store:
+                store.write(keys[layer], **_as_entry(gram))
     for gram in found.values():
         stimuli.check_same(gram.names, gram.hashes, f"features of {gram.layer}")
     return vision, probed.fingerprint, {layer: found[layer] for layer in keys}
+
+
+def _as_entry(gram: "LayerGram") -> dict[str, np.ndarray]:
+    entry = {
+        "gram": gram.gram,
+        "sums": gram.sums,
+        "n_units": np.array(gram.n_units),
+        "hashes": np.array(gram.hashes),
+    }
+    if gram.standardized is not None:
+        entry["standardized"] = gram.standardized
+    return entry
 
 
 def _log_memory(n_units: Sequence[int], brain: BrainDataset) -> None:

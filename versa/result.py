@@ -167,7 +167,7 @@ class FitResult:
         for sector in self.sectors:
             for layer in self.layer_names:
                 for method in self.methods:
-                    r = self.scores.sel(method=method, sector=sector, layer=layer)
+                    r = self.scores.loc[method, sector, layer]
                     rows.append(
                         {
                             "model": self.model,
@@ -296,7 +296,7 @@ def best_layer_scores(result: FitResult, method: str, sector: str) -> CvMaxLayer
     best : CvMaxLayer
         ``r`` and ``chosen``, both of shape (n_splits, 2).
     """
-    scores = result.scores.sel(method=method, sector=sector)
+    scores = result.scores.loc[method, sector]
     return cv_max_layer(scores.transpose("layer", "split", "half").values)
 
 

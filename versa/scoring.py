@@ -67,7 +67,7 @@ def score(
             ceiling[j] = noise_ceiling(measured, splits)
             responses: Sequence[np.ndarray] = ()
             responses_key = ""
-            if brain.has_responses:
+            if brain.responses is not None:
                 responses = brain.responses[sector]
                 responses_key = content_key(responses=list(responses))
                 n_voxels[j] = [voxels.shape[1] for voxels in responses]
@@ -115,8 +115,8 @@ def _classic_rdm(gram: "LayerGram") -> np.ndarray:
 
 def _brain_rdms(brain: BrainDataset, sector: str) -> np.ndarray:
     """Measured RDM of every subject, (n_subjects, n_pairs)."""
-    if brain.rdms is not None:
-        return brain.rdms[sector]
+    if brain.responses is None:
+        return np.asarray((brain.rdms or {})[sector])
     return np.stack([correlation_rdm(voxels) for voxels in brain.responses[sector]])
 
 

@@ -16,7 +16,7 @@ with the constant direction projected out, ``z = M Y`` and ``m = diag(M)``:
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -40,9 +40,9 @@ AUTO_ALPHAS = tuple(10.0**power for power in range(-4, 5))
 SKLEARN_ALPHAS = (0.1, 1.0, 10.0)
 """The grid of ``alphas="sklearn"``: the default of scikit-learn's RidgeCV."""
 
-# Voxels of one chunk: z, z^2 and two products of 72 x 384 float64 stay in a core's
-# second-level cache (4 x 221 kB).
-_CHUNK_ELEMENTS = 72 * 384
+# Elements of one chunk of responses, 74 kB: with the residuals of nine alphas it stays
+# in a core's second-level cache.
+_CHUNK_ELEMENTS = 72 * 128
 
 
 class LooRidge(NamedTuple):
@@ -131,7 +131,9 @@ def mean_eigenvalue(gram: np.ndarray) -> float:
     """
     n_images = len(gram)
     trace = float(np.trace(gram) - gram.sum() / n_images)
-    return trace / n_images if trace > _rounding(n_images, float(np.trace(gram))) else 0.0
+    return (
+        trace / n_images if trace > _rounding(n_images, float(np.trace(gram))) else 0.0
+    )
 
 
 def loo_ridge(
@@ -215,19 +217,23 @@ def loo_ridge(
     if float(xp.sum(eigenvalues)) == 0:
         grid = grid[:1]  # every alpha gives the mean of the other images
     vectors = basis @ vectors  # (n_images, n_images - 1), orthogonal to the constant
-    penalties = [_operators(xp, eigenvalues, vectors, float(a)) for a in grid]
+    operators = _operators(xp, eigenvalues, vectors, grid)
+    grid = xp.asarray(grid, dtype=xp.float64, device=where)
 
     predicted = xp.empty((n_images, n_voxels), dtype=xp.float64, device=where)
-    on_cpu = isinstance(gram, np.ndarray)
-    chunks = _chunks(n_images, n_voxels, on_cpu=on_cpu)
     if not n_voxels:
         return LooRidge(predicted, xp.zeros_like(predicted))
+    on_cpu = isinstance(gram, np.ndarray)
+    chunks = _chunks(n_images, n_voxels, on_cpu=on_cpu)
     if alpha_per_voxel:
         alpha = xp.empty((n_images, n_voxels), dtype=xp.float64, device=where)
 
         def solve(chunk: slice) -> None:
             y = xp.astype(responses[:, chunk], xp.float64)
-            predicted[:, chunk], alpha[:, chunk] = _predict(xp, penalties, y)
+            predicted[:, chunk], choice = _predict(xp, operators, y)
+            alpha[:, chunk] = xp.reshape(
+                xp.take(grid, xp.reshape(choice, (-1,))), choice.shape
+            )
 
         if on_cpu:
             _map_chunks(solve, chunks)
@@ -237,16 +243,10 @@ def loo_ridge(
         return LooRidge(predicted, alpha)
 
     responses = xp.astype(responses, xp.float64)
-    errors = [_summed_errors(xp, penalties, responses[:, chunk]) for chunk in chunks]
-    total = sum(errors[1:], start=errors[0])  # (n_alphas, n_images)
-    choice = [int(k) for k in xp.argmin(total, axis=0)]  # the first of equals
-    rows = xp.stack(
-        [
-            penalties[k].inverse[i, :] * penalties[k].reciprocal[i]
-            for i, k in enumerate(choice)
-        ]
-    )
-    chosen = xp.asarray(grid[choice], dtype=xp.float64, device=where)
+    errors = [_summed_errors(xp, operators, responses[:, chunk]) for chunk in chunks]
+    choice = xp.argmin(sum(errors[1:], start=errors[0]), axis=0)  # first of equals
+    rows = xp.stack([operators.residual[int(k), i, :] for i, k in enumerate(choice)])
+    chosen = xp.take(grid, choice)
     return LooRidge(
         responses - rows @ responses,
         xp.broadcast_to(chosen[:, None], tuple(predicted.shape)),
@@ -313,66 +313,88 @@ def _rounding(n_images: int, trace: float) -> float:
     return n_images * float(np.finfo(float).eps) * trace
 
 
-class _Penalty(NamedTuple):
-    """The matrices of one alpha, scaled so that no entry of the inverse exceeds 1."""
+class _Operators(NamedTuple):
+    """Matrices that turn responses into leave-one-out residuals and inner errors.
 
-    alpha: float
-    inverse: Any  # (N, N), M
-    square: Any  # (N, N), diag(m)^2 W
-    cross: Any  # (N, N), -2 diag(m) (W o M) + diag(sum_j W_ij M_ij^2)
-    reciprocal: Any  # (N,), 1 / m
+    With ``r = residual @ y``, the residual of each image in a model that never saw
+    it, the inner squared error of penalty k is ``r * (cross[k] @ r) + square[k] @ r^2``
+    (the formula of the module with ``z = m r``).
+    """
 
-
-def _operators(xp: Any, eigenvalues: Any, vectors: Any, alpha: float) -> _Penalty:
-    # Scores and predictions do not change when M is multiplied by a constant.
-    scale = alpha + float(eigenvalues[0])
-    inverse = (vectors * (scale / (eigenvalues + alpha))) @ vectors.T
-    m = xp.linalg.diagonal(inverse)
-    product = m[:, None] * m[None, :]
-    squared = inverse * inverse
-    # Positive in exact arithmetic; rounding may take it below for near duplicates.
-    determinant = xp.maximum(product - squared, product * (4 * np.finfo(float).eps))
-    weight = 1.0 / (determinant * determinant)
-    off_diagonal = 1.0 - xp.eye(m.shape[0], dtype=xp.float64, device=m.device)
-    weight = weight * off_diagonal
-    cross = -2.0 * m[:, None] * weight * inverse
-    own = xp.sum(weight * squared, axis=1)
-    cross = cross + (1.0 - off_diagonal) * own[:, None]
-    return _Penalty(alpha, inverse, (m * m)[:, None] * weight, cross, 1.0 / m)
+    residual: Any  # (n_alphas, N, N): diag(1 / m) M
+    square: Any  # (n_alphas, N, N): diag(m^2) W diag(m^2)
+    cross: Any  # (n_alphas, N, N): diag(m) (-2 W o M diag(m) + diag(own)) diag(m)
 
 
-def _errors(penalty: _Penalty, y: Any) -> tuple[Any, Any]:
-    """Residuals z and summed inner squared errors of one alpha, both (N, V)."""
-    z = penalty.inverse @ y
-    error = penalty.cross @ z
-    error *= z
-    error += penalty.square @ (z * z)
-    return z, error
+def _operators(xp: Any, eigenvalues: Any, vectors: Any, grid: np.ndarray) -> _Operators:
+    n_images = vectors.shape[0]
+    one = xp.eye(n_images, dtype=xp.float64, device=vectors.device)
+    made = []
+    for alpha in grid.tolist():
+        # Nothing changes when M is multiplied by a constant: keep its entries below 1.
+        scale = alpha + float(eigenvalues[0])
+        inverse = (vectors * (scale / (eigenvalues + alpha))) @ vectors.T
+        m = xp.linalg.diagonal(inverse)
+        product = m[:, None] * m[None, :]
+        squared = inverse * inverse
+        # Positive in exact arithmetic; rounding may spoil it for near duplicates.
+        floor = product * (4 * np.finfo(float).eps)
+        determinant = xp.maximum(product - squared, floor)
+        weight = (1.0 - one) / (determinant * determinant)
+        own = xp.sum(weight * squared, axis=1)
+        cross = own[:, None] * one - 2.0 * m[:, None] * weight * inverse
+        made.append(
+            (
+                inverse / m[:, None],
+                (m * m)[:, None] * weight * (m * m)[None, :],
+                m[:, None] * cross * m[None, :],
+            )
+        )
+    return _Operators(*(xp.stack(matrices) for matrices in zip(*made, strict=True)))
 
 
-def _predict(xp: Any, penalties: Sequence[_Penalty], y: Any) -> tuple[Any, Any]:
-    """Predictions and chosen alphas of one chunk of voxels, both (N, V)."""
-    z, best = _errors(penalties[0], y)
-    residual = z * penalties[0].reciprocal[:, None]
-    alpha = xp.full_like(y, penalties[0].alpha)
-    for penalty in penalties[1:]:
-        z, error = _errors(penalty, y)
-        z *= penalty.reciprocal[:, None]
-        better = error < best
-        if isinstance(y, np.ndarray):  # the same in place, a third faster
-            np.copyto(best, error, where=better)
-            np.copyto(residual, z, where=better)
-            np.copyto(alpha, penalty.alpha, where=better)
-        else:
-            best = xp.where(better, error, best)
-            residual = xp.where(better, z, residual)
-            alpha = xp.where(better, xp.full_like(y, penalty.alpha), alpha)
-    return y - residual, alpha
+def _residuals(operators: _Operators, y: Any) -> Any:
+    """Leave-one-out residuals of every penalty in one product, (n_alphas, N, V)."""
+    n_alphas, n_images, _ = operators.residual.shape
+    stacked = operators.residual.reshape(n_alphas * n_images, n_images) @ y
+    return stacked.reshape(n_alphas, n_images, y.shape[1])
 
 
-def _summed_errors(xp: Any, penalties: Sequence[_Penalty], y: Any) -> Any:
+def _inner_error(operators: _Operators, k: int, residual: Any) -> Any:
+    """Squared errors of penalty k, summed over the images that were left in, (N, V)."""
+    error = operators.cross[k, :, :] @ residual
+    error *= residual
+    error += operators.square[k, :, :] @ (residual * residual)
+    return error
+
+
+def _predict(xp: Any, operators: _Operators, y: Any) -> tuple[Any, Any]:
+    """Predictions and index of the chosen alpha of one chunk, both (N, V)."""
+    residuals = _residuals(operators, y)
+    best = _inner_error(operators, 0, residuals[0, :, :])
+    choice = xp.zeros(y.shape, dtype=xp.int8, device=y.device)
+    for k in range(1, residuals.shape[0]):
+        error = _inner_error(operators, k, residuals[k, :, :])
+        better = xp.astype(error < best, xp.int8)
+        best = xp.minimum(best, error)
+        choice = xp.maximum(choice, better * k)  # k ascends: the latest is the best
+    # A gather at the end: masked copies in the loop would cost more than the products.
+    choice = xp.astype(xp.reshape(choice, (-1,)), xp.int64)
+    place = choice * choice.shape[0]
+    place += xp.arange(choice.shape[0], dtype=xp.int64, device=y.device)
+    residual = xp.take(xp.reshape(residuals, (-1,)), place)
+    return y - xp.reshape(residual, y.shape), xp.reshape(choice, y.shape)
+
+
+def _summed_errors(xp: Any, operators: _Operators, y: Any) -> Any:
     """Inner squared errors summed over voxels, (n_alphas, N)."""
-    return xp.stack([xp.sum(_errors(penalty, y)[1], axis=1) for penalty in penalties])
+    residuals = _residuals(operators, y)
+    return xp.stack(
+        [
+            xp.sum(_inner_error(operators, k, residuals[k, :, :]), axis=1)
+            for k in range(residuals.shape[0])
+        ]
+    )
 
 
 def _chunks(n_images: int, n_voxels: int, *, on_cpu: bool) -> list[slice]:

@@ -1,0 +1,14 @@
+"""Fixtures of all tests."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder with reference numbers and real data, beside the checkout."""
+    folder = Path(__file__).resolve().parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip("needs the folder ../shared with reference numbers and data")
+    return folder

@@ -1,0 +1,384 @@
+"""versa.fit from end to end, on small networks and brains that take no time."""
+
+import logging
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import versa
+from versa.fmri.encoding import debias, loo_ridge
+from versa.fmri.rdm import correlation_rdm
+from versa.stats.splits import split_halves
+
+N_IMAGES, SIZE = 12, 16
+
+
+class Small(nn.Module):
+    """Two convolutions and a read-out, 16 x 16 pixels."""
+
+    def __init__(self, seed=0):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.early = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(inplace=True))
+            self.late = nn.Sequential(nn.Conv2d(8, 6, 3, 2), nn.ReLU())
+            self.head = nn.Linear(6 * 3 * 3, 10)
+
+    def forward(self, x):
+        return self.head(self.late(self.early(x)).flatten(1))
+
+
+def preprocess(image):
+    pixels = np.asarray(image, dtype=np.float32) / 255
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "stimuli"
+    path.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(N_IMAGES):
+        pixels = (
+            rng.integers(0, 256, (4, 4, 3), dtype=np.uint8).repeat(4, 0).repeat(4, 1)
+        )
+        Image.fromarray(pixels).save(path / f"item-{i:02d}.png")
+    return path
+
+
+@pytest.fixture
+def stimuli(folder):
+    return versa.StimulusSet.from_folder(folder)
+
+
+@pytest.fixture
+def brain(stimuli):
+    rng = np.random.default_rng(1)
+    pictures = np.stack(
+        [np.asarray(Image.open(p)).ravel() / 255 for p in stimuli.paths]
+    )
+    responses = {
+        sector: [
+            pictures @ rng.standard_normal((pictures.shape[1], n)) / 10
+            + rng.standard_normal((N_IMAGES, n))
+            for _ in range(4)
+        ]
+        for sector, n in (("EarlyV", 30), ("aOTC", 20))
+    }
+    return versa.BrainDataset(
+        name="small", stimuli=stimuli, subjects=list("abcd"), responses=responses
+    )
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("VERSA_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def fit(brain, model=None, layers=("early", "late", "head"), **options):
+    options = {"preprocess": preprocess, "progress": False, **options}
+    return versa.fit(Small() if model is None else model, layers, brain, **options)
+
+
+def features(stimuli, layer):
+    images = torch.stack([preprocess(Image.open(path)) for path in stimuli.paths])
+    small = Small().eval()
+    with torch.inference_mode():
+        early = small.early(images)
+        late = small.late(early)
+        outputs = {"early": early, "late": late, "head": small(images)}
+    return outputs[layer].flatten(1).double().numpy()
+
+
+def test_every_score_by_hand(brain, stimuli):
+    result = fit(brain, cache=False)
+    splits = split_halves(4)
+    assert result.scores.shape == (3, 2, 3, 3, 2)
+    for sector, responses in brain.responses.items():
+        measured = np.stack([correlation_rdm(voxels) for voxels in responses])
+        for layer in ("early", "late", "head"):
+            x = features(stimuli, layer)
+            fitted = [loo_ridge(x @ x.T, voxels).predicted for voxels in responses]
+            rdms = {
+                "versa": [correlation_rdm(p) for p in fitted],
+                "versa-debiased": [
+                    correlation_rdm(debias(p, y))
+                    for p, y in zip(fitted, responses, strict=True)
+                ],
+                "rsa": [correlation_rdm(x)] * 4,
+            }
+            for method, stack in rdms.items():
+                for j, row in enumerate(splits.members):
+                    for half, who in enumerate((row, ~row)):
+                        model = np.mean(
+                            [r for r, w in zip(stack, who, strict=True) if w], 0
+                        )
+                        expected = np.corrcoef(model, measured[who].mean(axis=0))[0, 1]
+                        score = result.scores.loc[method, sector, layer][j, half]
+                        assert float(score) == pytest.approx(expected, abs=1e-7)
+        for j, row in enumerate(splits.members):
+            halves = measured[row].mean(axis=0), measured[~row].mean(axis=0)
+            assert float(result.ceiling.loc[sector][j]) == pytest.approx(
+                np.corrcoef(*halves)[0, 1]
+            )
+
+
+def test_result_tells_what_was_done(brain, stimuli):
+    result = fit(brain, name="my net", alphas=[1.0, 10.0], alpha_per_voxel=False)
+    assert result.model == "my net"
+    assert result.dataset == "small"
+    assert result.sectors == ("EarlyV", "aOTC")
+    assert result.layer_names == ("early", "late", "head")
+    assert result.subjects == tuple("abcd")
+    assert result.stimuli == tuple(zip(stimuli.names, stimuli.hashes, strict=True))
+    options = result.provenance["options"]
+    assert options["alphas"] == [1.0, 10.0]
+    assert options["alpha_per_voxel"] is False
+    assert result.provenance["versions"]["torch"].startswith(torch.__version__[:4])
+    assert result.data["n_voxels"].values.tolist() == [[30] * 4, [20] * 4]
+    assert result.data["n_units"].values.tolist() == [8 * 7 * 7, 6 * 3 * 3, 10]
+    assert result.data["alpha_at_largest"].shape == (2, 3)
+
+
+def test_cache_gives_the_same_and_is_used(brain, cache, monkeypatch):
+    first = fit(brain)
+    monkeypatch.setattr("versa.scoring.encoded_rdms", None)
+    monkeypatch.setattr("versa.models.features.extract_grams", None)
+    second = fit(brain)
+    assert second.data.drop_attrs().identical(first.data.drop_attrs())
+    assert len(list(cache.rglob("*.npz"))) == 3 + 3 * 2
+
+
+def test_no_cache_leaves_nothing(brain, cache, tmp_path):
+    fit(brain, cache=False)
+    assert not cache.exists()
+    fit(brain, cache=tmp_path / "elsewhere")
+    assert not cache.exists()
+    assert list((tmp_path / "elsewhere").rglob("*.npz"))
+
+
+def test_damaged_cache_is_computed_again(brain, cache, caplog):
+    first = fit(brain)
+    for path in cache.rglob("*.npz"):
+        path.write_bytes(path.read_bytes()[:-50])
+    with caplog.at_level(logging.WARNING, "versa"):
+        second = fit(brain)
+    assert "is damaged" in caplog.text
+    assert second.data.drop_attrs().identical(first.data.drop_attrs())
+
+
+@pytest.mark.parametrize(
+    "change", ["weights", "preprocess", "image", "betas", "alphas"]
+)
+def test_cache_follows_content(brain, folder, change):
+    first = fit(brain)
+    model, options = Small(), {}
+    if change == "weights":
+        with torch.no_grad():
+            model.early[0].weight[0] += 0.5
+    elif change == "preprocess":
+        options["preprocess"] = lambda image: preprocess(image).flip(2)
+    elif change == "image":
+        Image.effect_noise((SIZE, SIZE), 90).convert("RGB").save(folder / "item-05.png")
+    elif change == "betas":
+        changed = {
+            s: [v + np.eye(N_IMAGES, v.shape[1]) for v in r]
+            for s, r in brain.responses.items()
+        }
+    if change in ("image", "betas"):
+        brain = versa.BrainDataset(
+            name="small",
+            stimuli=versa.StimulusSet.from_folder(folder),
+            subjects=brain.subjects,
+            responses=changed if change == "betas" else brain.responses,
+        )
+    if change == "alphas":
+        options["alphas"] = "sklearn"
+    second = fit(brain, model, **options)
+    scores = (first.scores.loc["versa"], second.scores.loc["versa"])
+    assert not np.allclose(*scores)
+    classic = (first.scores.loc["rsa"], second.scores.loc["rsa"])
+    assert np.allclose(*classic) == (change == "alphas")
+    uncached = fit(brain, model, **options, cache=False)
+    assert second.data.drop_attrs().identical(uncached.data.drop_attrs())
+
+
+def test_image_changed_after_the_dataset_was_loaded(brain, folder):
+    Image.effect_noise((SIZE, SIZE), 90).convert("RGB").save(folder / "item-05.png")
+    with pytest.raises(ValueError, match="item-05"):
+        fit(brain)
+
+
+def test_scaling_units_changes_nothing(brain):
+    scaled = versa.BrainDataset(
+        name="small",
+        stimuli=brain.stimuli,
+        subjects=brain.subjects,
+        responses={s: [100 * v for v in r] for s, r in brain.responses.items()},
+    )
+    np.testing.assert_allclose(fit(scaled).scores, fit(brain).scores, atol=1e-9)
+
+
+def test_standardize_is_zscoring_over_images(brain, stimuli):
+    result = fit(brain, standardize=True, methods=("versa", "rsa"))
+    x = features(stimuli, "late")
+    spread = x.std(axis=0)
+    z = (x - x.mean(axis=0))[:, spread > 0] / spread[spread > 0]
+    fitted = [
+        loo_ridge(z @ z.T, voxels).predicted for voxels in brain.responses["aOTC"]
+    ]
+    rdm = np.mean([correlation_rdm(p) for p in fitted], axis=0)
+    np.testing.assert_allclose(
+        result.data["model_rdm"].loc["versa", "aOTC", "late"], rdm, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        result.scores.loc["rsa"], fit(brain).scores.loc["rsa"], atol=1e-12
+    )
+
+
+def test_given_splits(brain):
+    splits = versa.split_halves(4, n_splits=2, seed=5)
+    result = fit(brain, splits=splits)
+    assert result.splits == splits
+    with pytest.raises(ValueError, match="dataset's 4 subjects; got splits of 6"):
+        fit(brain, splits=versa.split_halves(6))
+
+
+def test_rdms_only(brain, stimuli):
+    rdms = {
+        sector: np.stack([correlation_rdm(voxels) for voxels in responses])
+        for sector, responses in brain.responses.items()
+    }
+    only = versa.BrainDataset(
+        name="rdms", stimuli=stimuli, subjects=brain.subjects, rdms=rdms
+    )
+    with pytest.raises(
+        ValueError, match=r"methods must be rsa for rdms, .* Pass methods"
+    ):
+        fit(only)
+    result = fit(only, methods=("rsa",))
+    np.testing.assert_allclose(
+        result.scores, fit(brain, methods=["rsa"]).scores, atol=1e-12
+    )
+    assert result.null.isnull().all()
+
+
+def test_one_subject(brain):
+    with pytest.raises(ValueError, match="at least 2 to split a group; got 1"):
+        fit(brain.select(subjects=["a"]))
+
+
+def test_bad_voxels(brain):
+    responses = {s: [v.copy() for v in r] for s, r in brain.responses.items()}
+    responses["aOTC"][2][3, 7] = np.nan
+    responses["aOTC"][2][:, 8] = 1.5
+    dirty = versa.BrainDataset(
+        name="dirty",
+        stimuli=brain.stimuli,
+        subjects=brain.subjects,
+        responses=responses,
+    )
+    with pytest.raises(ValueError, match=r"aOTC.*\bc\b"):
+        fit(dirty)
+    result = fit(dirty, drop_bad_voxels=True)
+    assert result.data["n_voxels"].loc["aOTC"].values.tolist() == [20, 20, 18, 20]
+    assert np.isfinite(result.scores).all()
+
+
+def test_layer_without_variance(brain, caplog):
+    model = Small()
+    with torch.no_grad():
+        model.late[0].weight.zero_()
+        model.late[0].bias.fill_(-1.0)
+    with caplog.at_level(logging.WARNING, "versa"):
+        result = fit(brain, model, layers=["early", "late"])
+    assert "layer late has the same value in all units" in caplog.text
+    assert result.scores.loc["rsa", :, "late"].isnull().all()
+    np.testing.assert_allclose(
+        result.scores.loc["versa", :, "late"], result.null, atol=1e-9
+    )
+    assert result.scores.loc["versa-debiased", :, "late"].isnull().all()
+    best = result.best()
+    assert (best[best.method == "rsa"].layer == "early").all()
+
+
+def test_null_is_reported_and_warned_about(brain, caplog):
+    rng = np.random.default_rng(4)
+    noise = versa.BrainDataset(
+        name="noise",
+        stimuli=brain.stimuli,
+        subjects=brain.subjects,
+        responses={"aOTC": [rng.standard_normal((N_IMAGES, 40)) for _ in range(4)]},
+    )
+    with caplog.at_level(logging.WARNING, "versa"):
+        result = fit(noise, alphas=[1e9])
+    assert "aOTC: the versa score of early, late, head is mostly" in caplog.text
+    assert result.provenance["warnings"] == [
+        record.getMessage() for record in caplog.records
+    ]
+    assert result.null.mean() > 0.5
+    np.testing.assert_allclose(
+        result.scores.loc["versa"].mean("layer"), result.null, atol=1e-4
+    )
+
+
+def test_memory_is_announced(brain, caplog):
+    with caplog.at_level(logging.INFO, "versa"):
+        fit(brain)
+    assert "3 layers, 12 images, 4 subjects; about" in caplog.text
+    assert "beside the network" in caplog.text
+
+
+def test_nothing_is_left_changed(brain):
+    model = Small().train()
+    before = torch.random.get_rng_state()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(brain, model)
+    assert model.training
+    assert not any(module._forward_hooks for module in model.modules())
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"methods": ["vresa"]}, "methods must be among versa, .* Did you mean versa"),
+        ({"methods": []}, "at least one; got none"),
+        ({"methods": ["rsa", "rsa"]}, "at most once"),
+        ({"sectors": ["V4"]}, r"sectors must be among EarlyV, aOTC; got 'V4'\."),
+        ({"alphas": [0.0]}, "alphas must be positive"),
+        ({"layers": ["erly"]}, "erly.*Did you mean early"),
+        ({"layers": []}, "at least one layer"),
+        ({"preprocess": None}, "preprocess must"),
+        ({"batch_size": 0}, "batch_size must be 1 or more"),
+        ({"device": "cuda:99"}, "device"),
+    ],
+)
+def test_refuses(brain, options, message):
+    with pytest.raises(ValueError, match=message):
+        fit(brain, **options)
+
+
+def test_too_few_voxels(brain):
+    thin = versa.BrainDataset(
+        name="thin",
+        stimuli=brain.stimuli,
+        subjects=brain.subjects,
+        responses={"aOTC": [v[:, :2] for v in brain.responses["aOTC"]]},
+    )
+    with pytest.raises(
+        ValueError, match=r"at least 3 voxels .* aOTC of subject a has 2"
+    ):
+        fit(thin)
+
+
+def test_paper_data_are_asked_for_politely():
+    with pytest.raises(ValueError, match=r"osf\.io/trne8.*simulated-orientation"):
+        versa.fit(Small(), preprocess=preprocess)

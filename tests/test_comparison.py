@@ -1,0 +1,121 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+import versa
+from tests.synthetic import SECTORS, synthetic_fit
+from versa.result import METHODS, best_layer_scores
+from versa.stats.splits import SplitHalves, split_halves
+from versa.stats.ttests import corrected_paired_ttest
+
+
+@pytest.fixture
+def results():
+    return [synthetic_fit(f"net{i}", seed=i, shift=0.1 * i) for i in range(3)]
+
+
+def test_table(results):
+    comparison = versa.compare(results)
+    table = comparison.pairs()
+    assert list(table) == [
+        "method", "sector", "model_a", "model_b", "r_a", "r_b", "difference", "t",
+        "df", "p", "p_corrected", "significant", "df_subjects", "p_subjects",
+        "p_corrected_subjects", "significant_subjects",
+    ]  # fmt: skip
+    assert len(table) == len(METHODS) * len(SECTORS) * 3
+    assert comparison.family == len(SECTORS) * 3
+    row = table[(table.method == "rsa") & (table.sector == "aOTC")].iloc[1]
+    assert (row.model_a, row.model_b) == ("net0", "net2")
+    z = [np.arctanh(best_layer_scores(results[i], "rsa", "aOTC").r) for i in (0, 2)]
+    expected = corrected_paired_ttest(*z)
+    assert row.t == pytest.approx(expected.statistic)
+    assert row.df == 69
+    assert row.df_subjects == 6
+    assert row.p_corrected == pytest.approx(min(1, expected.pvalue * 6))
+    assert row.significant == (row.p < 0.05 / 6)
+    assert row.p_subjects == pytest.approx(corrected_paired_ttest(*z, df=6).pvalue)
+
+
+def test_family_of_the_paper(results):
+    small, paper = versa.compare(results), versa.compare(results, family=30)
+    np.testing.assert_array_equal(small.table.p, paper.table.p)
+    np.testing.assert_allclose(
+        paper.table.p_corrected, np.minimum(1, paper.table.p * 30)
+    )
+    assert (paper.table.significant == (paper.table.p < 0.05 / 30)).all()
+
+
+def test_baseline(results):
+    table = versa.compare(results, baseline="net1").table
+    assert set(zip(table.model_a, table.model_b, strict=True)) == {
+        ("net0", "net1"),
+        ("net2", "net1"),
+    }
+    with pytest.raises(ValueError, match="baseline must be among net0, net1, net2"):
+        versa.compare(results, baseline="net7")
+
+
+def test_one_result_has_no_pairs(results):
+    comparison = versa.compare(results[:1])
+    assert comparison.table.empty
+    assert "p_corrected_subjects" in comparison.table
+    assert len(comparison.best()) == len(SECTORS) * len(METHODS)
+
+
+def test_equal_models_do_not_differ():
+    table = versa.compare([synthetic_fit("a"), synthetic_fit("b")]).table
+    assert (table.t == 0).all()
+    assert (table.p == 1).all()
+    assert not table.significant.any()
+
+
+def test_stacked_tables_and_files(results, tmp_path):
+    comparison = versa.compare(results, test_train_ratio="literal")
+    assert comparison.test_train_ratio == pytest.approx(25 / 24)
+    layers = comparison.layers()
+    assert layers.model.unique().tolist() == ["net0", "net1", "net2"]
+    paths = comparison.write(tmp_path / "out")
+    assert sorted(path.name for path in paths) == sorted(
+        f"{name}.{ending}"
+        for name in ("layers", "best", "pairs")
+        for ending in ("csv", "md", "tex")
+    )
+    back = pd.read_csv(tmp_path / "out" / "layers.csv")
+    pd.testing.assert_frame_equal(back, layers)
+
+
+def test_repr(results):
+    comparison = versa.compare(results)
+    for text in (repr(comparison), comparison._repr_html_()):
+        assert "net0, net1, net2 on made-up: 7 subjects, 35 half-splits" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dataset": "other"}, r"same dataset \(made-up and other\)"),
+        ({"fingerprint": "e" * 64}, "content of the dataset changed"),
+        ({"splits": SplitHalves(~split_halves(7).members)}, "same half-splits"),
+        ({"splits": split_halves(6)}, "same subjects"),
+        ({"sectors": ("EarlyV", "pOTC")}, r"same sectors \(EarlyV, aOTC and EarlyV,"),
+        ({"methods": ("rsa",)}, "same methods"),
+        ({"names": ("cup", "saw", "key", "jar")}, r"stimuli \(jar, pan in one only\)"),
+        ({"names": ("saw", "cup", "key", "pan")}, r"same order \(cup, saw\)"),
+        ({"model": "net"}, "'net' comes twice"),
+    ],
+)
+def test_what_does_not_belong_together(changes, message):
+    changed = synthetic_fit(**{"model": "other", **changes})
+    with pytest.raises(ValueError, match=message):
+        versa.compare([synthetic_fit(), changed])
+
+
+def test_refuses(results):
+    with pytest.raises(ValueError, match="at least one FitResult"):
+        versa.compare([])
+    with pytest.raises(ValueError, match="must be FitResults; got str"):
+        versa.compare(["net.nc"])
+    with pytest.raises(ValueError, match="family must be at least 1"):
+        versa.compare(results, family=0)
+    with pytest.raises(ValueError, match="alpha must be between 0 and 1"):
+        versa.compare(results, alpha=5)

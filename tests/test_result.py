@@ -1,0 +1,132 @@
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import versa
+from tests.synthetic import LAYERS, SECTORS, synthetic_fit
+from versa.result import METHODS, best_layer_scores
+from versa.stats.intervals import corrected_interval, fisher_mean
+
+
+@pytest.fixture
+def result():
+    return synthetic_fit()
+
+
+def test_layers_table(result):
+    table = result.layers()
+    assert list(table) == [
+        "model", "sector", "layer", "method", "r", "ci_low", "ci_high",
+        "ci_low_subjects", "ci_high_subjects", "null_r", "ceiling", "explained",
+    ]  # fmt: skip
+    assert len(table) == len(SECTORS) * len(LAYERS) * len(METHODS)
+    row = table[
+        (table.sector == "aOTC") & (table.layer == "fc6") & (table.method == "versa")
+    ].iloc[0]
+    r = result.scores.loc["versa", "aOTC", "fc6"].values
+    assert row.r == pytest.approx(fisher_mean(r))
+    assert (row.ci_low, row.ci_high) == corrected_interval(r)[1:]
+    assert row.ci_low_subjects == corrected_interval(r, df=6).low
+    assert row.null_r == pytest.approx(fisher_mean(result.null.sel(sector="aOTC")))
+    assert row.explained == pytest.approx((row.r / row.ceiling) ** 2)
+    # the intercept-only encoder exists for veRSA alone
+    assert table[table.method != "versa"].null_r.isna().all()
+    assert table[table.method == "versa"].null_r.notna().all()
+
+
+def test_literal_ratio_changes_the_interval_only(result):
+    one, literal = result.layers(), result.layers(test_train_ratio="literal")
+    np.testing.assert_array_equal(one.r, literal.r)
+    assert (literal.ci_low < one.ci_low).all()
+    with pytest.raises(ValueError, match="0 or more, or 'literal'; got 'half'"):
+        result.layers(test_train_ratio="half")
+
+
+def test_best_table(result):
+    table = result.best()
+    assert len(table) == len(SECTORS) * len(METHODS)
+    for row in table.itertuples():
+        best = best_layer_scores(result, row.method, row.sector)
+        assert row.r == pytest.approx(fisher_mean(best.r))
+        counts = np.bincount(best.chosen.ravel(), minlength=len(LAYERS))
+        assert row.layer == LAYERS[counts.argmax()]
+        assert row.chosen == counts.max() / counts.sum()
+        shares = [
+            float(part.rsplit(" ", 1)[1][:-1]) for part in row.choices.split(", ")
+        ]
+        assert sum(shares) == pytest.approx(100, abs=1.5)
+
+
+def test_undefined_method_is_shown_as_such(result):
+    data = result.data.copy(deep=True)
+    data["scores"].loc[{"method": "rsa"}] = np.nan
+    table = replace(result, data=data).best()
+    lost = table[table.method == "rsa"]
+    assert lost.r.isna().all()
+    assert (lost.layer == "-").all()
+    assert (lost.chosen == 0).all()
+
+
+def test_round_trip(result, tmp_path):
+    path = result.save(tmp_path / "folder" / "fit")
+    assert path == tmp_path / "folder" / "fit.nc"
+    back = versa.load_result(path)
+    assert back.data.drop_attrs().identical(result.data.drop_attrs())
+    assert back.provenance == result.provenance
+    assert back.stimuli == result.stimuli
+    assert back.splits == result.splits
+    assert repr(back) == repr(result)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_readable_by_others(result, tmp_path):
+    netcdf = pytest.importorskip("h5py")
+    with netcdf.File(result.save(tmp_path / "fit.nc")) as file:
+        np.testing.assert_array_equal(file["scores"][:], result.scores.values)
+
+
+def test_repr_says_what_was_fitted(result):
+    for text in (repr(result), result._repr_html_()):
+        for part in ("net against made-up", "3 layers", "EarlyV, aOTC", "7 subjects"):
+            assert part in text
+    hostile = synthetic_fit(model="<script>")
+    assert "<script>" not in hostile._repr_html_()
+
+
+def test_damaged_and_foreign_files(result, tmp_path):
+    with pytest.raises(ValueError, match=r"absent\.nc does not exist"):
+        versa.load_result(tmp_path / "absent.nc")
+    text = tmp_path / "text.nc"
+    text.write_text("not netCDF")
+    with pytest.raises(ValueError, match="cannot be read as netCDF-4"):
+        versa.load_result(text)
+    cut = result.save(tmp_path / "cut.nc")
+    cut.write_bytes(cut.read_bytes()[:5000])
+    with pytest.raises(ValueError, match="cannot be read as netCDF-4"):
+        versa.load_result(cut)
+    foreign = tmp_path / "foreign.nc"
+    result.data.to_netcdf(foreign, engine="h5netcdf")
+    with pytest.raises(ValueError, match=r"format None\.$"):
+        versa.load_result(foreign)
+
+
+def test_wrong_arrays_are_refused(result):
+    with pytest.raises(ValueError, match="data must hold ceiling"):
+        replace(result, data=result.data.drop_vars("ceiling"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX file system")
+def test_failed_save_keeps_the_old_file(result, tmp_path, monkeypatch):
+    path = result.save(tmp_path / "fit.nc")
+    before = path.read_bytes()
+
+    def fail(*_, **__):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("xarray.Dataset.to_netcdf", fail)
+    with pytest.raises(OSError, match="disk full"):
+        result.save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,174 @@
+"""AlexNet-GN, the one architecture of ours, and its two twins.
+
+All other networks come from torchvision and timm by name.
+"""
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import torch
+from torch import nn
+
+from versa.wording import unknown
+
+__all__ = ["AlexNetGN", "L2Norm", "build_seeded"]
+
+Norm = Literal["group", "batch", "local_response"]
+
+# channels in and out, kernel, stride, padding, and whether a max-pool follows
+_CONV_BLOCKS = (
+    (3, 96, 11, 4, 2, True),
+    (96, 256, 5, 1, 2, True),
+    (256, 384, 3, 1, 1, False),
+    (384, 384, 3, 1, 1, False),
+    (384, 256, 3, 1, 1, True),
+)
+_GROUPS = 32
+
+
+class L2Norm(nn.Module):
+    """Divide each row by its Euclidean length (without an epsilon).
+
+    Examples
+    --------
+    >>> L2Norm()(torch.tensor([[3.0, 4.0]]))
+    tensor([[0.6000, 0.8000]])
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Rows of unit length.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_images, n_units)
+
+        Returns
+        -------
+        unit : Tensor of shape (n_images, n_units)
+        """
+        return x / x.square().sum(dim=1, keepdim=True).sqrt()
+
+
+class AlexNetGN(nn.Module):
+    """AlexNet with group normalisation, as trained by Konkle and Alvarez (2022).
+
+    One tower of five convolutional blocks (no bias, normalisation, ReLU in place,
+    max-pool after blocks 1, 2 and 5) and three fully connected ones. The state-dict
+    keys are those of the authors' checkpoints. fc6 and fc7 keep BatchNorm1d in every
+    variant, so use the network in eval mode.
+
+    Parameters
+    ----------
+    out_dim : int
+        Units of fc8: 128 for the embedding, 1000 for the supervised twins.
+    l2norm : bool
+        Whether the output is scaled to unit length (not in the supervised twins).
+    norm : {"group", "batch", "local_response"}
+        Normalisation of the convolutional blocks: 32 groups (the paper's network),
+        BatchNorm2d (the same file before its conversion), or the parameter-free
+        local response normalisation of Krizhevsky et al. (2012). The paper names the
+        last two (Supplementary Figure 2) but does not define them.
+
+    Attributes
+    ----------
+    layers : tuple of str
+        Layers to analyse by default: the eight blocks, and ``l2norm`` if present.
+
+    References
+    ----------
+    Konkle & Alvarez (2022), https://doi.org/10.1038/s41467-022-28091-4
+
+    Examples
+    --------
+    >>> with torch.device("meta"):
+    ...     network = AlexNetGN()
+    >>> sum(p.numel() for p in network.parameters())
+    58823520
+    >>> network.layers[-3:]
+    ('fc7', 'fc8', 'l2norm')
+    """
+
+    def __init__(
+        self, out_dim: int = 128, *, l2norm: bool = True, norm: Norm = "group"
+    ) -> None:
+        super().__init__()
+        if norm not in get_args(Norm):
+            raise ValueError(unknown("norm", norm, get_args(Norm)))
+        for k, (n_in, n_out, kernel, stride, padding, pool) in enumerate(
+            _CONV_BLOCKS, start=1
+        ):
+            block: list[nn.Module] = [
+                nn.Conv2d(n_in, n_out, kernel, stride, padding, bias=False),
+                _normalisation(norm, n_out),
+                nn.ReLU(inplace=True),
+            ]
+            if pool:
+                block.append(nn.MaxPool2d(3, 2))
+            self.add_module(f"conv_block_{k}", nn.Sequential(*block))
+        self.ave_pool = nn.AdaptiveAvgPool2d((6, 6))  # the identity at 224 pixels
+        self.fc6 = nn.Sequential(
+            nn.Linear(256 * 6 * 6, 4096), nn.BatchNorm1d(4096), nn.ReLU(inplace=True)
+        )
+        self.fc7 = nn.Sequential(
+            nn.Linear(4096, 4096), nn.BatchNorm1d(4096), nn.ReLU(inplace=True)
+        )
+        self.fc8 = nn.Sequential(nn.Linear(4096, out_dim))
+        if l2norm:
+            self.l2norm = L2Norm()
+        self.layers = tuple(
+            name for name, _ in self.named_children() if name != "ave_pool"
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Output of the last layer.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_images, 3, height, width)
+
+        Returns
+        -------
+        out : Tensor of shape (n_images, out_dim)
+        """
+        for name, child in self.named_children():
+            x = child(x)
+            if name == "ave_pool":
+                x = x.flatten(1)
+        return x
+
+
+def _normalisation(norm: str, n_channels: int) -> nn.Module:
+    if norm == "group":
+        return nn.GroupNorm(_GROUPS, n_channels)
+    if norm == "batch":
+        return nn.BatchNorm2d(n_channels)
+    return nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0)
+
+
+def build_seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """Build a network with PyTorch's own initialisation under a seed.
+
+    The same seed gives the same weights in every process, and the global random
+    state is left as it was.
+
+    Parameters
+    ----------
+    build : callable
+        Makes the module.
+    seed : int
+        Seed of the CPU generator, 0 or more.
+
+    Returns
+    -------
+    module : nn.Module
+        On the CPU.
+
+    Examples
+    --------
+    >>> first, second = (build_seeded(lambda: nn.Linear(2, 1), 3) for _ in range(2))
+    >>> bool((first.weight == second.weight).all())
+    True
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed reseeds GPUs too
+        return build()

@@ -1,0 +1,320 @@
+"""Stimulus images: read once, hashed, checked, and made ready for a network.
+
+The hash is that of the very bytes that the network sees. Nothing is repaired without
+being asked: an image of another mode or size than the rest is an error.
+"""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from versa.models.cards import Preprocess
+from versa.wording import listing
+
+__all__ = ["ImageInputs", "image_inputs", "read_rgb", "to_rgb"]
+
+_WINDOW = 32  # decoded images held at a time
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One image file: its hash, and either an image or what is wrong with it."""
+
+    digest: str
+    image: Image.Image | None
+    mode: str = ""
+    problem: str = ""  # "missing", "unreadable" or "mode"
+
+
+@dataclass(frozen=True, eq=False)
+class ImageInputs:
+    """Checked images, as inputs of one network.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Ids of the images, (n_images,).
+    hashes : tuple of str
+        SHA-256 of each file, (n_images,).
+    paths : tuple of Path
+        The files.
+    preprocess : callable
+        From an RGB image to a tensor (3, height, width).
+    convert : bool
+        Whether other modes are turned into RGB.
+    tensors : list of Tensor or None
+        The inputs that are kept in memory; the others are read a second time.
+    """
+
+    names: tuple[str, ...]
+    hashes: tuple[str, ...]
+    paths: tuple[Path, ...]
+    preprocess: Callable[[Image.Image], torch.Tensor]
+    convert: bool
+    tensors: list[torch.Tensor | None]
+
+    def batch(self, start: int, stop: int) -> torch.Tensor:
+        """Inputs of some images.
+
+        Parameters
+        ----------
+        start, stop : int
+            The images from `start` up to but without `stop`.
+
+        Returns
+        -------
+        batch : Tensor of shape (stop - start, 3, height, width)
+        """
+        found = self.tensors[start:stop]
+        again = [start + k for k, tensor in enumerate(found) if tensor is None]
+        for k, seen in zip(again, self._looks(again), strict=True):
+            if seen.digest != self.hashes[k] or seen.image is None:
+                raise ValueError(
+                    f"image {self.names[k]} ({self.paths[k]}) must not change while it "
+                    "is in use; its content is another than a moment ago. Run again."
+                )
+            found[k - start] = _input(seen.image, self.preprocess, self.names[k])
+        tensors = [tensor for tensor in found if tensor is not None]
+        shapes = {tuple(tensor.shape) for tensor in tensors}
+        if len(shapes) > 1:
+            raise ValueError(
+                f"preprocess must give all images one shape; got {listing(shapes)}. "
+                "Add a crop or a resize to both sides."
+            )
+        return torch.stack(tensors)
+
+    def _looks(self, indices: list[int]) -> list[_Seen]:
+        if not indices:
+            return []
+        with ThreadPoolExecutor(max_workers=_threads()) as pool:
+            return list(pool.map(lambda k: _look(self.paths[k], self.convert), indices))
+
+
+def image_inputs(
+    images: Sequence[str | os.PathLike[str]],
+    preprocess: Callable[[Image.Image], torch.Tensor],
+    *,
+    names: Sequence[str] | None = None,
+    convert: bool = False,
+    max_bytes: int = 2**28,
+) -> ImageInputs:
+    """Read, hash, check and preprocess image files.
+
+    Parameters
+    ----------
+    images : sequence of path
+        Files that Pillow reads, (n_images,).
+    preprocess : callable
+        From an RGB image to a tensor (3, height, width).
+    names : sequence of str, optional
+        Ids of the images; by default their file names.
+    convert : bool
+        Whether images of another mode are turned into RGB (transparency on white)
+        and sizes may differ.
+    max_bytes : int
+        Memory for preprocessed images. Those beyond it are read again in their batch,
+        and their hash is compared.
+
+    Returns
+    -------
+    inputs : ImageInputs
+
+    Raises
+    ------
+    ValueError
+        If an image is missing, unreadable, or differs in mode or size; every image is
+        checked before, and the message names the ids.
+    """
+    if isinstance(images, str | os.PathLike):
+        raise ValueError(f"images must be a list of paths; got {str(images)!r}.")
+    paths = tuple(Path(path) for path in images)
+    ids = tuple(path.name for path in paths) if names is None else tuple(names)
+    _check_names(ids, len(paths))
+    digests: list[str] = []
+    looks: list[tuple[str, str, tuple[int, int] | None]] = []  # problem, mode, size
+    tensors: list[torch.Tensor | None] = []
+    n_bytes = 0
+    ours = isinstance(preprocess, Preprocess)  # and hence safe in threads
+
+    def prepare(item: tuple[str, Path]) -> tuple[_Seen, torch.Tensor | None]:
+        seen = _look(item[1], convert)
+        if seen.image is None or not ours or n_bytes >= max_bytes:
+            return seen, None
+        return seen, _input(seen.image, preprocess, item[0])
+
+    with ThreadPoolExecutor(max_workers=_threads()) as pool:
+        for start in range(0, len(paths), _WINDOW):
+            stop = start + _WINDOW
+            window = list(zip(ids[start:stop], paths[start:stop], strict=True))
+            for (name, _), (seen, tensor) in zip(
+                window, pool.map(prepare, window), strict=True
+            ):
+                size = None if seen.image is None else seen.image.size
+                looks.append((seen.problem, seen.mode, size))
+                digests.append(seen.digest)
+                if seen.image is not None and tensor is None and n_bytes < max_bytes:
+                    tensor = _input(seen.image, preprocess, name)
+                if tensor is not None:
+                    n_bytes += tensor.nbytes
+                tensors.append(tensor if n_bytes <= max_bytes else None)
+    _check_looks(ids, paths, looks, convert)
+    return ImageInputs(ids, tuple(digests), paths, preprocess, convert, tensors)
+
+
+def read_rgb(
+    image: str | os.PathLike[str] | Image.Image, *, convert: bool = False
+) -> Image.Image:
+    """One image in mode RGB.
+
+    Parameters
+    ----------
+    image : path or PIL.Image.Image
+    convert : bool
+        Whether an image of another mode is turned into RGB; else it is refused.
+
+    Returns
+    -------
+    rgb : PIL.Image.Image
+        Not turned by its EXIF orientation.
+    """
+    if isinstance(image, Image.Image):
+        name, path = "the image", Path()
+        rgb = to_rgb(image) if convert or image.mode == "RGB" else None
+        seen = _Seen("", rgb, image.mode, "mode" if rgb is None else "")
+    else:
+        path = Path(image)
+        name, seen = path.name, _look(path, convert)
+    size = None if seen.image is None else seen.image.size
+    _check_looks((name,), (path,), [(seen.problem, seen.mode, size)], convert)
+    if seen.image is None:
+        raise ValueError(f"{name} could not be read.")
+    return seen.image
+
+
+def to_rgb(image: Image.Image) -> Image.Image | None:
+    """The image in mode RGB, transparency composited on white.
+
+    16-bit grey is scaled to 8 bits; None for modes without a defined range (32-bit
+    integers and floats).
+
+    Examples
+    --------
+    >>> to_rgb(Image.new("RGBA", (1, 1), (0, 0, 0, 0))).getpixel((0, 0))
+    (255, 255, 255)
+    """
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        grey = np.asarray(image).astype(np.float64) / 257  # 65535 becomes 255
+        return Image.fromarray(np.rint(grey).clip(0, 255).astype(np.uint8)).convert(
+            "RGB"
+        )
+    if image.mode in ("I", "F"):
+        return None
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _threads() -> int:
+    return min(8, os.cpu_count() or 1)
+
+
+def _look(path: Path, convert: bool) -> _Seen:
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return _Seen("", None, problem="missing")
+    except OSError:
+        return _Seen("", None, problem="unreadable")
+    digest = hashlib.sha256(content).hexdigest()
+    try:
+        image = Image.open(BytesIO(content))
+        image.load()
+        mode = image.mode
+        rgb = to_rgb(image) if convert or mode == "RGB" else None
+    except _BROKEN:
+        return _Seen(digest, None, problem="unreadable")
+    return _Seen(digest, rgb, mode, problem="mode" if rgb is None else "")
+
+
+def _input(
+    image: Image.Image,
+    preprocess: Callable[[Image.Image], torch.Tensor],
+    name: str,
+) -> torch.Tensor:
+    tensor = preprocess(image)
+    if not isinstance(tensor, torch.Tensor) or tensor.ndim != 3:
+        got = tuple(tensor.shape) if hasattr(tensor, "shape") else type(tensor).__name__
+        raise ValueError(
+            f"preprocess must give a tensor (3, height, width); got {got} for image "
+            f"{name}."
+        )
+    return tensor
+
+
+def _check_names(names: tuple[str, ...], n_images: int) -> None:
+    if not n_images:
+        raise ValueError("images must hold at least one path; got none.")
+    if len(names) != n_images:
+        raise ValueError(
+            f"names must hold one id per image; got {len(names)} for {n_images}."
+        )
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"names of images must differ; got {listing(twice)} twice.")
+
+
+def _check_looks(
+    names: tuple[str, ...],
+    paths: tuple[Path, ...],
+    looks: list[tuple[str, str, tuple[int, int] | None]],
+    convert: bool,
+) -> None:
+    def those(problem: str) -> list[int]:
+        return [k for k, look in enumerate(looks) if look[0] == problem]
+
+    if missing := those("missing"):
+        files = [f"{names[k]} ({paths[k]})" for k in missing]
+        raise ValueError(f"images must exist; missing: {listing(files)}.")
+    if broken := those("unreadable"):
+        files = [f"{names[k]} ({paths[k]})" for k in broken]
+        raise ValueError(
+            f"images must be whole and of a known format; damaged or unknown: "
+            f"{listing(files)}. Save them again as PNG or JPEG."
+        )
+    if other := those("mode"):
+        modes = [f"{names[k]} is {looks[k][1]}" for k in other]
+        step = "" if convert else ", or pass convert=True"
+        raise ValueError(
+            f"images must have the mode RGB; {listing(modes)}. Save them as RGB{step}."
+        )
+    sizes = Counter(look[2] for look in looks)
+    if len(sizes) > 1 and not convert:
+        common = sizes.most_common(1)[0][0]
+        others = [
+            f"{name} is {_text(look[2])}"
+            for name, look in zip(names, looks, strict=True)
+            if look[2] != common
+        ]
+        raise ValueError(
+            f"images must have one size; most are {_text(common)}, but "
+            f"{listing(others)}. Resize them, or pass convert=True to let the "
+            "preprocessing do it."
+        )
+
+
+def _text(size: tuple[int, int] | None) -> str:
+    return "unread" if size is None else f"{size[0]} x {size[1]}"

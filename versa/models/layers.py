@@ -1,0 +1,367 @@
+"""Which layers of a network to look at, and how to look without leaving a trace."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from versa.models.architectures import AlexNetGN
+from versa.models.zoo import VisionModel
+from versa.wording import listing, unknown
+
+__all__ = [
+    "default_layers",
+    "device_of",
+    "evaluating",
+    "output_rows",
+    "require_all_ran",
+    "resolve_layers",
+    "watch_layers",
+]
+
+logger = logging.getLogger("versa")
+
+# torchvision's AlexNet: the ReLUs, the last pool, the fully connected ones
+_ALEXNET = tuple(f"features.{k}" for k in (1, 4, 7, 9, 11, 12))
+_RESNET_ENDS = (
+    ("relu", "act1", "maxpool"),
+    ("avgpool", "global_pool", "fc"),
+)
+# modules that give their input on unchanged in eval mode, or only reshape it
+_PASSING_ON = (
+    nn.Identity,
+    nn.Flatten,
+    nn.Dropout,
+    nn.Dropout1d,
+    nn.Dropout2d,
+    nn.Dropout3d,
+    nn.AlphaDropout,
+    nn.FeatureAlphaDropout,
+)
+_PASSING_ON_NAMES = ("DropPath", "StochasticDepth", "PatchDropout")
+_PROBES = 2  # images of a trial pass: one more than any axis of length 1
+
+
+def default_layers(module: nn.Module) -> tuple[str, ...]:
+    """Layers that a neuroscientist would analyse: the outputs of the blocks.
+
+    Parameters
+    ----------
+    module : nn.Module
+        AlexNetGN and the families of torchvision and timm (AlexNet, VGG, SqueezeNet,
+        MobileNet, DenseNet, ResNet, ResNeXt, ConvNeXt, EfficientNet, ViT) have a rule.
+        Of any other module: its children, a Sequential child opened into its own.
+
+    Returns
+    -------
+    layers : tuple of str
+        Dotted names, in the order of registration. The network is not run.
+
+    Examples
+    --------
+    >>> default_layers(nn.Sequential(nn.Sequential(nn.ReLU(), nn.Tanh()), nn.Tanh()))
+    ('0.0', '0.1', '1')
+    """
+    if isinstance(module, AlexNetGN):
+        return tuple(module.layers)
+    children = dict(module.named_children())
+    if all(isinstance(children.get(f"layer{k}"), nn.Sequential) for k in (1, 2, 3, 4)):
+        return _resnet_layers(children)
+    if "encoder" in children:  # torchvision's ViT
+        encoder = dict(children["encoder"].named_children())
+        if isinstance(encoder.get("layers"), nn.Sequential):
+            blocks = [
+                f"layers.{name}" for name, _ in encoder["layers"].named_children()
+            ]
+            ends = ["ln"] if "ln" in encoder else []
+            return tuple(f"encoder.{name}" for name in (*blocks, *ends))
+    for trunk in ("blocks", "stages"):  # timm's ViT and EfficientNet; its ConvNeXt
+        if isinstance(children.get(trunk), nn.Sequential | nn.ModuleList):
+            stem = ["stem"] if "stem" in children else []
+            blocks = [f"{trunk}.{name}" for name, _ in children[trunk].named_children()]
+            return (*stem, *blocks, *(["norm"] if _computes(children, "norm") else []))
+    if isinstance(children.get("features"), nn.Sequential):
+        return _feature_layers(type(module).__name__, children)
+    names: list[str] = []
+    for name, child in children.items():
+        if isinstance(child, nn.Sequential):
+            names += [f"{name}.{k}" for k, _ in child.named_children()]
+        else:
+            names.append(name)
+    return tuple(n for n in names if not _passes_on(module.get_submodule(n)))
+
+
+def resolve_layers(
+    model: VisionModel, layer_list: Sequence[str] | str | None = None
+) -> tuple[str, ...]:
+    """Names of the layers that a request means.
+
+    Parameters
+    ----------
+    model : VisionModel
+    layer_list : None, "leaf" or list of str
+        The model's default layers; every module without children, in the order of
+        execution (for AlexNetGN without ``ave_pool``, which repeats
+        ``conv_block_5.3``); or dotted names as in ``named_modules()``.
+
+    Returns
+    -------
+    layers : tuple of str
+        Listed names are checked, not run. Of "leaf" and of defaults that no card
+        names, those that have no single output per image are left out with a message
+        at level INFO; for this two noise images pass through the network.
+
+    Raises
+    ------
+    ValueError
+        If the list is empty, repeats a name or names an unknown module, or no layer
+        is left.
+    """
+    if isinstance(layer_list, str) and layer_list != "leaf":
+        raise ValueError(
+            f"layer_list must be a list of names or 'leaf'; got {layer_list!r}. Write "
+            f"[{layer_list!r}]."
+        )
+    if layer_list is None:
+        if model.card is not None:
+            return model.layers
+        return _usable(model, model.layers)
+    if layer_list == "leaf":
+        return _usable(model, _leaves(model.module))
+    names = list(layer_list)
+    if not names:
+        raise ValueError(
+            "layer_list must name at least one layer; got an empty list. Leave it out "
+            f"for {listing(model.layers)}."
+        )
+    known = [n for n, _ in model.module.named_modules(remove_duplicate=False) if n]
+    for name in names:
+        if name not in known:
+            raise ValueError(unknown(f"layer of {model.name}", name, known))
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"layer_list must name each layer once; got {listing(twice)}.")
+    return tuple(names)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Eval mode and no gradients for a while; every submodule's mode comes back."""
+    modes = {part: part.training for part in module.modules()}
+    try:
+        module.eval()
+        with torch.no_grad():
+            yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+
+
+@contextmanager
+def watch_layers(
+    module: nn.Module, layers: Sequence[str], receive: Callable[[str, object], None]
+) -> Iterator[None]:
+    """Hand every output of the named layers to `receive` until the block ends.
+
+    An output may be changed in place by the next module as soon as `receive` returns,
+    so it must be copied there. The hooks are gone after the block, also on an error.
+
+    Parameters
+    ----------
+    module : nn.Module
+    layers : sequence of str
+        Dotted names.
+    receive : callable
+        Called with the name and the output of a layer, once per run of the layer.
+    """
+
+    def hook_for(name: str) -> Callable[[nn.Module, object, object], None]:
+        return lambda _module, _inputs, output: receive(name, output)
+
+    handles = []
+    try:
+        for name in layers:
+            part = module.get_submodule(name)
+            handles.append(part.register_forward_hook(hook_for(name)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def output_rows(
+    module: nn.Module, layer: str, output: object, n_images: int
+) -> torch.Tensor:
+    """Output of a layer as one row per image.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network, for the advice in the error.
+    layer : str
+    output : object
+        What the layer returned.
+    n_images : int
+        Images in the batch.
+
+    Returns
+    -------
+    rows : Tensor of shape (n_images, n_units)
+        Shares memory with `output` where it can.
+    """
+    problem = _problem(output, n_images)
+    if problem or not isinstance(output, torch.Tensor):
+        raise ValueError(
+            f"layer {layer!r} must return one tensor with one row per image; it "
+            f"returns {problem}. {_advice(module, layer)}"
+        )
+    return output.detach().reshape(n_images, -1)
+
+
+def require_all_ran(module: nn.Module, runs: Mapping[str, int]) -> None:
+    """Refuse layers that did not run exactly once in a forward pass.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network, for the advice in the error.
+    runs : mapping of str to int
+        How often each layer ran.
+    """
+    for layer, count in runs.items():
+        if count != 1:
+            times = "does not run" if count == 0 else f"runs {count} times"
+            raise ValueError(
+                f"layer {layer!r} must run once per forward pass; it {times}. "
+                f"{_advice(module, layer)}"
+            )
+
+
+def _resnet_layers(children: Mapping[str, nn.Module]) -> tuple[str, ...]:
+    stem, top = (
+        [name for name in ends if _computes(children, name)] for ends in _RESNET_ENDS
+    )
+    blocks = [
+        f"layer{k}.{name}"
+        for k in (1, 2, 3, 4)
+        for name, _ in children[f"layer{k}"].named_children()
+    ]
+    return (*stem, *blocks, *top)
+
+
+def _feature_layers(family: str, children: Mapping[str, nn.Module]) -> tuple[str, ...]:
+    """Of networks with a trunk ``features`` and a head ``classifier``."""
+    if family == "AlexNet":
+        trunk = list(_ALEXNET)
+    else:
+        kept = nn.MaxPool2d if family == "VGG" else nn.Module
+        trunk = [
+            f"features.{name}"
+            for name, child in children["features"].named_children()
+            if isinstance(child, kept)
+            and not isinstance(child, nn.Conv2d | nn.BatchNorm2d)
+            and not _passes_on(child)
+        ]
+    if getattr(children.get("avgpool"), "output_size", None) in (1, (1, 1)):
+        trunk.append("avgpool")
+    head = children.get("classifier")
+    if not isinstance(head, nn.Sequential):
+        return (*trunk, *(["classifier"] if _computes(children, "classifier") else []))
+    last = len(head) - 1
+    tops = [
+        f"classifier.{k}"
+        for k, child in enumerate(head)
+        if isinstance(child, nn.ReLU) or k == last
+    ]
+    return (*trunk, *tops)
+
+
+def _leaves(module: nn.Module) -> tuple[str, ...]:
+    repeated = ("ave_pool",) if isinstance(module, AlexNetGN) else ()
+    return tuple(
+        name
+        for name, part in module.named_modules()
+        if name
+        and name not in repeated
+        and not any(True for _ in part.children())
+        and not _passes_on(part)
+    )
+
+
+def _passes_on(part: nn.Module) -> bool:
+    """Whether a module returns the values of its input in eval mode."""
+    return isinstance(part, _PASSING_ON) or type(part).__name__ in _PASSING_ON_NAMES
+
+
+def _computes(children: Mapping[str, nn.Module], name: str) -> bool:
+    return name in children and not _passes_on(children[name])
+
+
+def _usable(model: VisionModel, layers: Sequence[str]) -> tuple[str, ...]:
+    """Those of the layers that have one output per image, in the order of execution."""
+    runs: dict[str, list[str]] = {}  # layer: the problem of each of its outputs
+
+    def receive(layer: str, output: object) -> None:
+        runs.setdefault(layer, []).append(_problem(output, _PROBES))
+
+    rng = np.random.default_rng(0)
+    noise = Image.fromarray(rng.integers(0, 256, (256, 256, 3), dtype=np.uint8))
+    batch = torch.stack([model.preprocess(noise)] * _PROBES)
+    with (
+        evaluating(model.module),
+        watch_layers(model.module, layers, receive),
+    ):
+        model.module(batch.to(device_of(model.module)))
+    kept = [name for name, problems in runs.items() if problems == [""]]
+    if left_out := [name for name in layers if name not in kept]:
+        logger.info(
+            "%s: left out %s, which have no single output per image.",
+            model.name,
+            listing(left_out),
+        )
+    if not kept:
+        raise ValueError(
+            f"{model.name} must have a layer with one output per image; tried "
+            f"{listing(layers)}. Name the layers in layer_list."
+        )
+    return tuple(kept)
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Device of the first parameter or buffer; the CPU if there is none."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        return tensor.device
+    return torch.device("cpu")
+
+
+def _problem(output: object, n_images: int) -> str:
+    """What keeps an output from being one row per image; empty if nothing does."""
+    if not isinstance(output, torch.Tensor):
+        return f"a {type(output).__name__}"
+    shape = tuple(output.shape)
+    if not shape or shape[0] != n_images:
+        return f"the shape {shape} for {n_images} images"
+    if output.numel() == 0 or output.layout != torch.strided or output.is_complex():
+        return f"a tensor of shape {shape}, {output.dtype} and {output.layout}"
+    return ""
+
+
+def _advice(module: nn.Module, layer: str) -> str:
+    """What to hook instead: the block around a layer, or the items of a list."""
+    part = module.get_submodule(layer)
+    if isinstance(part, nn.ModuleList | nn.ModuleDict) and len(part):
+        items = [f"{layer}.{name}" for name, _ in part.named_children()]
+        return f"Name its items instead: {listing(items)}."
+    around = layer.rpartition(".")[0]
+    while around and isinstance(
+        module.get_submodule(around), nn.ModuleList | nn.ModuleDict
+    ):
+        around = around.rpartition(".")[0]
+    if around:
+        return f"Name the block around it instead: {around!r}."
+    return f"Name another layer, such as {listing(default_layers(module))}."
