@@ -4,7 +4,7 @@ import pytest
 from versa.fmri.encoding import debias, fold_means, loo_ridge
 from versa.fmri.rdm import correlation_rdm
 from versa.fmri.reliability import half_correlations
-from versa.fmri.rsa import encoded_rdms, null_rdms
+from versa.fmri.rsa import encoded_rdms, encoding_target, null_rdms
 from versa.stats.intervals import fisher_mean
 from versa.stats.splits import split_halves
 
@@ -23,7 +23,7 @@ def data():
 @pytest.mark.parametrize("per_voxel", [True, False])
 def test_equals_step_by_step(data, per_voxel):
     gram, responses = data
-    rdms = encoded_rdms(gram, responses, alpha_per_voxel=per_voxel)
+    rdms = encoded_rdms(gram, encoding_target(responses), alpha_per_voxel=per_voxel)
     for s, voxels in enumerate(responses):
         predicted, _ = loo_ridge(gram, voxels, alpha_per_voxel=per_voxel)
         np.testing.assert_allclose(
@@ -37,14 +37,14 @@ def test_equals_step_by_step(data, per_voxel):
 def test_permuting_voxels_and_images(data):
     gram, responses = data
     rng = np.random.default_rng(1)
-    rdms = encoded_rdms(gram, responses)
+    rdms = encoded_rdms(gram, encoding_target(responses))
     shuffled = [voxels[:, rng.permutation(40)] for voxels in responses]
-    again = encoded_rdms(gram, shuffled)
+    again = encoded_rdms(gram, encoding_target(shuffled))
     np.testing.assert_allclose(again.versa, rdms.versa, atol=1e-10)
     brain = np.stack([correlation_rdm(voxels) for voxels in responses])
     order = rng.permutation(15)
     moved_responses = [voxels[order] for voxels in responses]
-    moved = encoded_rdms(gram[np.ix_(order, order)], moved_responses)
+    moved = encoded_rdms(gram[np.ix_(order, order)], encoding_target(moved_responses))
     moved_brain = np.stack([correlation_rdm(voxels) for voxels in moved_responses])
     splits = split_halves(4)
     np.testing.assert_allclose(
@@ -56,7 +56,7 @@ def test_permuting_voxels_and_images(data):
 
 def test_edges_of_the_grid(data):
     gram, responses = data
-    rdms = encoded_rdms(gram, responses, [1e3, 1e-3, 1e9])
+    rdms = encoded_rdms(gram, encoding_target(responses), [1e3, 1e-3, 1e9])
     alpha = loo_ridge(gram, np.concatenate(responses, axis=1), [1e3, 1e-3, 1e9]).alpha
     assert rdms.at_smallest == np.mean(alpha == 1e-3)
     assert rdms.at_largest == np.mean(alpha == 1e9)
@@ -64,7 +64,7 @@ def test_edges_of_the_grid(data):
 
 def test_features_that_explain_nothing_leave_the_null(data):
     _, responses = data
-    rdms = encoded_rdms(np.ones((15, 15)), responses)
+    rdms = encoded_rdms(np.ones((15, 15)), encoding_target(responses))
     np.testing.assert_allclose(rdms.versa, null_rdms(responses), atol=1e-12)
     assert (rdms.debiased == 0).all()  # one prediction for all images: no geometry
     brain = np.stack([correlation_rdm(voxels) for voxels in responses])

@@ -61,6 +61,9 @@ def compare_command(arguments: Sequence[str] | None = None) -> int:
     )
     try:
         return _compare(options)
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         if options.no_cache:
             again = "nothing was kept because of --no-cache"
@@ -275,8 +278,8 @@ def _print(comparison: "Comparison") -> None:
 
     first = comparison.results[0]
     print(
-        f"{first.dataset}: {len(first.subjects)} subjects, {len(first.stimuli)} images, "
-        f"{first.splits.n_splits} half-splits\n"
+        f"{first.dataset}: {len(first.subjects)} subjects, "
+        f"{len(first.stimuli)} images, {first.splits.n_splits} half-splits\n"
     )
     print("Layer-wise scores\n")
     print(to_markdown(comparison.layers()))

@@ -8,9 +8,16 @@ import numpy as np
 
 from versa.cache import ArrayStore, content_key
 from versa.fmri.braindata import BrainDataset
+from versa.fmri.parallel import map_in_threads
 from versa.fmri.rdm import correlation_rdm, rdm_from_gram
 from versa.fmri.reliability import half_correlations, noise_ceiling
-from versa.fmri.rsa import EncodedRdms, encoded_rdms, null_rdms
+from versa.fmri.rsa import (
+    EncodedRdms,
+    EncodingTarget,
+    encoded_rdms,
+    encoding_target,
+    null_rdms,
+)
 from versa.stats.intervals import fisher_mean
 from versa.stats.splits import SplitHalves
 from versa.wording import listing
@@ -65,17 +72,17 @@ def score(
             measured = _brain_rdms(brain, sector)
             brain_rdm[j] = measured.mean(axis=0)
             ceiling[j] = noise_ceiling(measured, splits)
-            responses: Sequence[np.ndarray] = ()
-            responses_key = ""
+            target, responses_key = None, ""
             if brain.responses is not None:
                 responses = brain.responses[sector]
+                target = encoding_target(responses) if encode else None
                 responses_key = content_key(responses=list(responses))
                 n_voxels[j] = [voxels.shape[1] for voxels in responses]
                 null[j] = half_correlations(null_rdms(responses), measured, splits)
             for k, (layer, gram) in enumerate(grams.items()):
                 by_method = {"rsa": classic[layer]}
-                if encode:
-                    fitted = _encoded(gram, responses, responses_key, options, store)
+                if target is not None:
+                    fitted = _encoded(gram, target, responses_key, options, store)
                     by_method["versa"] = fitted.versa
                     by_method["versa-debiased"] = fitted.debiased
                     edges[:, j, k] = fitted.at_smallest, fitted.at_largest
@@ -117,12 +124,12 @@ def _brain_rdms(brain: BrainDataset, sector: str) -> np.ndarray:
     """Measured RDM of every subject, (n_subjects, n_pairs)."""
     if brain.responses is None:
         return np.asarray((brain.rdms or {})[sector])
-    return np.stack([correlation_rdm(voxels) for voxels in brain.responses[sector]])
+    return np.stack(map_in_threads(correlation_rdm, brain.responses[sector]))
 
 
 def _encoded(
     gram: "LayerGram",
-    responses: Sequence[np.ndarray],
+    target: EncodingTarget,
     responses_key: str,
     options: Mapping[str, Any],
     store: ArrayStore | None,
@@ -146,7 +153,7 @@ def _encoded(
         return EncodedRdms(entry["versa"], entry["debiased"], smallest, largest)
     fitted = encoded_rdms(
         features,
-        responses,
+        target,
         options["alphas"],
         alpha_per_voxel=options["alpha_per_voxel"],
     )

@@ -15,13 +15,12 @@ with the constant direction projected out, ``z = M Y`` and ``m = diag(M)``:
 """
 
 import functools
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from versa.fmri.parallel import map_in_threads, one_blas_thread
 
 __all__ = [
     "AUTO_ALPHAS",
@@ -40,9 +39,9 @@ AUTO_ALPHAS = tuple(10.0**power for power in range(-4, 5))
 SKLEARN_ALPHAS = (0.1, 1.0, 10.0)
 """The grid of ``alphas="sklearn"``: the default of scikit-learn's RidgeCV."""
 
-# Elements of one chunk of responses, 74 kB: with the residuals of nine alphas it stays
+# Elements of one chunk of responses, 147 kB: with the residuals of nine alphas it stays
 # in a core's second-level cache.
-_CHUNK_ELEMENTS = 72 * 128
+_CHUNK_ELEMENTS = 72 * 256
 
 
 class LooRidge(NamedTuple):
@@ -194,6 +193,13 @@ def loo_ridge(
     >>> bool(np.corrcoef(predicted[:, 0], voxels[:, 0])[0, 1] > 0.99)
     True
     """
+    with one_blas_thread():
+        return _loo_ridge(gram, responses, alphas, alpha_per_voxel)
+
+
+def _loo_ridge(
+    gram: Any, responses: Any, alphas: str | ArrayLike, alpha_per_voxel: bool
+) -> LooRidge:
     from array_api_compat import array_namespace, device
 
     gram, responses = _same_kind(gram, responses)
@@ -236,7 +242,7 @@ def loo_ridge(
             )
 
         if on_cpu:
-            _map_chunks(solve, chunks)
+            map_in_threads(solve, chunks)
         else:
             for chunk in chunks:
                 solve(chunk)
@@ -401,38 +407,6 @@ def _chunks(n_images: int, n_voxels: int, *, on_cpu: bool) -> list[slice]:
     elements = _CHUNK_ELEMENTS if on_cpu else _CHUNK_ELEMENTS * 256
     step = max(32, elements // n_images)
     return [slice(i, min(i + step, n_voxels)) for i in range(0, n_voxels, step)]
-
-
-def _map_chunks(solve: Callable[[slice], None], chunks: list[slice]) -> None:
-    """Run `solve` on every chunk, in threads: NumPy frees the interpreter lock.
-
-    With one BLAS thread each, the element-wise passes between the products, which
-    BLAS would leave to one core, run on all of them.
-    """
-    n_threads = min(_n_cores(), len(chunks))
-    if n_threads < 2:
-        for chunk in chunks:
-            solve(chunk)
-        return
-    with (
-        _blas().limit(limits=1, user_api="blas"),
-        ThreadPoolExecutor(n_threads) as pool,
-    ):
-        for _ in pool.map(solve, chunks):  # re-raises what a thread raised
-            pass
-
-
-def _n_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-@functools.cache
-def _blas() -> Any:
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
 
 
 @functools.cache

@@ -13,16 +13,38 @@ from versa.fmri.encoding import (
     loo_ridge,
     mean_eigenvalue,
 )
+from versa.fmri.parallel import map_in_threads
 from versa.fmri.rdm import correlation_rdm, rdm_from_covariance
 
 __all__ = [
     "EncodedRdms",
+    "EncodingTarget",
     "encoded_rdms",
+    "encoding_target",
     "null_rdms",
 ]
 
 # Correlation distances are known to about 1e-16; a whole RDM below this is rounding.
 _NO_DISTANCE = 1e-12
+
+
+class EncodingTarget(NamedTuple):
+    """Voxels of all subjects side by side, with what every layer needs of them.
+
+    Attributes
+    ----------
+    responses : ndarray of shape (n_images, n_voxels of all subjects)
+        Betas.
+    parts : tuple of slice
+        Columns of each subject.
+    shift : ndarray, shape of `responses`
+        What :func:`versa.fmri.encoding.debias` adds, each image's mean over the
+        voxels of a subject taken out.
+    """
+
+    responses: np.ndarray
+    parts: tuple[slice, ...]
+    shift: np.ndarray
 
 
 class EncodedRdms(NamedTuple):
@@ -45,9 +67,31 @@ class EncodedRdms(NamedTuple):
     at_largest: float
 
 
+def encoding_target(responses: Sequence[np.ndarray]) -> EncodingTarget:
+    """Put the voxels of all subjects side by side: a fit treats each on its own.
+
+    Parameters
+    ----------
+    responses : sequence of ndarray of shape (n_images, n_voxels)
+        Betas of each subject.
+
+    Returns
+    -------
+    target : EncodingTarget
+    """
+    ends = np.cumsum([voxels.shape[1] for voxels in responses]).tolist()
+    starts = [0, *ends[:-1]]
+    parts = tuple(slice(*pair) for pair in zip(starts, ends, strict=True))
+    together = np.concatenate(responses, axis=1)
+    shift = debias(np.zeros_like(together), together)
+    for part in parts:
+        shift[:, part] -= shift[:, part].mean(axis=1, keepdims=True)
+    return EncodingTarget(together, parts, shift)
+
+
 def encoded_rdms(
     gram: np.ndarray,
-    responses: Sequence[np.ndarray],
+    target: EncodingTarget,
     alphas: str | ArrayLike = "auto",
     *,
     alpha_per_voxel: bool = True,
@@ -58,8 +102,8 @@ def encoded_rdms(
     ----------
     gram : ndarray of shape (n_images, n_images)
         ``X @ X.T`` of the layer's features.
-    responses : sequence of ndarray of shape (n_images, n_voxels)
-        Betas of each subject.
+    target : EncodingTarget
+        Betas of all subjects.
     alphas : {"auto", "sklearn"} or array-like, default="auto"
         See :func:`versa.fmri.encoding.loo_ridge`.
     alpha_per_voxel : bool, default=True
@@ -74,25 +118,26 @@ def encoded_rdms(
     >>> rng = np.random.default_rng(0)
     >>> x = rng.standard_normal((10, 4))
     >>> subjects = [x @ rng.standard_normal((4, 30)) for _ in range(2)]
-    >>> encoded_rdms(x @ x.T, subjects).versa.shape
+    >>> encoded_rdms(x @ x.T, encoding_target(subjects)).versa.shape
     (2, 45)
     """
     if alpha_per_voxel:  # voxels are independent: all subjects in one go
-        fitted = [loo_ridge(gram, np.concatenate(responses, axis=1), alphas)]
+        predicted, alpha = loo_ridge(gram, target.responses, alphas)
     else:
         fitted = [
-            loo_ridge(gram, voxels, alphas, alpha_per_voxel=False)
-            for voxels in responses
+            loo_ridge(gram, target.responses[:, part], alphas, alpha_per_voxel=False)
+            for part in target.parts
         ]
-    alpha = np.concatenate([result.alpha for result in fitted], axis=1)
-    predicted = np.concatenate([result.predicted for result in fitted], axis=1)
-    bounds = np.cumsum([voxels.shape[1] for voxels in responses])[:-1]
-    by_subject = zip(np.split(predicted, bounds, axis=1), responses, strict=True)
-    versa, debiased = zip(*(_both_rdms(p, y) for p, y in by_subject), strict=True)
+        predicted = np.concatenate([result.predicted for result in fitted], axis=1)
+        alpha = np.concatenate([result.alpha for result in fitted], axis=1)
+    rdms = map_in_threads(
+        lambda part: _both_rdms(predicted[:, part], target.shift[:, part]),
+        target.parts,
+    )
     grid = alpha_grid(alphas, mean_eigenvalue(gram))
     return EncodedRdms(
-        np.stack(versa),
-        np.stack(debiased),
+        np.stack([versa for versa, _ in rdms]),
+        np.stack([debiased for _, debiased in rdms]),
         float(np.mean(alpha <= grid.min() * (1 + 1e-9))),
         float(np.mean(alpha >= grid.max() * (1 - 1e-9))),
     )
@@ -112,19 +157,19 @@ def null_rdms(responses: Sequence[np.ndarray]) -> np.ndarray:
         They hold the subject's own geometry and noise, because the mean of a fold
         carries the response that was held out.
     """
-    return np.stack([correlation_rdm(fold_means(voxels)) for voxels in responses])
+    return np.stack(
+        map_in_threads(lambda voxels: correlation_rdm(fold_means(voxels)), responses)
+    )
 
 
 def _both_rdms(
-    predicted: np.ndarray, responses: np.ndarray
+    predicted: np.ndarray, shift: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """RDM of the predictions and of their debiased form.
+    """RDM of the predictions and of their debiased form, ``predicted + shift``.
 
-    The debiased form is ``predicted + shift``; its covariance between images follows
-    from products, without another pass over the voxels.
+    The covariance between images of the second follows from products, without
+    another pass over the voxels.
     """
-    shift = debias(np.zeros_like(responses), responses)
-    shift -= shift.mean(axis=1, keepdims=True)
     centred = predicted - predicted.mean(axis=1, keepdims=True)
     own, mixed = centred @ centred.T, centred @ shift.T
     moved = own + mixed + mixed.T + shift @ shift.T

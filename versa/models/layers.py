@@ -32,6 +32,7 @@ _RESNET_ENDS = (
     ("relu", "act1", "maxpool"),
     ("avgpool", "global_pool", "fc"),
 )
+_BLOCK_TOPS = ("norm", "global_pool", "classifier")
 # modules that give their input on unchanged in eval mode, or only reshape it
 _PASSING_ON = (
     nn.Identity,
@@ -55,7 +56,7 @@ def default_layers(module: nn.Module) -> tuple[str, ...]:
     module : nn.Module
         AlexNetGN and the families of torchvision and timm (AlexNet, VGG, SqueezeNet,
         MobileNet, DenseNet, ResNet, ResNeXt, ConvNeXt, EfficientNet, ViT) have a rule.
-        Of any other module: its children, a Sequential child opened into its own.
+        Of any other module: its children, containers opened into their own children.
 
     Returns
     -------
@@ -84,12 +85,13 @@ def default_layers(module: nn.Module) -> tuple[str, ...]:
         if isinstance(children.get(trunk), nn.Sequential | nn.ModuleList):
             stem = ["stem"] if "stem" in children else []
             blocks = [f"{trunk}.{name}" for name, _ in children[trunk].named_children()]
-            return (*stem, *blocks, *(["norm"] if _computes(children, "norm") else []))
+            tops = [name for name in _BLOCK_TOPS if _computes(children, name)]
+            return (*stem, *blocks, *tops)
     if isinstance(children.get("features"), nn.Sequential):
         return _feature_layers(type(module).__name__, children)
     names: list[str] = []
     for name, child in children.items():
-        if isinstance(child, nn.Sequential):
+        if isinstance(child, nn.Sequential | nn.ModuleList | nn.ModuleDict):
             names += [f"{name}.{k}" for k, _ in child.named_children()]
         else:
             names.append(name)
