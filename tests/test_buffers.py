@@ -34,9 +34,11 @@ def new_buffer(request):
     return make
 
 
-@pytest.mark.parametrize("n_units", [1, 511, 512, 513, 2000])
-def test_gram_is_that_of_the_features(new_buffer, monkeypatch, n_units):
+@pytest.mark.parametrize("n_units", [1, 599, 600, 601, 2000])
+@pytest.mark.parametrize("block", [4, 5, 256])
+def test_gram_is_that_of_the_features(new_buffer, monkeypatch, n_units, block):
     monkeypatch.setattr(buffers, "_CHUNK_BYTES", 8 * 10 * 600)
+    monkeypatch.setattr(buffers, "_BLOCK_ROWS", block)
     assert chunk_width(10) == 600
     x = features(10, n_units)
     gram, sums, standardized = grams_of(filled(new_buffer(10, n_units), x))

@@ -40,9 +40,7 @@ def test_inputs_are_the_preprocessed_images(images, preprocess, max_bytes):
     assert inputs.names == tuple(path.name for path in images)
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in images]
     assert inputs.hashes == tuple(digests)
-    kept = sum(tensor is not None for tensor in inputs.tensors)
-    n_bytes = expected[0].nbytes
-    assert kept == min(5, max_bytes // n_bytes)
+    assert len(inputs.kept) == min(5, max_bytes // expected[0].nbytes)
 
 
 def test_image_that_changes_between_readings_is_noticed(images):
@@ -111,8 +109,13 @@ def test_other_sizes_are_named_or_allowed(images):
     ):
         image_inputs(images, PREPROCESS)
     assert image_inputs(images, PREPROCESS, convert=True).batch(0, 5).shape[0] == 5
-    with pytest.raises(ValueError, match="preprocess must give all images one shape"):
-        image_inputs(images, own_transform, convert=True).batch(0, 5)
+    for max_bytes in (2**20, 0):
+        with pytest.raises(
+            ValueError, match=r"one shape and type; .* for im3\.png and"
+        ):
+            image_inputs(
+                images, own_transform, convert=True, max_bytes=max_bytes
+            ).batch(0, 5)
 
 
 @pytest.mark.parametrize(

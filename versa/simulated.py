@@ -74,19 +74,22 @@ def _kept(name: str) -> BrainDataset:
             shutil.rmtree(folder)
     logger.info("making %s, once, in %s.", name, folder)
     with tempfile.TemporaryDirectory() as scratch:
-        write_dataset(simulated_twin(name, Path(scratch)), folder)
+        paths = write_stimuli(_RENDERERS[name](), Path(scratch))
+        write_dataset(simulated_twin(name, StimulusSet.from_paths(paths)), folder)
     return read_dataset(folder)
 
 
-def simulated_twin(name: str, images: Path, *, noise: bool = True) -> BrainDataset:
-    """Make a simulated dataset.
+def simulated_twin(
+    name: str, stimuli: StimulusSet, *, noise: bool = True
+) -> BrainDataset:
+    """Simulate the brains of one of the embedded datasets.
 
     Parameters
     ----------
     name : {"simulated-orientation", "simulated-inanimate"}
         Which one.
-    images : Path
-        Folder for the rendered images.
+    stimuli : StimulusSet
+        Images to show them; those of the dataset are rendered by versa.
     noise : bool, default=True
         With the noise that gives the paper's ceilings, or without any: then the
         known layers score best and reach the ceiling.
@@ -99,7 +102,6 @@ def simulated_twin(name: str, images: Path, *, noise: bool = True) -> BrainDatas
     from versa.models.zoo import load_model
 
     twin = TWINS[name]
-    stimuli = StimulusSet.from_paths(write_stimuli(_RENDERERS[name](), images))
     grams = extract_grams(
         load_model(KNOWN_NETWORK),
         stimuli.paths,

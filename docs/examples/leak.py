@@ -15,9 +15,10 @@ from versa.stats.splits import split_halves
 
 N_SUBJECTS, N_IMAGES, N_VOXELS, N_UNITS = 10, 72, 200, 1000
 METHODS = ("versa", "null", "versa-debiased", "rsa")
+SCALES = (1.0, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)
 
 
-def leak(scales=(1.0, 0.1, 0.03, 0.01, 0.003, 0.001), *, alphas="sklearn", seed=0):
+def leak(scales=SCALES, *, alphas="sklearn", alpha_per_voxel=True, seed=0):
     """Scores of random features, multiplied by each of `scales`.
 
     Returns a table with one row per scale: the mean distance between predicted
@@ -32,7 +33,10 @@ def leak(scales=(1.0, 0.1, 0.03, 0.01, 0.003, 0.001), *, alphas="sklearn", seed=
     rows = []
     for scale in scales:
         x = scale * features
-        predicted = [loo_ridge(x @ x.T, y, alphas).predicted for y in brains]
+        predicted = [
+            loo_ridge(x @ x.T, y, alphas, alpha_per_voxel=alpha_per_voxel).predicted
+            for y in brains
+        ]
         by_method = {
             "versa": predicted,
             "null": [fold_means(y) for y in brains],
@@ -70,8 +74,11 @@ def readable(table):
 
 
 if __name__ == "__main__":
+    print("alphas='sklearn', that is 0.1, 1 and 10 whatever the scale of the features")
     table = leak()
-    print(f"noise ceiling {table.attrs['ceiling']:.2f}\n\nalphas='sklearn'")
     print(readable(table))
-    print("\nalphas='auto'")
+    print("\nalphas='auto', a grid relative to the scale of the features")
     print(readable(leak((1.0, 0.001), alphas="auto")))
+    print("\nalphas='auto', one alpha for all voxels of a subject")
+    print(readable(leak((1.0, 0.001), alphas="auto", alpha_per_voxel=False)))
+    print(f"\nnoise ceiling: {table.attrs['ceiling']:.2f}")

@@ -10,6 +10,7 @@ __all__ = ["FeatureBuffer", "SpilledBuffer", "chunk_width", "grams_of"]
 
 _CHUNK_BYTES = 2**22  # of a float64 chunk, so that it stays in cache
 _MIN_WIDTH = 512
+_BLOCK_ROWS = 256  # images whose products are made at a time
 
 
 def chunk_width(n_images: int) -> int:
@@ -154,7 +155,7 @@ class _Total:
     def add(self, chunk: torch.Tensor) -> None:
         x = self.scratch[: chunk.numel()].view(chunk.shape)  # (n, width)
         x.copy_(chunk)
-        self.gram.addmm_(x, x.T)
+        _add_lower_product(self.gram, x)
         self.sums += x.sum(dim=1)
         if self.standardized is None:
             return
@@ -162,11 +163,19 @@ class _Total:
         x -= x.mean(dim=0)
         scale = x.square().mean(dim=0).sqrt()
         x *= torch.where(varies & (scale > 0), 1 / scale, 0.0)
-        self.standardized.addmm_(x, x.T)
+        _add_lower_product(self.standardized, x)
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         def symmetric(total: torch.Tensor) -> np.ndarray:
-            return ((total + total.T) / 2).cpu().numpy()
+            return (total.tril() + total.tril(-1).T).cpu().numpy()
 
         z = None if self.standardized is None else symmetric(self.standardized)
         return symmetric(self.gram), self.sums.cpu().numpy(), z
+
+
+def _add_lower_product(total: torch.Tensor, x: torch.Tensor) -> None:
+    """Add the lower triangle of ``x @ x.T``, and little of the upper one."""
+    for first in range(0, len(x), _BLOCK_ROWS):
+        rows = slice(first, first + _BLOCK_ROWS)
+        until = min(first + _BLOCK_ROWS, len(x))
+        total[rows, :until].addmm_(x[rows], x[:until].T)

@@ -52,8 +52,8 @@ class ImageInputs:
         From an RGB image to a tensor (3, height, width).
     convert : bool
         Whether other modes are turned into RGB.
-    tensors : list of Tensor or None
-        The inputs that are kept in memory; the others are read a second time.
+    kept : Tensor of shape (n_kept, 3, height, width)
+        Inputs of the first images; the others are read a second time.
     """
 
     names: tuple[str, ...]
@@ -61,7 +61,7 @@ class ImageInputs:
     paths: tuple[Path, ...]
     preprocess: Callable[[Image.Image], torch.Tensor]
     convert: bool
-    tensors: list[torch.Tensor | None]
+    kept: torch.Tensor
 
     def batch(self, start: int, stop: int) -> torch.Tensor:
         """Inputs of some images.
@@ -74,30 +74,26 @@ class ImageInputs:
         Returns
         -------
         batch : Tensor of shape (stop - start, 3, height, width)
+            Valid for one use: it may share memory with `kept`.
         """
-        found = self.tensors[start:stop]
-        again = [start + k for k, tensor in enumerate(found) if tensor is None]
-        for k, seen in zip(again, self._looks(again), strict=True):
-            if seen.digest != self.hashes[k] or seen.image is None:
-                raise ValueError(
-                    f"image {self.names[k]} ({self.paths[k]}) must not change while it "
-                    "is in use; its content is another than a moment ago. Run again."
-                )
-            found[k - start] = _input(seen.image, self.preprocess, self.names[k])
-        tensors = [tensor for tensor in found if tensor is not None]
-        shapes = {tuple(tensor.shape) for tensor in tensors}
-        if len(shapes) > 1:
-            raise ValueError(
-                f"preprocess must give all images one shape; got {listing(shapes)}. "
-                "Add a crop or a resize to both sides."
-            )
-        return torch.stack(tensors)
-
-    def _looks(self, indices: list[int]) -> list[_Seen]:
-        if not indices:
-            return []
+        n_kept = len(self.kept)
+        if stop <= n_kept:
+            return self.kept[start:stop]
+        again = range(max(start, n_kept), stop)
         with ThreadPoolExecutor(max_workers=_threads()) as pool:
-            return list(pool.map(lambda k: _look(self.paths[k], self.convert), indices))
+            seen = pool.map(lambda k: _look(self.paths[k], self.convert), again)
+            rows = [self._input(k, look) for k, look in zip(again, seen, strict=True)]
+        return torch.cat([self.kept[start:], torch.stack(rows)])
+
+    def _input(self, k: int, seen: _Seen) -> torch.Tensor:
+        if seen.digest != self.hashes[k] or seen.image is None:
+            raise ValueError(
+                f"image {self.names[k]} ({self.paths[k]}) must not change while it is "
+                "in use; its content is another than a moment ago. Run again."
+            )
+        row = _input(seen.image, self.preprocess, self.names[k])
+        _check_shape(row, self.kept, self.names[k])
+        return row
 
 
 def image_inputs(
@@ -142,33 +138,37 @@ def image_inputs(
     _check_names(ids, len(paths))
     digests: list[str] = []
     looks: list[tuple[str, str, tuple[int, int] | None]] = []  # problem, mode, size
-    tensors: list[torch.Tensor | None] = []
-    n_bytes = 0
-    ours = isinstance(preprocess, Preprocess)  # and hence safe in threads
+    kept: torch.Tensor | None = None
+    in_threads = isinstance(preprocess, Preprocess)  # others may not be safe there
 
-    def prepare(item: tuple[str, Path]) -> tuple[_Seen, torch.Tensor | None]:
-        seen = _look(item[1], convert)
-        if seen.image is None or not ours or n_bytes >= max_bytes:
+    def prepare(k: int) -> tuple[_Seen, torch.Tensor | None]:
+        seen = _look(paths[k], convert)
+        wanted = kept is None or k < len(kept)
+        if seen.image is None or not (in_threads and wanted):
             return seen, None
-        return seen, _input(seen.image, preprocess, item[0])
+        return seen, _input(seen.image, preprocess, ids[k])
 
     with ThreadPoolExecutor(max_workers=_threads()) as pool:
         for start in range(0, len(paths), _WINDOW):
-            stop = start + _WINDOW
-            window = list(zip(ids[start:stop], paths[start:stop], strict=True))
-            for (name, _), (seen, tensor) in zip(
-                window, pool.map(prepare, window), strict=True
-            ):
+            window = range(start, min(start + _WINDOW, len(paths)))
+            for k, (seen, row) in zip(window, pool.map(prepare, window), strict=True):
                 size = None if seen.image is None else seen.image.size
                 looks.append((seen.problem, seen.mode, size))
                 digests.append(seen.digest)
-                if seen.image is not None and tensor is None and n_bytes < max_bytes:
-                    tensor = _input(seen.image, preprocess, name)
-                if tensor is not None:
-                    n_bytes += tensor.nbytes
-                tensors.append(tensor if n_bytes <= max_bytes else None)
+                if seen.image is None or not (kept is None or k < len(kept)):
+                    continue
+                if row is None:
+                    row = _input(seen.image, preprocess, ids[k])
+                if kept is None:
+                    n_kept = min(len(paths), max_bytes // max(1, row.nbytes))
+                    kept = torch.empty((n_kept, *row.shape), dtype=row.dtype)
+                _check_shape(row, kept, ids[k])
+                if k < len(kept):
+                    kept[k] = row
     _check_looks(ids, paths, looks, convert)
-    return ImageInputs(ids, tuple(digests), paths, preprocess, convert, tensors)
+    if kept is None:  # unreachable: an image without input was refused above
+        raise ValueError("images must be readable.")
+    return ImageInputs(ids, tuple(digests), paths, preprocess, convert, kept)
 
 
 def read_rgb(
@@ -263,6 +263,15 @@ def _input(
             f"{name}."
         )
     return tensor
+
+
+def _check_shape(row: torch.Tensor, kept: torch.Tensor, name: str) -> None:
+    if row.shape != kept.shape[1:] or row.dtype != kept.dtype:
+        raise ValueError(
+            "preprocess must give all images one shape and type; got "
+            f"{tuple(row.shape)} {row.dtype} for {name} and {tuple(kept.shape[1:])} "
+            f"{kept.dtype} before. Crop or resize both sides in it."
+        )
 
 
 def _check_names(names: tuple[str, ...], n_images: int) -> None:
