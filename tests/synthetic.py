@@ -41,6 +41,11 @@ def synthetic_fit(model="net", seed=0, n_subjects=7, shift=0.0, **changes) -> Fi
                 "name": changes.get("dataset", "made-up"),
                 "fingerprint": changes.get("fingerprint", "d" * 64),
             },
+            "options": {
+                "alphas": changes.get("alphas", "auto"),
+                "alpha_per_voxel": True,
+                "standardize": changes.get("standardize", False),
+            },
             "warnings": [],
         },
     )

@@ -79,6 +79,12 @@ def test_double_features_stay_double(new_buffer):
     np.testing.assert_allclose(gram, (x @ x.T).numpy(), rtol=1e-15)
 
 
+def test_brief_floats_are_taken(new_buffer):
+    x = features(5, 40).bfloat16()
+    gram, _, _ = grams_of(filled(new_buffer(5, 40), x))
+    np.testing.assert_allclose(gram, (x.double() @ x.double().T).numpy(), rtol=1e-13)
+
+
 def test_file_has_no_name_and_goes(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     buffer = filled(SpilledBuffer(4, 600, torch.float32), features(4, 600))

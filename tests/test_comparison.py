@@ -101,6 +101,8 @@ def test_repr(results):
         ({"methods": ("rsa",)}, "same methods"),
         ({"names": ("cup", "saw", "key", "jar")}, r"stimuli \(jar, pan in one only\)"),
         ({"names": ("saw", "cup", "key", "pan")}, r"same order \(cup, saw\)"),
+        ({"alphas": [1.0]}, r"same alphas \(auto and \[1\.0\]\)"),
+        ({"standardize": True}, "same standardize"),
         ({"model": "net"}, "'net' comes twice"),
     ],
 )

@@ -165,7 +165,9 @@ def test_code_in_a_file_is_not_run(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
-@pytest.mark.parametrize("content", [b"", b"garbage" * 9, pickle.dumps([1])[:-2]])
+@pytest.mark.parametrize(
+    "content", [b"", b"garbage" * 9, pickle.dumps([1], protocol=2)[:-2]]
+)
 def test_damaged_files_are_one_sentence(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=r"^toy cannot be read from .*\.$"):

@@ -195,6 +195,12 @@ def test_layer_with_another_number_of_units_per_batch_is_refused(images):
         extract_grams(model, images, ["act"], batch_size=4)
 
 
+def test_input_that_the_network_cannot_take_is_one_sentence(images):
+    model = load_model(nn.Sequential(nn.Linear(7, 1)), preprocess=PREPROCESS, name="n")
+    with pytest.raises(ValueError, match=r"^n cannot take a batch of shape \(5, 3, 32"):
+        extract_grams(model, images, ["0"], batch_size=5)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_features_that_are_not_finite_are_refused(net, images, value):
     class Spoilt(nn.Module):

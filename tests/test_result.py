@@ -53,10 +53,16 @@ def test_best_table(result):
         counts = np.bincount(best.chosen.ravel(), minlength=len(LAYERS))
         assert row.layer == LAYERS[counts.argmax()]
         assert row.chosen == counts.max() / counts.sum()
-        shares = [
-            float(part.rsplit(" ", 1)[1][:-1]) for part in row.choices.split(", ")
-        ]
-        assert sum(shares) == pytest.approx(100, abs=1.5)
+        parts = dict(part.rsplit(" ", 1) for part in row.choices.split(", "))
+        shares = {
+            name: count / counts.sum()
+            for name, count in zip(LAYERS, counts, strict=True)
+        }
+        assert parts == {
+            name: f"{100 * share:.0f}%" if share >= 0.01 else "<1%"
+            for name, share in shares.items()
+            if share
+        }
 
 
 def test_undefined_method_is_shown_as_such(result):

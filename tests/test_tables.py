@@ -83,7 +83,14 @@ def table():
 
 def test_for_reading():
     shown = for_reading(table())
-    assert list(shown) == ["layer", "r", "95% CI (J-1)", "r²/ceiling²", "p", "sig."]
+    assert list(shown) == [
+        "layer",
+        "r",
+        "95% CI (J-1)",
+        "r²/ceiling²",
+        "p",
+        "sig. Bonf.",
+    ]
     assert shown.iloc[0].tolist() == [
         "conv_block_1", "0.512", "[0.400, 0.600]", "87.6%", "1.50e-05", "yes",
     ]  # fmt: skip

@@ -24,8 +24,7 @@ class Tiny(nn.Module):
     def __init__(self, out_dim=4):
         super().__init__()
         self.conv_block_1 = nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8))
-        self.fc6 = nn.Sequential(nn.Flatten(), nn.LazyLinear(out_dim))
-        self.fc6[1] = nn.Linear(8 * 30 * 30, out_dim)
+        self.fc6 = nn.Sequential(nn.Flatten(), nn.Linear(8 * 30 * 30, out_dim))
 
     def forward(self, x):
         return self.fc6(self.conv_block_1(x))

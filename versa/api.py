@@ -233,7 +233,8 @@ def _usable(
         if refused:
             raise ValueError(
                 f"methods must be rsa for {brain.name}, which holds RDMs and no voxel "
-                f"responses to encode; got {listing(methods)}. Pass methods=('rsa',)."
+                f"responses to encode; got {listing(methods)}. Pass methods=('rsa',), "
+                "or --methods rsa."
             )
         return brain
     if drop_bad_voxels:

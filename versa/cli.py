@@ -55,6 +55,7 @@ def compare_command(arguments: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     options = parser.parse_args(arguments)
+    options.command = list(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(format="versa-compare: %(message)s", stream=sys.stderr)
     logging.getLogger("versa").setLevel(
         logging.WARNING if options.quiet else logging.INFO
@@ -288,7 +289,7 @@ def _print(comparison: "Comparison") -> None:
     if len(comparison.table):
         print(
             f"\nPairwise comparisons (Bonferroni family of {comparison.family}: "
-            f"p < {0.05 / comparison.family:.5f})\n"
+            f"p < {0.05 / comparison.family:.3g})\n"
         )
         print(to_markdown(comparison.table))
     for result in comparison.results:
@@ -299,10 +300,8 @@ def _print(comparison: "Comparison") -> None:
 def _write(comparison: "Comparison", folder: Path, options: argparse.Namespace) -> None:
     comparison.write(folder)
     record = {
-        "command": ["versa-compare", *map(str, options.models)],
-        "options": {
-            name: value for name, value in vars(options).items() if name != "models"
-        },
+        "command": ["versa-compare", *options.command],
+        "options": vars(options),
         "comparison": {
             "family": comparison.family,
             "baseline": comparison.baseline,

@@ -251,4 +251,8 @@ def _difference(a: FitResult, b: FitResult) -> str | None:
         return f"sectors ({listing(a.sectors)} and {listing(b.sectors)})"
     if a.methods != b.methods:
         return f"methods ({listing(a.methods)} and {listing(b.methods)})"
+    for option in ("alphas", "alpha_per_voxel", "standardize"):
+        of_a, of_b = (r.provenance["options"][option] for r in (a, b))
+        if of_a != of_b:
+            return f"{option} ({of_a} and {of_b})"
     return None

@@ -217,7 +217,7 @@ class FitResult:
                         "chosen": shares[ranked[0]],
                         **self._summary(best.r, sector, method, ratio),
                         "choices": ", ".join(
-                            f"{name} {100 * shares[name]:.0f}%"
+                            f"{name} {_percent(shares[name])}"
                             for name in ranked
                             if shares[name]
                         ),
@@ -369,6 +369,10 @@ def pack(
         attrs={"provenance": json.dumps(provenance, sort_keys=True)},
     )
     return FitResult(data)
+
+
+def _percent(share: float) -> str:
+    return "<1%" if share < 0.01 else f"{100 * share:.0f}%"
 
 
 def _labels(data: "xr.Dataset", dimension: str) -> tuple[str, ...]:

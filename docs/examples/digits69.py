@@ -140,4 +140,4 @@ def main(folder, n_permutations=499):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1])

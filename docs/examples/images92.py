@@ -46,7 +46,7 @@ def human_it(folder):
         name="kriegeskorte2008",
         stimuli=versa.StimulusSet.from_folder(Path(folder, "images92", "stimuli")),
         subjects=file["subjects"].tolist(),
-        rdms={"hIT": upper_triangles(file["rdms"].mean(axis=1))},
+        rdms={"hIT": upper_triangles(file["rdms"]).mean(axis=1)},
         citation="https://doi.org/10.1016/j.neuron.2008.10.043",
     )
 
@@ -111,8 +111,9 @@ def main(folder, out="images92-results"):
         print(f"\n{brain}, {saved[0].splits.n_splits} half-splits\n")
         best = comparison.best().drop(columns=["method", "null_r", "choices"])
         print(to_markdown(best), "\n")
-        columns = ["sector", "model_a", "difference", "t", "p", "significant"]
-        columns += ["p_subjects", "significant_subjects"]
+        columns = ["sector", "model_a", "difference", "t"]
+        columns += ["p_corrected", "significant"]
+        columns += ["p_corrected_subjects", "significant_subjects"]
         print(to_markdown(comparison.pairs()[columns]))
 
 

@@ -137,15 +137,24 @@ def _pairs(n_images: int) -> tuple[np.ndarray, np.ndarray]:
 def n_images_of(n_pairs: int) -> int:
     """Number of images of an RDM with `n_pairs` entries.
 
-    Examples
-    --------
-    >>> n_images_of(2556)
-    72
+    Parameters
+    ----------
+    n_pairs : int
+        Length of an RDM vector.
+
+    Returns
+    -------
+    n_images : int
 
     Raises
     ------
     ValueError
         If no number of images has that many pairs.
+
+    Examples
+    --------
+    >>> n_images_of(2556)
+    72
     """
     n_images = round((1 + np.sqrt(1 + 8 * n_pairs)) / 2)
     if n_images < 2 or n_images * (n_images - 1) // 2 != n_pairs:

@@ -19,13 +19,14 @@ from torch import nn
 
 from versa.models.buffers import FeatureBuffer, SpilledBuffer, grams_of
 from versa.models.digests import tensor_bytes, weights_digest
-from versa.models.images import image_inputs, read_rgb
+from versa.models.images import image_inputs, network_input, read_rgb
 from versa.models.layers import (
     device_of,
     evaluating,
     output_rows,
     require_all_ran,
     resolve_layers,
+    run_network,
     watch_layers,
 )
 from versa.models.zoo import VisionModel
@@ -172,7 +173,7 @@ def extract_grams(
             for start in range(0, n_images, batch_size):
                 batch = inputs.batch(start, min(start + batch_size, n_images))
                 store.begin(start, len(batch), names_of_layers)
-                model.module(batch.to(place))
+                run_network(model, batch, place)
                 require_all_ran(model.module, store.runs)
                 bar.update(len(batch))
         grams = {}
@@ -250,7 +251,8 @@ def probe(
         image.
     """
     module = model.module
-    x = model.preprocess(read_rgb(image, convert=convert))
+    name = "the probe" if isinstance(image, Image.Image) else os.fspath(image)
+    x = network_input(read_rgb(image, convert=convert), model.preprocess, name)
     outputs: dict[str, torch.Tensor] = {}
     runs = dict.fromkeys(layers, 0)
 
@@ -259,7 +261,7 @@ def probe(
         runs[layer] += 1
 
     with evaluating(module), watch_layers(module, list(runs), receive):
-        module(x[None].to(device_of(module)))
+        run_network(model, x[None])
     require_all_ran(module, runs)
     digest = hashlib.sha256(weights_digest(module).encode())
     digest.update(_ADDRESS.sub("", repr(module)).encode())

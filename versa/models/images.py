@@ -20,7 +20,7 @@ from PIL import Image
 from versa.models.cards import Preprocess
 from versa.wording import listing
 
-__all__ = ["ImageInputs", "image_inputs", "read_rgb", "to_rgb"]
+__all__ = ["ImageInputs", "image_inputs", "network_input", "read_rgb", "to_rgb"]
 
 _WINDOW = 32  # decoded images held at a time
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
@@ -91,7 +91,7 @@ class ImageInputs:
                 f"image {self.names[k]} ({self.paths[k]}) must not change while it is "
                 "in use; its content is another than a moment ago. Run again."
             )
-        row = _input(seen.image, self.preprocess, self.names[k])
+        row = network_input(seen.image, self.preprocess, self.names[k])
         _check_shape(row, self.kept, self.names[k])
         return row
 
@@ -138,15 +138,15 @@ def image_inputs(
     _check_names(ids, len(paths))
     digests: list[str] = []
     looks: list[tuple[str, str, tuple[int, int] | None]] = []  # problem, mode, size
-    kept: torch.Tensor | None = None
+    kept: torch.Tensor = torch.empty(0)
+    n_kept = len(paths)  # until the size of an input is known
     in_threads = isinstance(preprocess, Preprocess)  # others may not be safe there
 
     def prepare(k: int) -> tuple[_Seen, torch.Tensor | None]:
         seen = _look(paths[k], convert)
-        wanted = kept is None or k < len(kept)
-        if seen.image is None or not (in_threads and wanted):
+        if seen.image is None or k >= n_kept or not in_threads:
             return seen, None
-        return seen, _input(seen.image, preprocess, ids[k])
+        return seen, network_input(seen.image, preprocess, ids[k])
 
     with ThreadPoolExecutor(max_workers=_threads()) as pool:
         for start in range(0, len(paths), _WINDOW):
@@ -155,19 +155,20 @@ def image_inputs(
                 size = None if seen.image is None else seen.image.size
                 looks.append((seen.problem, seen.mode, size))
                 digests.append(seen.digest)
-                if seen.image is None or not (kept is None or k < len(kept)):
+                if seen.image is None or k >= n_kept:
                     continue
                 if row is None:
-                    row = _input(seen.image, preprocess, ids[k])
-                if kept is None:
+                    row = network_input(seen.image, preprocess, ids[k])
+                if kept.ndim == 1:
                     n_kept = min(len(paths), max_bytes // max(1, row.nbytes))
                     kept = torch.empty((n_kept, *row.shape), dtype=row.dtype)
                 _check_shape(row, kept, ids[k])
-                if k < len(kept):
+                if k < n_kept and in_threads:
+                    # torch would wake its own threads, which then keep the cores busy
+                    kept.numpy()[k] = row.numpy()
+                elif k < n_kept:
                     kept[k] = row
     _check_looks(ids, paths, looks, convert)
-    if kept is None:  # unreachable: an image without input was refused above
-        raise ValueError("images must be readable.")
     return ImageInputs(ids, tuple(digests), paths, preprocess, convert, kept)
 
 
@@ -201,6 +202,36 @@ def read_rgb(
     return seen.image
 
 
+def network_input(
+    image: Image.Image,
+    preprocess: Callable[[Image.Image], torch.Tensor],
+    name: str,
+) -> torch.Tensor:
+    """One image, preprocessed, and checked to be an input of a network.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        In mode RGB.
+    preprocess : callable
+        From an RGB image to a tensor (3, height, width).
+    name : str
+        Id of the image, for the error.
+
+    Returns
+    -------
+    x : Tensor of shape (3, height, width)
+    """
+    x = preprocess(image)
+    if not isinstance(x, torch.Tensor) or x.ndim != 3:
+        got = tuple(x.shape) if hasattr(x, "shape") else type(x).__name__
+        raise ValueError(
+            f"preprocess must give a tensor (3, height, width); got {got} for image "
+            f"{name}."
+        )
+    return x
+
+
 def to_rgb(image: Image.Image) -> Image.Image | None:
     """The image in mode RGB, transparency composited on white.
 
@@ -221,7 +252,7 @@ def to_rgb(image: Image.Image) -> Image.Image | None:
         )
     if image.mode in ("I", "F"):
         return None
-    if image.has_transparency_data:
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
@@ -248,21 +279,6 @@ def _look(path: Path, convert: bool) -> _Seen:
     except _BROKEN:
         return _Seen(digest, None, problem="unreadable")
     return _Seen(digest, rgb, mode, problem="mode" if rgb is None else "")
-
-
-def _input(
-    image: Image.Image,
-    preprocess: Callable[[Image.Image], torch.Tensor],
-    name: str,
-) -> torch.Tensor:
-    tensor = preprocess(image)
-    if not isinstance(tensor, torch.Tensor) or tensor.ndim != 3:
-        got = tuple(tensor.shape) if hasattr(tensor, "shape") else type(tensor).__name__
-        raise ValueError(
-            f"preprocess must give a tensor (3, height, width); got {got} for image "
-            f"{name}."
-        )
-    return tensor
 
 
 def _check_shape(row: torch.Tensor, kept: torch.Tensor, name: str) -> None:

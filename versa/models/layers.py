@@ -11,6 +11,7 @@ from PIL import Image
 from torch import nn
 
 from versa.models.architectures import AlexNetGN
+from versa.models.images import network_input
 from versa.models.zoo import VisionModel
 from versa.wording import listing, unknown
 
@@ -21,6 +22,7 @@ __all__ = [
     "output_rows",
     "require_all_ran",
     "resolve_layers",
+    "run_network",
     "watch_layers",
 ]
 
@@ -45,7 +47,7 @@ _PASSING_ON = (
     nn.FeatureAlphaDropout,
 )
 _PASSING_ON_NAMES = ("DropPath", "StochasticDepth", "PatchDropout")
-_PROBES = 2  # images of a trial pass: one more than any axis of length 1
+_PROBES = 2  # images of a trial pass; with one, any axis of length 1 looks like them
 
 
 def default_layers(module: nn.Module) -> tuple[str, ...]:
@@ -162,6 +164,47 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part, mode in modes.items():
             part.training = mode
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Device of the first parameter or buffer; the CPU if there is none."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        return tensor.device
+    return torch.device("cpu")
+
+
+def run_network(
+    model: VisionModel, batch: torch.Tensor, place: torch.device | None = None
+) -> None:
+    """One forward pass, for those who watch the layers.
+
+    Parameters
+    ----------
+    model : VisionModel
+    batch : Tensor of shape (n_images, 3, height, width)
+        On any device.
+    place : torch.device, optional
+        Where the network is; by default that of its first parameter.
+
+    Raises
+    ------
+    ValueError
+        If the network cannot take the batch, or has no memory for it.
+    """
+    place = place or device_of(model.module)
+    try:
+        model.module(batch.to(place))
+    except torch.OutOfMemoryError as error:
+        raise ValueError(
+            f"batch_size must be smaller; {len(batch)} images of {model.name} do not "
+            f"fit into the memory of {place}."
+        ) from error
+    except RuntimeError as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(
+            f"{model.name} cannot take a batch of shape {tuple(batch.shape)}: "
+            f"{lines[0].rstrip('.')}. Check its preprocess."
+        ) from error
 
 
 @contextmanager
@@ -313,12 +356,9 @@ def _usable(model: VisionModel, layers: Sequence[str]) -> tuple[str, ...]:
 
     rng = np.random.default_rng(0)
     noise = Image.fromarray(rng.integers(0, 256, (256, 256, 3), dtype=np.uint8))
-    batch = torch.stack([model.preprocess(noise)] * _PROBES)
-    with (
-        evaluating(model.module),
-        watch_layers(model.module, layers, receive),
-    ):
-        model.module(batch.to(device_of(model.module)))
+    x = network_input(noise, model.preprocess, "noise")
+    with evaluating(model.module), watch_layers(model.module, layers, receive):
+        run_network(model, torch.stack([x] * _PROBES))
     kept = [name for name, problems in runs.items() if problems == [""]]
     if left_out := [name for name in layers if name not in kept]:
         logger.info(
@@ -332,13 +372,6 @@ def _usable(model: VisionModel, layers: Sequence[str]) -> tuple[str, ...]:
             f"{listing(layers)}. Name the layers in layer_list."
         )
     return tuple(kept)
-
-
-def device_of(module: nn.Module) -> torch.device:
-    """Device of the first parameter or buffer; the CPU if there is none."""
-    for tensor in (*module.parameters(), *module.buffers()):
-        return tensor.device
-    return torch.device("cpu")
 
 
 def _problem(output: object, n_images: int) -> str:

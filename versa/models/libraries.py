@@ -5,6 +5,7 @@ stimulus is resized to the network's input without cropping its edges is the pap
 """
 
 import re
+from collections import OrderedDict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -142,29 +143,27 @@ def _torchvision_model(
 
     weights = _torchvision_weights(name)
     base = name.partition("@")[0]
+    label = f"torchvision_{base}@{weights.name}"
     options: dict[str, Any] = dict(_TORCHVISION_OPTIONS.get(base, {}))
     if options:
         options["init_weights"] = untrained
+    path = None if untrained else fetch(weights.url, label, _hash_of(weights.url))
     module = build_seeded(lambda: models.get_model(base, weights=None, **options), seed)
-    if not untrained:
-        _fill(module, weights.url, f"torchvision_{base}@{weights.name}")
+    if path is not None:
+        _fill(module, path, f"checkpoint of {label}")
     transform = weights.transforms()
     size = transform.crop_size[0]
     mean, std = tuple(transform.mean), tuple(transform.std)
     return module, Preprocess(size, size, mean, std, transform.interpolation.value)
 
 
-def _fill(module: nn.Module, url: str, label: str) -> None:
-    """Download the weights and load them as torchvision itself does."""
-    source = f"checkpoint of {label}"
-    path = fetch(url, label, _hash_of(url))
-    layout = LAYOUTS["torchvision"]
+def _fill(module: nn.Module, path: Path, source: str) -> None:
+    """Load a file of torchvision as torchvision itself does."""
     checkpoint = open_checkpoint(path, source=source)
-    state: Any = state_from(checkpoint, layout, source=source)
+    renamed = state_from(checkpoint, LAYOUTS["torchvision"], source=source)
+    state: Any = OrderedDict(renamed)
     # the version numbers with which torchvision brings old files up to date
-    state = type(checkpoint)(state)
-    if hasattr(checkpoint, "_metadata"):
-        state._metadata = checkpoint._metadata
+    state._metadata = getattr(checkpoint, "_metadata", {})
     try:
         module.load_state_dict(state)
     except RuntimeError as error:

@@ -368,12 +368,15 @@ def _load_card(card: ModelCard, seed: int, label: str) -> VisionModel:
     if card.seed is not None:
         module = build_seeded(lambda: builder(**card.options), seed)
     else:
-        with torch.device("meta"):  # no time is lost with an initialisation
-            module = builder(**card.options)
         layout = LAYOUTS[card.adapter]
         source = f"checkpoint of {card.name}"
         path = fetch(card.url, card.name, card.sha256)
         state = state_from(open_checkpoint(path, source=source), layout, source=source)
+        if layout.missing:
+            module = build_seeded(lambda: builder(**card.options), 0)
+        else:
+            with torch.device("meta"):  # no time is lost with an initialisation
+                module = builder(**card.options)
         expected = module.state_dict()
         check_state(state, expected, source=source, missing=layout.missing)
         state = {key: value.to(expected[key].dtype) for key, value in state.items()}

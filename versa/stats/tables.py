@@ -39,11 +39,11 @@ _HEADINGS = {
     "df": "df",
     "p": "p",
     "p_corrected": "p Bonf.",
-    "significant": "sig.",
+    "significant": "sig. Bonf.",
     "df_subjects": "df (S-1)",
     "p_subjects": "p (S-1)",
     "p_corrected_subjects": "p Bonf. (S-1)",
-    "significant_subjects": "sig. (S-1)",
+    "significant_subjects": "sig. Bonf. (S-1)",
 }
 _INTERVALS = {
     "ci": ("ci_low", "ci_high"),
