@@ -154,6 +154,22 @@ def test_cache_gives_the_same_and_is_used(brain, cache, monkeypatch):
     assert len(list(cache.rglob("*.npz"))) == 3 + 3 * 2
 
 
+def test_other_layers_are_taken_from_the_cache(brain, monkeypatch):
+    fit(brain)
+    monkeypatch.setattr("versa.scoring.encoded_rdms", None)
+    monkeypatch.setattr("versa.models.features.extract_grams", None)
+    assert fit(brain, layers=["head", "early"]).layer_names == ("head", "early")
+
+
+def test_all_images_of_another_mode_are_named(brain, folder):
+    for name in ("item-00", "item-07"):
+        Image.open(folder / f"{name}.png").convert("L").save(folder / f"{name}.png")
+    with pytest.raises(
+        ValueError, match=r"item-00 is L, item-07 is L.*--convert-images"
+    ):
+        fit(brain)
+
+
 def test_no_cache_leaves_nothing(brain, cache, tmp_path):
     fit(brain, cache=False)
     assert not cache.exists()

@@ -279,6 +279,7 @@ def _grams(
 ) -> "tuple[VisionModel, str, dict[str, LayerGram]]":
     """Gram matrices of all layers: from the cache, or by one forward pass."""
     from versa.models.features import LayerGram, extract_grams, probe, resolve_layers
+    from versa.models.images import check_images
     from versa.models.zoo import load_model
 
     stimuli = brain.stimuli
@@ -286,18 +287,19 @@ def _grams(
     if name is not None:
         vision = dataclasses.replace(vision, name=name)
     layers = resolve_layers(vision, layer_list)
+    check_images(stimuli.paths, names=stimuli.names, convert=convert)
     probed = probe(vision, stimuli.paths[0], layers, convert=convert)
     _log_memory(probed.n_units, brain)
     keys = {
         layer: content_key(
             schema=_GRAM_SCHEMA,
-            network=probed.fingerprint,
+            network=network,
             layer=layer,
             images=list(stimuli.hashes),
             convert=convert,
             standardize=standardize,
         )
-        for layer in probed.layers
+        for layer, network in zip(probed.layers, probed.fingerprints, strict=True)
     }
     found: dict[str, LayerGram] = {}
     for layer, key in keys.items():

@@ -203,16 +203,20 @@ class Probe:
     Parameters
     ----------
     fingerprint : str
-        Hash of everything that the features depend on, 64 hexadecimal digits.
+        Hash of everything that the features of all layers depend on, 64 hexadecimal
+        digits.
     layers : tuple of str
         The layers that were asked for.
     n_units : tuple of int
         Their sizes, in the same order.
+    fingerprints : tuple of str
+        Of each layer alone, whatever else was asked for.
     """
 
     fingerprint: str
     layers: tuple[str, ...]
     n_units: tuple[int, ...]
+    fingerprints: tuple[str, ...]
 
 
 def probe(
@@ -263,13 +267,26 @@ def probe(
     with evaluating(module), watch_layers(module, list(runs), receive):
         run_network(model, x[None])
     require_all_ran(module, runs)
-    digest = hashlib.sha256(weights_digest(module).encode())
-    digest.update(_ADDRESS.sub("", repr(module)).encode())
-    for name, tensor in {"": x, **{layer: outputs[layer] for layer in runs}}.items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor_bytes(tensor).data)
-    n_units = tuple(outputs[layer].shape[1] for layer in runs)
-    return Probe(digest.hexdigest(), tuple(runs), n_units)
+    structure = _ADDRESS.sub("", repr(module))
+    common = f"{weights_digest(module)} {structure} {_tensor_digest(x)}"
+    each = tuple(
+        hashlib.sha256(
+            f"{common} {k} {_tensor_digest(outputs[k])}".encode()
+        ).hexdigest()
+        for k in runs
+    )
+    return Probe(
+        hashlib.sha256(" ".join(each).encode()).hexdigest(),
+        tuple(runs),
+        tuple(outputs[layer].shape[1] for layer in runs),
+        each,
+    )
+
+
+def _tensor_digest(tensor: torch.Tensor) -> str:
+    digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+    digest.update(tensor_bytes(tensor).data)
+    return digest.hexdigest()
 
 
 def fingerprint(

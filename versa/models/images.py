@@ -23,6 +23,8 @@ from versa.wording import listing
 __all__ = ["ImageInputs", "image_inputs", "network_input", "read_rgb", "to_rgb"]
 
 _WINDOW = 32  # decoded images held at a time
+_CONVERT = "pass convert=True (versa.fit: convert_images=True, --convert-images)"
+_ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 
@@ -172,6 +174,44 @@ def image_inputs(
     return ImageInputs(ids, tuple(digests), paths, preprocess, convert, kept)
 
 
+def check_images(
+    images: Sequence[str | os.PathLike[str]],
+    *,
+    names: Sequence[str],
+    convert: bool = False,
+) -> None:
+    """Refuse images of other modes or sizes by their headers, without decoding.
+
+    Parameters
+    ----------
+    images : sequence of path
+        Files that Pillow reads, (n_images,).
+    names : sequence of str
+        Ids of the images.
+    convert : bool
+        Whether other modes and several sizes are accepted.
+
+    Raises
+    ------
+    ValueError
+        If an image is missing, unreadable, or differs in mode or size; the message
+        names the ids of all of them.
+    """
+
+    def look(path: Path) -> tuple[str, str, tuple[int, int] | None]:
+        try:
+            with Image.open(path) as image:
+                accepted = convert or image.mode == "RGB"
+                return "" if accepted else "mode", image.mode, image.size
+        except _ABSENT:
+            return "missing", "", None
+        except _BROKEN:
+            return "unreadable", "", None
+
+    paths = tuple(Path(path) for path in images)
+    _check_looks(tuple(names), paths, [look(path) for path in paths], convert)
+
+
 def read_rgb(
     image: str | os.PathLike[str] | Image.Image, *, convert: bool = False
 ) -> Image.Image:
@@ -266,7 +306,7 @@ def _threads() -> int:
 def _look(path: Path, convert: bool) -> _Seen:
     try:
         content = path.read_bytes()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+    except _ABSENT:
         return _Seen("", None, problem="missing")
     except OSError:
         return _Seen("", None, problem="unreadable")
@@ -322,7 +362,7 @@ def _check_looks(
         )
     if other := those("mode"):
         modes = [f"{names[k]} is {looks[k][1]}" for k in other]
-        step = "" if convert else ", or pass convert=True"
+        step = "" if convert else f", or {_CONVERT}"
         raise ValueError(
             f"images must have the mode RGB; {listing(modes)}. Save them as RGB{step}."
         )
@@ -336,8 +376,8 @@ def _check_looks(
         ]
         raise ValueError(
             f"images must have one size; most are {_text(common)}, but "
-            f"{listing(others)}. Resize them, or pass convert=True to let the "
-            "preprocessing do it."
+            f"{listing(others)}. Resize them, or {_CONVERT} to let the preprocessing "
+            "do it."
         )
 
 
