@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
@@ -70,9 +70,26 @@ def map_in_threads(
     [6, 4]
     """
     items = list(items)
-    n_threads = min(n_cores(), len(items))
+    results: list[Any] = [None] * len(items)
+    places = iter(range(len(items)))  # shared: whoever is free takes the next
+
+    def work() -> None:
+        try:
+            for place in places:
+                results[place] = function(items[place])
+        except BaseException:
+            for _ in places:  # the others need not go on
+                pass
+            raise
+
+    n_helpers = min(n_cores(), len(items)) - 1
     with one_blas_thread():
-        if n_threads < 2:
-            return [function(item) for item in items]
-        with ThreadPoolExecutor(n_threads) as pool:
-            return list(pool.map(function, items))
+        if n_helpers < 1:
+            work()
+        else:
+            with ThreadPoolExecutor(n_helpers) as pool:
+                helpers = [pool.submit(work) for _ in range(n_helpers)]
+                work()
+            for helper in helpers:
+                helper.result()
+    return results
