@@ -90,6 +90,47 @@ def test_same_choice_wherever_errors_differ():
     np.testing.assert_array_equal(alpha[clear], alphas[choice][clear])
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("shape", [(10, 8), (4, 2), (12, 10)])
+def test_one_free_direction_and_tiny_penalties(shape, seed):
+    rng = np.random.default_rng(seed)  # centred rank n - 2
+    features = rng.standard_normal(shape)
+    responses = features @ rng.standard_normal((shape[1], 3))
+    responses += 0.5 * rng.standard_normal(responses.shape)
+    gram = features @ features.T
+    alphas = mean_eigenvalue(gram) * np.array([1e-8, 1e-4, 1e-1])
+    predicted, alpha = loo_ridge(gram, responses, alphas)
+    expected, expected_alpha = nested_ridge_cv(features, responses, alphas)
+    np.testing.assert_allclose(alpha, expected_alpha, rtol=1e-12)
+    np.testing.assert_allclose(predicted, expected, atol=1e-6 * responses.std())
+    shared, _ = loo_ridge(gram, responses, alphas, alpha_per_voxel=False)
+    expected, _ = nested_ridge_cv(features, responses, alphas, per_voxel=False)
+    np.testing.assert_allclose(shared, expected, atol=1e-6 * responses.std())
+
+
+def test_both_forms_of_the_inner_error_agree(monkeypatch):
+    features, responses = problem()
+    gram = features @ features.T
+    expanded = loo_ridge(gram, responses)
+    monkeypatch.setattr("versa.fmri.encoding._CANCELLING", 2.0)
+    by_pairs = loo_ridge(gram, responses)
+    np.testing.assert_array_equal(by_pairs.alpha, expanded.alpha)
+    np.testing.assert_allclose(by_pairs.predicted, expanded.predicted, rtol=1e-12)
+    tensors = loo_ridge(torch.tensor(gram), torch.tensor(responses))
+    np.testing.assert_allclose(tensors.alpha.numpy(), expanded.alpha, rtol=1e-12)
+
+
+@pytest.mark.parametrize("n_alphas", [127, 128, 129, 300])
+def test_many_alphas(n_alphas):
+    features, responses = problem(n_images=8, n_voxels=2)
+    gram = features @ features.T
+    alphas = mean_eigenvalue(gram) * np.logspace(-4, 4, n_alphas)
+    _, alpha = loo_ridge(gram, responses, alphas)
+    np.testing.assert_array_equal(
+        alpha, nested_ridge_cv(features, responses, alphas)[1]
+    )
+
+
 def longdouble_loo(features, responses, alpha):
     """Leave-one-out ridge by Gaussian elimination in extended precision."""
     x, y = features.astype(np.longdouble), responses.astype(np.longdouble)

@@ -1,6 +1,8 @@
 """The embedded datasets: their known answer comes back."""
 
 import logging
+import multiprocessing
+import os
 
 import numpy as np
 import pytest
@@ -104,6 +106,28 @@ def test_all_components_reach_the_ceiling_of_classic_rsa(twin, network):
         rows = table[table.sector == sector].set_index("layer")
         assert rows.r.idxmax() == layer
         assert rows.r[layer] > rows.ceiling[layer] - 1e-3
+
+
+def _load(folder, done):
+    os.environ["VERSA_CACHE"] = folder
+    done.put(versa.load_dataset("simulated-orientation").fingerprint)
+
+
+def test_two_processes_make_one_dataset(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    done = context.Queue()
+    makers = [
+        context.Process(target=_load, args=(str(tmp_path), done)) for _ in range(2)
+    ]
+    for maker in makers:
+        maker.start()
+    assert len({done.get(timeout=300) for _ in makers}) == 1
+    for maker in makers:
+        maker.join()
+    assert [maker.exitcode for maker in makers] == [0, 0]
+    assert [p.name for p in (tmp_path / "datasets").iterdir()] == [
+        "simulated-orientation-1"
+    ]
 
 
 def test_kept_and_made_again_when_damaged(cache, caplog):

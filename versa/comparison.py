@@ -166,7 +166,7 @@ def compare(
     """
     import pandas as pd
 
-    results = tuple(results)
+    results = (results,) if isinstance(results, FitResult) else tuple(results)
     _require_same(results)
     names = [result.model for result in results]
     if baseline is not None and baseline not in names:
@@ -179,8 +179,8 @@ def compare(
         pairs = [(name, baseline) for name in names if name != baseline]
     first = results[0]
     family = len(pairs) * len(first.sectors) if family is None else family
-    if pairs and family < 1:
-        raise ValueError(f"family must be at least 1; got {family}.")
+    if family != int(family) or (family < 1 and (pairs or family < 0)):
+        raise ValueError(f"family must be a whole number of 1 or more; got {family}.")
     ratio = first.ratio(test_train_ratio)
     tables = []
     for method, sector in itertools.product(first.methods, first.sectors):
@@ -241,14 +241,14 @@ def _difference(a: FitResult, b: FitResult) -> str | None:
             return f"stimuli ({listing(odd)} in one only)"
         moved = [x for x, y in zip(a.stimuli, b.stimuli, strict=True) if x != y]
         return f"stimuli in the same order ({listing(name for name, _ in moved)})"
-    if of_a["fingerprint"] != of_b["fingerprint"]:
-        return "brain data (the content of the dataset changed)"
     if a.subjects != b.subjects:
-        return "subjects"
-    if not np.array_equal(a.splits.members, b.splits.members):
-        return "half-splits"
+        return f"subjects ({listing(a.subjects)} and {listing(b.subjects)})"
     if a.sectors != b.sectors:
         return f"sectors ({listing(a.sectors)} and {listing(b.sectors)})"
+    if of_a["fingerprint"] != of_b["fingerprint"]:
+        return "brain data (the content of the dataset changed)"
+    if not np.array_equal(a.splits.members, b.splits.members):
+        return "half-splits"
     if a.methods != b.methods:
         return f"methods ({listing(a.methods)} and {listing(b.methods)})"
     for option in ("alphas", "alpha_per_voxel", "standardize"):

@@ -5,11 +5,10 @@ two experiments and need no download. They are made once and kept in the cache f
 """
 
 import logging
-import shutil
 import tempfile
 from pathlib import Path
 
-from versa.cache import cache_folder
+from versa.cache import atomic_write, cache_folder
 from versa.fmri.bids import read_dataset, write_dataset
 from versa.fmri.braindata import BrainDataset
 from versa.fmri.render import inanimate_stimuli, orientation_stimuli, write_stimuli
@@ -71,12 +70,24 @@ def _kept(name: str) -> BrainDataset:
             return read_dataset(folder)
         except ValueError as error:
             logger.warning("%s is damaged (%s); it is made again.", folder, error)
-            shutil.rmtree(folder)
+            _remove(folder)
     logger.info("making %s, once, in %s.", name, folder)
     with tempfile.TemporaryDirectory() as scratch:
         paths = write_stimuli(_RENDERERS[name](), Path(scratch))
-        write_dataset(simulated_twin(name, StimulusSet.from_paths(paths)), folder)
+        twin = simulated_twin(name, StimulusSet.from_paths(paths))
+        # another process may be faster: its folder is as good as ours
+        with atomic_write(folder) as temporary:
+            write_dataset(twin, temporary)
     return read_dataset(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Take a folder away in one step, then delete it at leisure."""
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".damaged-") as bin_:
+        try:
+            folder.rename(Path(bin_) / folder.name)
+        except FileNotFoundError:  # another process has done it
+            return
 
 
 def simulated_twin(
