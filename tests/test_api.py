@@ -382,6 +382,68 @@ def test_refuses(brain, options, message):
         fit(brain, **options)
 
 
+def test_responses_and_rdms_without_variance(brain):
+    responses = {s: [v.copy() for v in r] for s, r in brain.responses.items()}
+    responses["aOTC"][1][4] = 2.5
+    flat = versa.BrainDataset(
+        name="flat", stimuli=brain.stimuli, subjects=brain.subjects, responses=responses
+    )
+    with pytest.raises(ValueError, match="aOTC of subject b those to item-04 do not"):
+        fit(flat)
+    rdms = np.random.default_rng(0).uniform(size=(4, 66))
+    rdms[2] = 0.5
+    flat = versa.BrainDataset(
+        name="flat", stimuli=brain.stimuli, subjects=brain.subjects, rdms={"IT": rdms}
+    )
+    with pytest.raises(ValueError, match="in IT those of subjects c do not"):
+        fit(flat, methods=["rsa"])
+
+
+def test_random_preprocess_is_not_cached(brain, cache, caplog):
+    rng = np.random.default_rng(0)
+
+    def jitter(image):
+        return preprocess(image) + rng.normal(0, 0.3)
+
+    first = fit(brain, preprocess=jitter)
+    assert "preprocess gives another result every time" in caplog.text
+    second = fit(brain, preprocess=jitter)
+    assert not np.allclose(first.scores.loc["rsa"], second.scores.loc["rsa"])
+
+
+def test_cache_sees_every_image(brain, folder):
+    """The first image is blank: two preprocessings agree on it, not on the others."""
+    Image.new("RGB", (SIZE, SIZE), "grey").save(folder / "item-00.png")
+    brain = versa.BrainDataset(
+        name="small",
+        stimuli=versa.StimulusSet.from_folder(folder),
+        subjects=brain.subjects,
+        responses=brain.responses,
+    )
+    fit(brain)
+
+    def mirrored(image):
+        return preprocess(image).flip(2)
+
+    second = fit(brain, preprocess=mirrored)
+    uncached = fit(brain, preprocess=mirrored, cache=False)
+    np.testing.assert_array_equal(second.scores, uncached.scores)
+
+
+@pytest.mark.parametrize("layers", [None, "leaf"])
+def test_trial_pass_uses_a_stimulus(brain, layers):
+    """A network of one input size, with a preprocessing that does not resize."""
+    assert fit(brain, layers=layers).layer_names[-1] == "head"
+
+
+def test_options_are_checked_although_everything_is_cached(brain):
+    fit(brain)
+    with pytest.raises(ValueError, match="device must exist"):
+        fit(brain, device="quantum")
+    with pytest.raises(ValueError, match="batch_size must be 1 or more"):
+        fit(brain, batch_size=-7)
+
+
 def test_too_few_voxels(brain):
     thin = versa.BrainDataset(
         name="thin",

@@ -349,6 +349,14 @@ def cut_betas(folder):
         (change(ABOUT, versa={"Format": 2}), "format 1; got 2. A newer versa"),
         (change(ABOUT, versa={"Sectors": "V1"}), "names as Sectors; got V1"),
         (
+            change(ABOUT, versa={"Sectors": ["pOTC", "EarlyV", "pOTC"]}),
+            f"{ABOUT} must name each sector once as Sectors; pOTC occur",
+        ),
+        (
+            change(ABOUT, versa={"HasCoordinates": "no"}),
+            f"{ABOUT} must have true or false as HasCoordinates; got 'no'",
+        ),
+        (
             remove("stimuli/bee.png"),
             r"stimuli.tsv: image files must .* bee \(.*bee.png",
         ),

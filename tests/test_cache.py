@@ -66,6 +66,22 @@ def test_cut_files(store, keep, caplog):
     assert store.read(KEY) is not None
 
 
+def test_unusable_folder_costs_time_not_results(tmp_path, caplog):
+    (tmp_path / "file").touch()
+    store = ArrayStore(tmp_path / "file" / "store")
+    assert store.read(KEY) is None
+    store.write(KEY, gram=np.ones(2))
+    assert "cannot be written" in caplog.text
+    assert "VERSA_CACHE" in caplog.text
+
+
+def test_unreadable_entry_is_left_alone(store, caplog):
+    store.path(KEY).mkdir(parents=True)  # opening it is an OSError for everybody
+    assert store.read(KEY) is None
+    assert "cannot be read" in caplog.text
+    assert store.path(KEY).exists()
+
+
 def test_entry_of_another_key(store, caplog):
     store.write(KEY, gram=np.ones(2))
     other = content_key(test="other")
@@ -107,7 +123,7 @@ def test_keys_follow_content():
     )
 
 
-def _hammer(folder, seed):
+def _hammer(folder):
     store = ArrayStore(Path(folder))
     for _ in range(60):
         store.write(KEY, x=np.full(2000, 3.0))
@@ -119,8 +135,7 @@ def _hammer(folder, seed):
 def test_two_processes(store):
     context = multiprocessing.get_context("spawn")
     workers = [
-        context.Process(target=_hammer, args=(str(store.folder), seed))
-        for seed in range(2)
+        context.Process(target=_hammer, args=(str(store.folder),)) for _ in range(2)
     ]
     for worker in workers:
         worker.start()

@@ -122,6 +122,30 @@ def test_saved_results_need_no_dataset(saved, capsys):
     assert pairs.count("net1") == 12  # two comparisons by two sectors by three methods
 
 
+def test_saved_results_take_no_options_of_a_fit(saved, capsys):
+    line = refused(capsys, *saved, "--layers", "fc6", "--dataset", "tiny")
+    assert "--dataset, --layers must come with a model to fit" in line
+
+
+def test_bad_options_cost_no_fit(dataset, capsys, monkeypatch):
+    monkeypatch.setattr("versa.fit", None)
+    for extra in (["--baseline", "nope"], ["--family", "-4"], NETWORKS):
+        refused(capsys, *NETWORKS, "--dataset", dataset, *extra)
+
+
+def test_baseline_by_alias(dataset, capsys):
+    seeds = ["torchvision/squeezenet1_1:untrained:seed=1", *NETWORKS]
+    options = ["--dataset", dataset, "--layers", "features.3", "--quiet"]
+    alias = NETWORKS[0] + ":seed=0"
+    assert compare_command([*seeds, *options, "--baseline", alias]) == 0
+
+
+def test_many_alphas(dataset, capsys):
+    grid = ",".join(str(k) for k in range(1, 131))
+    options = ["--dataset", dataset, "--layers", "features.3", "--quiet"]
+    assert compare_command([*NETWORKS, *options, "--alphas", grid]) == 0
+
+
 def test_one_model_has_no_pairs(saved, capsys):
     assert compare_command(saved[:1]) == 0
     assert "Pairwise" not in capsys.readouterr().out
@@ -189,6 +213,22 @@ def test_help_and_version(capsys):
         ),
         (["{net}", "--dataset", "{tiny}", "--device", "cuda:9"], "device"),
         (["absent.nc"], "absent.nc does not exist"),
+        (["{net}", "{net}", "--dataset", "{tiny}"], "name each network once"),
+        (
+            ["{net}", "--dataset", "{tiny}", "--family", "0"],
+            "--family must be 1 or more",
+        ),
+        (
+            ["{net}", "--dataset", "{tiny}", "--ratio", "-1"],
+            "--ratio must be 0 or more",
+        ),
+        (
+            ["{net}", "--dataset", "{tiny}", "--baseline", "x"],
+            "--baseline must be among",
+        ),
+        (["{net}", "--dataset", "{tiny}", "--batch-size", "0"], "batch_size must be 1"),
+        (["{net}", "--dataset", ""], "--dataset must be given"),
+        (["{tiny}", "--dataset", "{tiny}"], "is a folder"),
         (["{file}"], "cannot be read as netCDF-4"),
         (["--datset", "x"], "unrecognized arguments: --datset"),
     ],
@@ -263,7 +303,7 @@ def test_results_that_do_not_belong_together(saved, tmp_path, capsys):
     assert "same dataset (made-up and elsewhere)" in refused(
         capsys, saved[0], str(other)
     )
-    assert "baseline must be among net0, net1" in refused(
+    assert "--baseline must be among net0, net1" in refused(
         capsys, *saved[:2], "--baseline", "net9"
     )
 

@@ -2,9 +2,11 @@
 
 import logging
 
+import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 from torch import nn
 from torchvision import models
 
@@ -14,7 +16,9 @@ from versa.models.layers import (
     default_layers,
     evaluating,
     output_rows,
+    require_all_ran,
     resolve_layers,
+    run_network,
     watch_layers,
 )
 from versa.models.zoo import VisionModel, load_model
@@ -147,6 +151,9 @@ def test_no_usable_layer_is_refused():
         (["fc6", "fc6"], "layer_list must name each layer once; got fc6"),
         (["fc6", "fc66"], r"layer of alexnet_gn_untrained must .* Did you mean fc6"),
         ([""], "layer of alexnet_gn_untrained must be among"),
+        ([0], r"must hold names as text; got 0 of type int\. Write '0'\."),
+        (["leaf", "fc7"], r"'leaf', which stands alone, .*got \['leaf', 'fc7'\]"),
+        (["leaf"], r"got \['leaf'\]\. Write 'leaf', or only the names"),
     ],
 )
 def test_impossible_lists_are_refused(alexnet, layer_list, text):
@@ -205,3 +212,98 @@ def test_outputs_that_are_not_rows_are_refused(output, text):
 def test_rows_are_flat():
     rows = output_rows(Odd(), "conv", torch.arange(12.0).view(2, 3, 2), 2)
     assert torch.equal(rows, torch.arange(12.0).view(2, 6))
+
+
+def test_a_single_layer_is_not_advised_against_itself():
+    alone = nn.Sequential(nn.LSTM(4, 4))
+    with pytest.raises(
+        ValueError, match=r"'0' must .*tuple\. Wrap it in a module that"
+    ):
+        output_rows(alone, "0", (torch.zeros(2, 3),), 2)
+    with pytest.raises(ValueError, match=r"Name another layer, such as 1\.$"):
+        output_rows(nn.Sequential(nn.LSTM(4, 4), nn.ReLU()), "0", (), 2)
+    shared = nn.ReLU()
+    repeated = nn.Sequential(shared, nn.Tanh(), shared)
+    with pytest.raises(ValueError, match=r"runs 2 times\. .*such as 1\.$"):
+        require_all_ran(repeated, {"0": 2})
+
+
+# ---- the trial pass -------------------------------------------------------------
+
+
+def as_it_is(image):
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float()
+
+
+class Fixed(nn.Module):
+    """Takes 64 x 64 images only, and notes what it got."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 3)
+        self.fc = nn.Linear(2 * 62 * 62, 5)
+        self.seen = []
+
+    def forward(self, x):
+        self.seen.append(x)
+        return self.fc(self.conv(x).flatten(1))
+
+
+@pytest.fixture
+def stimulus(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    path = tmp_path / "first.png"
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.mark.parametrize("layer_list", [None, "leaf"])
+@pytest.mark.parametrize("read", [str, Image.open], ids=["path", "image"])
+def test_the_trial_pass_takes_the_given_image(stimulus, layer_list, read):
+    model = load_model(Fixed(), preprocess=as_it_is)
+    layers = resolve_layers(model, layer_list, image=read(stimulus))
+    assert layers == ("conv", "fc")
+    (batch,) = model.module.seen
+    expected = as_it_is(Image.open(stimulus))
+    assert torch.equal(batch, torch.stack([expected, expected]))
+    with pytest.raises(ValueError, match=r"Fixed cannot take .*\(2, 3, 256, 256\)"):
+        resolve_layers(model, layer_list)
+
+
+def test_the_image_of_the_trial_pass_is_converted_only_on_demand(stimulus):
+    grey = Image.open(stimulus).convert("L")
+    model = load_model(Fixed(), preprocess=as_it_is)
+    with pytest.raises(ValueError, match=r"the image is L\. Save them as RGB"):
+        resolve_layers(model, image=grey)
+    assert resolve_layers(model, image=grey, convert=True) == ("conv", "fc")
+    assert resolve_layers(model, ["fc"], image="not read") == ("fc",)
+
+
+@pytest.mark.parametrize(
+    "error", [AssertionError, IndexError, RuntimeError, TypeError, ValueError]
+)
+def test_errors_of_a_network_are_reworded(error):
+    class Broken(nn.Module):
+        def forward(self, x):
+            raise error("wrong size.\nMore.")
+
+    model = VisionModel("net", Broken(), PREPROCESS, ())
+    text = r"^net cannot take a batch of shape \(2, 3, 4, 4\): wrong size\. Check its"
+    with pytest.raises(ValueError, match=text) as caught:
+        run_network(model, torch.zeros(2, 3, 4, 4))
+    assert type(caught.value.__cause__) is error
+
+
+@pytest.mark.parametrize("error", [AssertionError, TypeError, ValueError])
+def test_errors_of_those_who_watch_pass_unchanged(error):
+    module = nn.Sequential(nn.Sequential(nn.ReLU()))
+    model = VisionModel("net", module, PREPROCESS, ())
+    own = error("ours")
+
+    def refuse(_layer, _output):
+        raise own
+
+    with pytest.raises(error) as caught, watch_layers(module, ["0.0"], refuse):
+        run_network(model, torch.zeros(2, 3, 4, 4))
+    assert caught.value is own
+    assert own.__cause__ is None

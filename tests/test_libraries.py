@@ -94,6 +94,23 @@ def test_unknown_torchvision_weights_are_refused():
         load_model("torchvision/vit_h_14")
 
 
+def test_a_path_is_not_a_name(tmp_path):
+    file = tmp_path / "net.pth"
+    file.touch()
+    for path, kind in ((tmp_path, "folder"), (file, "file")):
+        with pytest.raises(ValueError, match=r"model must be a name .*--list-mod") as e:
+            load_model(str(path))
+        assert str(e.value).endswith(f"{str(path)!r} is a {kind}.")
+    with pytest.raises(ValueError, match="library must be among torchvision, timm"):
+        load_model(str(tmp_path / "nothing"))
+
+
+def test_a_folder_named_like_a_library_is_not_in_the_way(tmp_path, monkeypatch):
+    (tmp_path / "torchvision" / "squeezenet1_1").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert load_model("torchvision/squeezenet1_1:untrained").layers
+
+
 def test_input_size_is_that_of_the_weights():
     model = load_model("googlenet:untrained")
     assert model.preprocess.crop == model.preprocess.resize == 224

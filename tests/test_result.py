@@ -118,6 +118,15 @@ def test_damaged_and_foreign_files(result, tmp_path):
         versa.load_result(foreign)
 
 
+@pytest.mark.parametrize("text", [None, "no JSON", "{}"])
+def test_lost_provenance(result, tmp_path, text):
+    data = result.data.copy()
+    data.attrs = {} if text is None else {"provenance": text}
+    path = replace(result, data=data).save(tmp_path / "fit.nc")
+    with pytest.raises(ValueError, match=r"fit\.nc lacks its provenance"):
+        versa.load_result(path)
+
+
 def test_wrong_arrays_are_refused(result):
     with pytest.raises(ValueError, match="data must hold ceiling"):
         replace(result, data=result.data.drop_vars("ceiling"))

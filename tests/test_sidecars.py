@@ -65,6 +65,14 @@ def test_a_json_round_trip(tmp_path):
         (b"{'a': 1}", "must be JSON; .*line 1 column 2"),
         (b"[1]", "must hold a JSON object; got list"),
         (b"\xff", "must be a text in UTF-8"),
+        pytest.param(
+            b"[" * 100_000, "must be JSON; it is nested too deeply", id="deep list"
+        ),
+        pytest.param(
+            b'{"a":' * 100_000,
+            "must be JSON; it is nested too deeply",
+            id="deep object",
+        ),
     ],
 )
 def test_bad_json_is_refused(tmp_path, content, text):

@@ -91,6 +91,20 @@ def test_a_folder_made_by_hand_is_checked(handmade):
         read_dataset(handmade)
 
 
+@pytest.mark.parametrize("noted", [None, np.eye(4).tolist()])
+def test_an_affine_with_nan_is_refused(handmade, noted):
+    func = handmade / "sub-1" / "func"
+    change_json(next(func.glob("*.json")), Affine=noted)
+    path = next(func.glob("*betas*.nii.gz"))
+    image = nibabel.load(path)
+    values, header = image.get_fdata(), image.header
+    header["srow_x"][3] = np.nan
+    header["sform_code"] = 2
+    nibabel.Nifti1Image(values, None, header).to_filename(path)
+    with pytest.raises(ValueError, match=rf"{path.name} must have an affine of finite"):
+        read_dataset(handmade)
+
+
 def test_files_are_chosen_by_subject_and_kind():
     names = [
         "sub-01_desc-V1_mask.nii",

@@ -34,7 +34,7 @@ __all__ = ["fit"]
 
 logger = logging.getLogger("versa")
 
-_GRAM_SCHEMA = "gram-1"  # counts up when what a cache entry means changes
+_GRAM_SCHEMA = "gram-2"  # counts up when what a cache entry means changes
 _FEWEST_VOXELS = 3
 
 
@@ -136,7 +136,9 @@ def fit(
     started = time.perf_counter()
     methods = _chosen("methods", methods, METHODS)
     brain = _usable(load_dataset(dataset), methods, sectors, drop_bad_voxels)
-    alpha_grid(alphas, 1.0)  # a wrong grid is refused before the long work
+    alpha_grid(alphas, 1.0)  # wrong options are refused before the long work
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be 1 or more; got {batch_size}.")
     splits = split_halves(brain.n_subjects) if splits is None else splits
     if splits.n_subjects != brain.n_subjects:
         raise ValueError(
@@ -219,6 +221,15 @@ def _chosen(
     return names
 
 
+def _require_images(brain: BrainDataset, methods: Sequence[str]) -> None:
+    fewest = 4 if any(method in ENCODING_METHODS for method in methods) else 3
+    if brain.n_images < fewest:
+        raise ValueError(
+            f"a dataset must have at least {fewest} images for {listing(methods)}; "
+            f"{brain.name} has {brain.n_images}."
+        )
+
+
 def _usable(
     brain: BrainDataset,
     methods: Sequence[str],
@@ -228,6 +239,7 @@ def _usable(
     """The dataset with the wanted sectors, if the methods can be run on it."""
     if sectors is not None:
         brain = brain.select(sectors=_chosen("sectors", sectors, brain.sector_names))
+    _require_images(brain, methods)
     if not brain.has_responses:
         refused = [method for method in methods if method in ENCODING_METHODS]
         if refused:
@@ -236,6 +248,14 @@ def _usable(
                 f"responses to encode; got {listing(methods)}. Pass methods=('rsa',), "
                 "or --methods rsa."
             )
+        for sector, rdms in (brain.rdms or {}).items():
+            flat = np.flatnonzero(np.ptp(rdms, axis=1) == 0)
+            if flat.size:
+                raise ValueError(
+                    f"RDMs must vary over pairs; in {sector} those of subjects "
+                    f"{listing(brain.subjects[int(i)] for i in flat)} do not. Leave them "
+                    "out."
+                )
         return brain
     if drop_bad_voxels:
         brain = brain.drop_bad_voxels()
@@ -247,6 +267,14 @@ def _usable(
                     f"sectors must have at least {_FEWEST_VOXELS} voxels for a "
                     f"correlation distance; {sector} of subject {subject} has "
                     f"{voxels.shape[1]}. Leave the sector or the subject out."
+                )
+            flat = np.flatnonzero(np.ptp(voxels, axis=1) == 0)
+            if flat.size:
+                ids = listing(brain.stimuli.names[int(i)] for i in flat)
+                raise ValueError(
+                    "responses to an image must vary over voxels; in "
+                    f"{sector} of subject {subject} those to {ids} do not. Check the "
+                    "betas, or leave the sector or the subject out."
                 )
     return brain
 
@@ -278,23 +306,34 @@ def _grams(
     progress: bool,
 ) -> "tuple[VisionModel, str, dict[str, LayerGram]]":
     """Gram matrices of all layers: from the cache, or by one forward pass."""
-    from versa.models.features import LayerGram, extract_grams, probe, resolve_layers
+    from versa.models.features import (
+        LayerGram,
+        computing_device,
+        extract_grams,
+        inputs_digest,
+        probe,
+        resolve_layers,
+    )
     from versa.models.images import check_images
     from versa.models.zoo import load_model
 
     stimuli = brain.stimuli
     vision = load_model(model, preprocess=preprocess)
+    computing_device(vision.module, device)
     if name is not None:
         vision = dataclasses.replace(vision, name=name)
-    layers = resolve_layers(vision, layer_list)
     check_images(stimuli.paths, names=stimuli.names, convert=convert)
-    probed = probe(vision, stimuli.paths[0], layers, convert=convert)
+    richest = max(stimuli.paths, key=lambda path: path.stat().st_size)
+    layers = resolve_layers(vision, layer_list, image=richest, convert=convert)
+    probed = probe(vision, richest, layers, convert=convert)
     _log_memory(probed.n_units, brain)
+    inputs = inputs_digest(vision, stimuli.paths, convert=convert) if store else ""
     keys = {
         layer: content_key(
             schema=_GRAM_SCHEMA,
             network=network,
             layer=layer,
+            inputs=inputs,
             images=list(stimuli.hashes),
             convert=convert,
             standardize=standardize,
@@ -328,8 +367,14 @@ def _grams(
             progress=progress,
         )
         found |= extracted
-        for layer, gram in extracted.items():
-            if store:
+        if store and inputs != inputs_digest(vision, stimuli.paths, convert=convert):
+            logger.warning(
+                "preprocess gives another result every time; the features of %s are "
+                "not kept in the cache.",
+                vision.name,
+            )
+        elif store:
+            for layer, gram in extracted.items():
                 store.write(keys[layer], **_as_entry(gram))
     for gram in found.values():
         stimuli.check_same(gram.names, gram.hashes, f"features of {gram.layer}")

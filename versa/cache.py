@@ -8,6 +8,7 @@ whenever a writer was killed. This module imports nothing of ours, and every roo
 of the house may use it.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -196,27 +197,42 @@ class ArrayStore:
                 arrays = {name: entry[name] for name in entry.files}
             if arrays.pop("__key__").item() != key:
                 raise ValueError("the entry was written under another key")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:  # nobody knows whether the entry is good: leave it
+            logger.warning("cache entry %s cannot be read (%s).", path, error)
             return None
         except (
             zipfile.BadZipFile,
             zlib.error,
             EOFError,
             KeyError,
-            OSError,
             ValueError,
         ) as error:
             logger.warning(
                 "cache entry %s is damaged (%s); it is computed again.", path, error
             )
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink()
             return None
         return arrays
 
     def write(self, key: str, **arrays: np.ndarray) -> None:
-        """Store `arrays` under `key`, whole or not at all."""
-        with (
-            atomic_write(self.path(key)) as temporary,
-            open(temporary, "wb") as file,
-        ):
-            np.savez(file, allow_pickle=False, __key__=np.array(key), **arrays)
+        """Store `arrays` under `key`, whole or not at all.
+
+        If the folder cannot be written, a warning says so: a cache that is full or
+        locked costs time, not results.
+        """
+        try:
+            with (
+                atomic_write(self.path(key)) as temporary,
+                open(temporary, "wb") as file,
+            ):
+                np.savez(file, allow_pickle=False, __key__=np.array(key), **arrays)
+        except OSError as error:
+            logger.warning(
+                "the cache %s cannot be written (%s); set VERSA_CACHE to another "
+                "folder, or pass cache=False (--no-cache).",
+                self.folder,
+                error,
+            )

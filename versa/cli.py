@@ -1,8 +1,10 @@
 """Console scripts: parse, call one function, print."""
 
 import argparse
+import contextlib
 import json
 import logging
+import math
 import os
 import re
 import sys
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import versa
 from versa.cache import atomic_write
+from versa.wording import unknown
 
 if TYPE_CHECKING:
     from versa.comparison import Comparison
@@ -20,6 +23,16 @@ if TYPE_CHECKING:
 __all__ = ["compare_command"]
 
 _REFUSED = 2  # exit code of everything that a user can mend
+
+_FIT_ONLY = {
+    "--dataset": "dataset",
+    "--methods": "methods",
+    "--layers": "layers",
+    "--sectors": "sectors",
+    "--device": "device",
+    "--shared-alpha": "shared_alpha",
+    "--standardize": "standardize",
+}
 
 _EPILOG = """\
 methods:
@@ -36,7 +49,7 @@ intervals and tests:
 examples:
   versa-compare alexnet_gn_untrained alexnet_gn_untrained:seed=1 \\
       --dataset simulated-orientation --out results
-  versa-compare results/*.nc --baseline alexnet_gn_untrained --family 30
+  versa-compare results/results/*.nc --baseline alexnet_gn_untrained --family 30
 """
 
 
@@ -71,7 +84,7 @@ def compare_command(arguments: Sequence[str] | None = None) -> int:
         else:
             again = "run the same command to go on: finished layers are in the cache"
         return _refuse(f"interrupted; {again}.")
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, OverflowError) as error:
         if options.traceback:
             raise
         return _refuse(" ".join(str(error).split()) or type(error).__name__)
@@ -140,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--batch-size", metavar="N", type=int, default=32, help="images per batch")
     add("--convert-images", action="store_true", help="make images RGB, of any size")
     add("--drop-bad-voxels", action="store_true", help="drop constant and NaN voxels")
-    add("--no-cache", action="store_true", help="neither read nor keep anything")
+    add("--no-cache", action="store_true", help="compute all anew, keep nothing")
     add("--list-models", action="store_true", help="list the zoo and stop")
     add("--list-datasets", action="store_true", help="list datasets and stop")
     add("--quiet", action="store_true", help="no progress bars, warnings only")
@@ -189,17 +202,20 @@ def _compare(options: argparse.Namespace) -> int:
         )
     saved = [name for name in options.models if _is_saved(name)]
     fresh = [name for name in options.models if name not in saved]
-    if fresh and options.dataset is None:
+    if fresh and not options.dataset:
         raise ValueError(
             f"--dataset must be given to fit {', '.join(fresh)}. See --list-datasets, "
             "or take --dataset simulated-orientation."
         )
+    _require_sensible(options, fresh)
     folder = None if options.out is None else _writable(Path(options.out))
     by_name = {name: versa.load_result(name) for name in saved}
+    names = [by_name[n].model if n in saved else _label(n) for n in options.models]
+    baseline = _baseline(options.baseline, names)
     by_name |= _fitted(fresh, options, folder)
     comparison = versa.compare(
         [by_name[name] for name in options.models],
-        baseline=options.baseline,
+        baseline=baseline,
         family=options.family,
         test_train_ratio=options.ratio,
     )
@@ -209,11 +225,53 @@ def _compare(options: argparse.Namespace) -> int:
     return 0
 
 
+def _require_sensible(options: argparse.Namespace, fresh: Sequence[str]) -> None:
+    """Refuse before the long work what would be refused after it."""
+    if options.family is not None and options.family < 1:
+        raise ValueError(f"--family must be 1 or more; got {options.family}.")
+    ratio = options.ratio
+    if ratio != "literal" and not (math.isfinite(ratio) and ratio >= 0):
+        raise ValueError(f"--ratio must be 0 or more, or 'literal'; got {ratio}.")
+    if not fresh:
+        given = [flag for flag, name in _FIT_ONLY.items() if getattr(options, name)]
+        if given:
+            raise ValueError(
+                f"{', '.join(given)} must come with a model to fit; got saved results "
+                "only. Leave it out, or name a model."
+            )
+
+
+def _label(name: str) -> str:
+    """What the fit of a model will be called; refuses unknown names."""
+    from versa.models.zoo import find_model
+
+    return find_model(name)
+
+
+def _baseline(baseline: str | None, names: Sequence[str]) -> str | None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(
+            f"MODEL must name each network once; got {', '.join(twice)} twice."
+        )
+    if baseline is None or baseline in names:
+        return baseline
+    with contextlib.suppress(ValueError):  # an alias, or the default seed
+        if _label(baseline) in names:
+            return _label(baseline)
+    raise ValueError(unknown("--baseline", baseline, names))
+
+
 def _show(table: Any) -> None:
     print(table.to_string(index=False, na_rep="-", max_colwidth=60))
 
 
 def _is_saved(name: str) -> bool:
+    if Path(name).is_dir():
+        raise ValueError(
+            f"MODEL must be a name or a saved result; {name} is a folder. Give its "
+            f"files, such as {Path(name) / '*.nc'}."
+        )
     return name.endswith(".nc") or Path(name).is_file()
 
 
@@ -245,8 +303,6 @@ def _fitted(
     brain = versa.load_dataset(options.dataset)
     layers = "leaf" if options.layers == ["leaf"] else options.layers
     chosen = {} if options.methods is None else {"methods": options.methods}
-    for name in names:  # a misspelt last name must not cost the fits before it
-        _require_model(name)
     results = {}
     for name in names:
         results[name] = versa.fit(
@@ -315,12 +371,6 @@ def _write(comparison: "Comparison", folder: Path, options: argparse.Namespace) 
         f"\nWritten to {folder}{os.sep}: layers, best and pairs as .csv, .md and .tex; "
         "results; provenance.json."
     )
-
-
-def _require_model(name: str) -> None:
-    from versa.models.zoo import find_model
-
-    find_model(name)
 
 
 def main() -> NoReturn:

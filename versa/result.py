@@ -114,7 +114,7 @@ class FitResult:
 
     @property
     def layer_names(self) -> tuple[str, ...]:
-        """Layers, in the order of the network."""
+        """Layers, in the order in which they were asked for."""
         return _labels(self.data, "layer")
 
     @property
@@ -191,8 +191,9 @@ class FitResult:
         -------
         table : DataFrame
             ``model, sector, method, layer`` (the one most often chosen), ``chosen``
-            (the share of splits in which it was), then as in :meth:`layers`, and
-            ``choices``, the share of every layer that was chosen at all.
+            (the share of both halves of all splits in which it was), then as in
+            :meth:`layers`, and ``choices``, the share of every layer that was chosen
+            at all.
         """
         import pandas as pd
 
@@ -337,7 +338,17 @@ def load_result(path: str | os.PathLike[str]) -> FitResult:
             f"result must be a file written by FitResult.save in format {_FORMAT}; "
             f"{path} has format {data.attrs.get('format')!r}."
         )
-    return FitResult(data)
+    result = FitResult(data)
+    try:
+        known = {"model", "dataset", "options"} <= set(result.provenance)
+    except (KeyError, ValueError):
+        known = False
+    if not known or "sha256" not in data:
+        raise ValueError(
+            f"result must be a file written by FitResult.save; {path} lacks its "
+            "provenance or the hashes of its images. Fit again."
+        )
+    return result
 
 
 def pack(

@@ -28,6 +28,7 @@ import hashlib
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -251,6 +252,17 @@ def _read_description(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     sectors = own.get("Sectors", [])
     if not isinstance(sectors, list) or not all(isinstance(s, str) for s in sectors):
         raise ValueError(f"{path} must have a list of names as Sectors; got {sectors}.")
+    twice = [name for name, count in Counter(sectors).items() if count > 1]
+    if twice:
+        raise ValueError(
+            f"{path} must name each sector once as Sectors; {listing(twice)} occur "
+            "more than once."
+        )
+    placed = own.get("HasCoordinates", True)
+    if not isinstance(placed, bool):
+        raise ValueError(
+            f"{path} must have true or false as HasCoordinates; got {placed!r}."
+        )
     return about, own
 
 

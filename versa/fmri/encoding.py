@@ -366,8 +366,8 @@ def _operators(xp: Any, eigenvalues: Any, vectors: Any, grid: np.ndarray) -> _Op
                 m[:, None] * cross * m[None, :],
             )
         )
-    stacked = (xp.stack(matrices) for matrices in zip(*made, strict=True))
-    return _Operators(*stacked, by_pairs=tuple(by_pairs))
+    residual, square, cross = (xp.stack(kind) for kind in zip(*made, strict=True))
+    return _Operators(residual, square, cross, tuple(by_pairs))
 
 
 def _residuals(operators: _Operators, y: Any) -> Any:

@@ -96,7 +96,6 @@ def rdm_from_gram(gram: np.ndarray, sums: np.ndarray, n_units: int) -> np.ndarra
     array([2. , 0.5, 1.5])
     """
     covariance = gram - np.multiply.outer(sums, sums) / n_units
-    covariance = covariance.copy()
     variance = np.diagonal(covariance)
     flat = variance <= _ROUNDING * np.diagonal(gram)
     covariance[flat, flat] = 0.0

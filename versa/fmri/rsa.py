@@ -26,6 +26,7 @@ __all__ = [
 
 # Correlation distances are known to about 1e-16; a whole RDM below this is rounding.
 _NO_DISTANCE = 1e-12
+_NEARLY = 1.001  # far below the step of any grid
 
 
 class EncodingTarget(NamedTuple):
@@ -138,8 +139,9 @@ def encoded_rdms(
     return EncodedRdms(
         np.stack([versa for versa, _ in rdms]),
         np.stack([debiased for _, debiased in rdms]),
-        float(np.mean(alpha <= grid.min() * (1 + 1e-9))),
-        float(np.mean(alpha >= grid.max() * (1 - 1e-9))),
+        # the solver rounds the scale of the grid in another way
+        float(np.mean(alpha <= grid.min() * _NEARLY)),
+        float(np.mean(alpha >= grid.max() / _NEARLY)),
     )
 
 

@@ -126,10 +126,13 @@ def read_json(path: Path) -> dict[str, Any]:
     ValueError
         If the file is missing, is not JSON, or holds something else.
     """
+    text = _read_text(path)
     try:
-        content = json.loads(_read_text(path))
+        content = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} must be JSON; {error}.") from error
+    except RecursionError as error:
+        raise ValueError(f"{path} must be JSON; it is nested too deeply.") from error
     if not isinstance(content, dict):
         raise ValueError(
             f"{path} must hold a JSON object; got {type(content).__name__}."

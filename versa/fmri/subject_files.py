@@ -294,6 +294,11 @@ def _read_betas(
             f"{betas} must be (x, y, z, n_images) with {len(stimuli)} images; got "
             f"{volumes.shape}."
         )
+    if not np.isfinite(affine).all():
+        raise ValueError(
+            f"{betas} must have an affine of finite numbers; got {affine.tolist()}. "
+            "Correct its header."
+        )
     return volumes, affine
 
 

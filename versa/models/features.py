@@ -29,15 +29,16 @@ from versa.models.layers import (
     run_network,
     watch_layers,
 )
-from versa.models.zoo import VisionModel
+from versa.models.zoo import Preprocess, VisionModel
 from versa.wording import listing
 
 __all__ = [
     "LayerGram",
     "Probe",
     "buffer_bytes",
+    "computing_device",
     "extract_grams",
-    "fingerprint",
+    "inputs_digest",
     "probe",
     "resolve_layers",
 ]
@@ -157,7 +158,7 @@ def extract_grams(
     names_of_layers = resolve_layers(model, list(layers))
     if batch_size < 1:
         raise ValueError(f"batch_size must be 1 or more; got {batch_size}.")
-    place = _place(model.module, device)
+    place = computing_device(model.module, device)
     inputs = image_inputs(images, model.preprocess, names=names, convert=convert)
     n_images = len(inputs.names)
     store = _Store(model.module, n_images, max_buffer)
@@ -236,7 +237,7 @@ def probe(
     ----------
     model : VisionModel
     image : path or PIL.Image.Image
-        Such as the first stimulus.
+        A stimulus, rather a rich one: on a blank image networks may agree by chance.
     layers : sequence of str
         Dotted names.
     convert : bool
@@ -283,35 +284,45 @@ def probe(
     )
 
 
-def _tensor_digest(tensor: torch.Tensor) -> str:
-    digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-    digest.update(tensor_bytes(tensor).data)
-    return digest.hexdigest()
-
-
-def fingerprint(
+def inputs_digest(
     model: VisionModel,
-    image: str | os.PathLike[str] | Image.Image,
-    layers: Sequence[str],
+    images: Sequence[str | os.PathLike[str]],
     *,
     convert: bool = False,
 ) -> str:
-    """Hash of everything that features depend on.
+    """Hash of what the preprocessing makes of all images.
 
     Parameters
     ----------
     model : VisionModel
-    image : path or PIL.Image.Image
-    layers : sequence of str
+        A `Preprocess` counts by its fields, whose effect on a file is known; any other
+        callable by the tensors that it gives for all images.
+    images : sequence of path
+        Image files, (n_images,).
     convert : bool
-        As for `probe`, which tells more.
+        Whether images of other modes are accepted.
 
     Returns
     -------
-    fingerprint : str
-        64 hexadecimal digits.
+    digest : str
+        64 hexadecimal digits. It differs from call to call if the preprocessing is
+        random.
     """
-    return probe(model, image, layers, convert=convert).fingerprint
+    digest = hashlib.sha256()
+    if isinstance(model.preprocess, Preprocess):
+        digest.update(repr(model.preprocess).encode())
+    else:
+        for image in images:
+            rgb = read_rgb(image, convert=convert)
+            x = network_input(rgb, model.preprocess, os.fspath(image))
+            digest.update(_tensor_digest(x).encode())
+    return digest.hexdigest()
+
+
+def _tensor_digest(tensor: torch.Tensor) -> str:
+    digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+    digest.update(tensor_bytes(tensor).data)
+    return digest.hexdigest()
 
 
 def buffer_bytes(
@@ -391,7 +402,10 @@ class _Store:
         return FeatureBuffer(self.n_images, n_units, dtype, place)
 
 
-def _place(module: nn.Module, device: str | torch.device | None) -> torch.device:
+def computing_device(
+    module: nn.Module, device: str | torch.device | None
+) -> torch.device:
+    """The device that was asked for, if it is there; by default the module's own."""
     if device is None:
         return device_of(module)
     try:

@@ -1,9 +1,12 @@
 """Which layers of a network to look at, and how to look without leaving a trace."""
 
 import logging
+import os
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from versa.models.architectures import AlexNetGN
-from versa.models.images import network_input
+from versa.models.images import network_input, read_rgb
 from versa.models.zoo import VisionModel
 from versa.wording import listing, unknown
 
@@ -101,7 +104,11 @@ def default_layers(module: nn.Module) -> tuple[str, ...]:
 
 
 def resolve_layers(
-    model: VisionModel, layer_list: Sequence[str] | str | None = None
+    model: VisionModel,
+    layer_list: Sequence[str] | str | None = None,
+    *,
+    image: str | os.PathLike[str] | Image.Image | None = None,
+    convert: bool = False,
 ) -> tuple[str, ...]:
     """Names of the layers that a request means.
 
@@ -112,19 +119,24 @@ def resolve_layers(
         The model's default layers; every module without children, in the order of
         execution (for AlexNetGN without ``ave_pool``, which repeats
         ``conv_block_5.3``); or dotted names as in ``named_modules()``.
+    image : path or PIL.Image.Image, optional
+        For the trial pass, such as the first stimulus: a network without a resizing
+        preprocess may take no other size. By default noise of 256 x 256.
+    convert : bool
+        Whether to accept an image of another mode than RGB.
 
     Returns
     -------
     layers : tuple of str
         Listed names are checked, not run. Of "leaf" and of defaults that no card
         names, those that have no single output per image are left out with a message
-        at level INFO; for this two noise images pass through the network.
+        at level INFO; for this `image` passes twice, as one batch, through the network.
 
     Raises
     ------
     ValueError
-        If the list is empty, repeats a name or names an unknown module, or no layer
-        is left.
+        If the list is empty, repeats a name or names an unknown module, no layer is
+        left, or the trial pass is made and `image` cannot be read or is not RGB.
     """
     if isinstance(layer_list, str) and layer_list != "leaf":
         raise ValueError(
@@ -134,9 +146,9 @@ def resolve_layers(
     if layer_list is None:
         if model.card is not None:
             return model.layers
-        return _usable(model, model.layers)
+        return _usable(model, model.layers, image, convert)
     if layer_list == "leaf":
-        return _usable(model, _leaves(model.module))
+        return _usable(model, _leaves(model.module), image, convert)
     names = list(layer_list)
     if not names:
         raise ValueError(
@@ -144,6 +156,17 @@ def resolve_layers(
             f"for {listing(model.layers)}."
         )
     known = [n for n, _ in model.module.named_modules(remove_duplicate=False) if n]
+    for name in names:
+        if not isinstance(name, str):
+            raise ValueError(
+                f"layer_list must hold names as text; got {name!r} of type "
+                f"{type(name).__name__}. Write {str(name)!r}."
+            )
+    if "leaf" in names and "leaf" not in known:
+        raise ValueError(
+            "layer_list must be either 'leaf', which stands alone, or a list of names; "
+            f"got {names}. Write 'leaf', or only the names."
+        )
     for name in names:
         if name not in known:
             raise ValueError(unknown(f"layer of {model.name}", name, known))
@@ -189,7 +212,8 @@ def run_network(
     Raises
     ------
     ValueError
-        If the network cannot take the batch, or has no memory for it.
+        If the network cannot take the batch, or has no memory for it. Errors of those
+        who watch pass as they are.
     """
     place = place or device_of(model.module)
     try:
@@ -199,7 +223,15 @@ def run_network(
             f"batch_size must be smaller; {len(batch)} images of {model.name} do not "
             f"fit into the memory of {place}."
         ) from error
-    except RuntimeError as error:
+    except (
+        AssertionError,
+        IndexError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        if not isinstance(error, RuntimeError) and _comes_from_watcher(error):
+            raise
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(
             f"{model.name} cannot take a batch of shape {tuple(batch.shape)}: "
@@ -224,15 +256,13 @@ def watch_layers(
     receive : callable
         Called with the name and the output of a layer, once per run of the layer.
     """
-
-    def hook_for(name: str) -> Callable[[nn.Module, object, object], None]:
-        return lambda _module, _inputs, output: receive(name, output)
-
     handles = []
     try:
         for name in layers:
             part = module.get_submodule(name)
-            handles.append(part.register_forward_hook(hook_for(name)))
+            handles.append(
+                part.register_forward_hook(partial(_hand_over, receive, name))
+            )
         yield
     finally:
         for handle in handles:
@@ -285,6 +315,23 @@ def require_all_ran(module: nn.Module, runs: Mapping[str, int]) -> None:
                 f"layer {layer!r} must run once per forward pass; it {times}. "
                 f"{_advice(module, layer)}"
             )
+
+
+def _hand_over(
+    receive: Callable[[str, object], None],
+    layer: str,
+    _module: nn.Module,
+    _inputs: object,
+    output: object,
+) -> None:
+    """The forward hook of a watched layer."""
+    receive(layer, output)
+
+
+def _comes_from_watcher(error: BaseException) -> bool:
+    """Whether an error was raised in a hook of `watch_layers`, not by the network."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_code is _hand_over.__code__ for frame, _ in frames)
 
 
 def _resnet_layers(children: Mapping[str, nn.Module]) -> tuple[str, ...]:
@@ -347,16 +394,26 @@ def _computes(children: Mapping[str, nn.Module], name: str) -> bool:
     return name in children and not _passes_on(children[name])
 
 
-def _usable(model: VisionModel, layers: Sequence[str]) -> tuple[str, ...]:
+def _usable(
+    model: VisionModel,
+    layers: Sequence[str],
+    image: str | os.PathLike[str] | Image.Image | None,
+    convert: bool,
+) -> tuple[str, ...]:
     """Those of the layers that have one output per image, in the order of execution."""
     runs: dict[str, list[str]] = {}  # layer: the problem of each of its outputs
 
     def receive(layer: str, output: object) -> None:
         runs.setdefault(layer, []).append(_problem(output, _PROBES))
 
-    rng = np.random.default_rng(0)
-    noise = Image.fromarray(rng.integers(0, 256, (256, 256, 3), dtype=np.uint8))
-    x = network_input(noise, model.preprocess, "noise")
+    if image is None:
+        rng = np.random.default_rng(0)
+        rgb = Image.fromarray(rng.integers(0, 256, (256, 256, 3), dtype=np.uint8))
+        name = "noise"
+    else:
+        rgb = read_rgb(image, convert=convert)
+        name = "of the trial" if isinstance(image, Image.Image) else os.fspath(image)
+    x = network_input(rgb, model.preprocess, name)
     with evaluating(model.module), watch_layers(model.module, layers, receive):
         run_network(model, torch.stack([x] * _PROBES))
     kept = [name for name, problems in runs.items() if problems == [""]]
@@ -399,4 +456,8 @@ def _advice(module: nn.Module, layer: str) -> str:
         around = around.rpartition(".")[0]
     if around:
         return f"Name the block around it instead: {around!r}."
-    return f"Name another layer, such as {listing(default_layers(module))}."
+    parts = dict(module.named_modules(remove_duplicate=False))
+    others = [name for name in default_layers(module) if parts.get(name) is not part]
+    if others:
+        return f"Name another layer, such as {listing(others)}."
+    return "Wrap it in a module that returns one tensor."

@@ -4,6 +4,7 @@ Their names, their weights and their normalisation are theirs; the rule that a b
 stimulus is resized to the network's input without cropping its edges is the paper's.
 """
 
+import os.path
 import re
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -54,7 +55,7 @@ def find_library_model(
     Raises
     ------
     ValueError
-        If there is no such network, or no such weights.
+        If there is no such network, or no such weights, or the name is a path.
 
     Examples
     --------
@@ -62,6 +63,13 @@ def find_library_model(
     ('torchvision', 'resnet18')
     """
     library, _, base = name.rpartition("/")
+    if "/" in name and library not in ("torchvision", "timm") and os.path.exists(name):
+        kind = "folder" if os.path.isdir(name) else "file"
+        raise ValueError(
+            "model must be a name (see versa-compare --list-models), torchvision/NAME "
+            "or timm/NAME, or for versa-compare a saved result file (.nc); "
+            f"{name!r} is a {kind}."
+        )
     if library not in ("", "torchvision", "timm"):
         raise ValueError(unknown("library", library, ["torchvision", "timm"]))
     if library != "timm" and base.partition("@")[0] in _torchvision_names():

@@ -71,7 +71,8 @@ def corrected_paired_ttest(
     -------
     result : CorrectedTTest
         ``statistic, pvalue, df, difference, standard_error``. Equal scores in every
-        split give t = 0 and p = 1; a single split gives NaN.
+        split give t = 0 and p = 1, a difference that is the same in every split an
+        infinite t and p = 0; a single split gives NaN.
 
     Raises
     ------
