@@ -253,8 +253,8 @@ def _usable(
             if flat.size:
                 raise ValueError(
                     f"RDMs must vary over pairs; in {sector} those of subjects "
-                    f"{listing(brain.subjects[int(i)] for i in flat)} do not. Leave them "
-                    "out."
+                    f"{listing(brain.subjects[int(i)] for i in flat)} do not. "
+                    "Leave them out."
                 )
         return brain
     if drop_bad_voxels:

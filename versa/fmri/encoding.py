@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from versa.fmri.parallel import map_in_threads, one_blas_thread
+from versa.fmri.parallel import map_in_threads, n_cores, one_blas_thread
 
 __all__ = [
     "AUTO_ALPHAS",
@@ -39,9 +39,9 @@ AUTO_ALPHAS = tuple(10.0**power for power in range(-4, 5))
 SKLEARN_ALPHAS = (0.1, 1.0, 10.0)
 """The grid of ``alphas="sklearn"``: the default of scikit-learn's RidgeCV."""
 
-# Elements of one chunk of responses, 147 kB: with the residuals of nine alphas it stays
-# in a core's second-level cache.
-_CHUNK_ELEMENTS = 72 * 256
+# Elements of one chunk of responses: large enough that threads spend their time inside
+# NumPy and not in handing the interpreter to each other.
+_CHUNK_ELEMENTS = 72 * 1024
 
 # Where 1 - M_ij^2 / (m_i m_j) is below this, the expanded sum loses eight digits.
 _CANCELLING = 1e-4
@@ -235,7 +235,7 @@ def _loo_ridge(
 
     predicted = xp.empty((n_images, n_voxels), dtype=xp.float64, device=where)
     if not n_voxels:
-        return LooRidge(predicted, xp.zeros_like(predicted))
+        return LooRidge(predicted, predicted)
     on_cpu = isinstance(gram, np.ndarray)
     chunks = _chunks(n_images, n_voxels, on_cpu=on_cpu)
     if alpha_per_voxel:
@@ -341,33 +341,26 @@ class _Operators(NamedTuple):
 
 
 def _operators(xp: Any, eigenvalues: Any, vectors: Any, grid: np.ndarray) -> _Operators:
-    n_images = vectors.shape[0]
-    one = xp.eye(n_images, dtype=xp.float64, device=vectors.device)
-    made, by_pairs = [], []
-    for alpha in grid.tolist():
-        # Nothing changes when M is multiplied by a constant: keep its entries below 1.
-        scale = alpha + float(eigenvalues[0])
-        inverse = (vectors * (scale / (eigenvalues + alpha))) @ vectors.T
-        m = xp.linalg.diagonal(inverse)
-        product = m[:, None] * m[None, :]
-        squared = inverse * inverse
-        # Positive in exact arithmetic; rounding may spoil it for near duplicates.
-        floor = product * (4 * np.finfo(float).eps)
-        determinant = xp.maximum(product - squared, floor)
-        smallest = xp.min((determinant + one * product) / product)
-        by_pairs.append(float(smallest) < _CANCELLING)
-        weight = (1.0 - one) / (determinant * determinant)
-        own = xp.sum(weight * squared, axis=1)
-        cross = own[:, None] * one - 2.0 * m[:, None] * weight * inverse
-        made.append(
-            (
-                inverse / m[:, None],
-                (m * m)[:, None] * weight * (m * m)[None, :],
-                m[:, None] * cross * m[None, :],
-            )
-        )
-    residual, square, cross = (xp.stack(kind) for kind in zip(*made, strict=True))
-    return _Operators(residual, square, cross, tuple(by_pairs))
+    one = xp.eye(vectors.shape[0], dtype=xp.float64, device=vectors.device)
+    alphas = xp.asarray(grid, dtype=xp.float64, device=vectors.device)[:, None]
+    # Nothing changes when M is multiplied by a constant: keep its entries below 1.
+    shrinkage = (alphas + eigenvalues[0]) / (alphas + eigenvalues)  # (n_alphas, N - 1)
+    inverse = (vectors * shrinkage[:, None, :]) @ vectors.T  # (n_alphas, N, N)
+    m = xp.linalg.diagonal(inverse)
+    rows, columns = m[:, :, None], m[:, None, :]
+    product = rows * columns
+    squared = inverse * inverse
+    # Positive in exact arithmetic; rounding may spoil it for near duplicates.
+    determinant = xp.maximum(product - squared, product * (4 * np.finfo(float).eps))
+    smallest = xp.min(determinant / product + one, axis=(1, 2))
+    weight = (1.0 - one) / (determinant * determinant)
+    own = xp.sum(weight * squared, axis=2)[:, :, None] * one
+    return _Operators(
+        inverse / rows,
+        (rows * rows) * weight * (columns * columns),
+        rows * (own - 2.0 * rows * weight * inverse) * columns,
+        tuple(float(value) < _CANCELLING for value in smallest),
+    )
 
 
 def _residuals(operators: _Operators, y: Any) -> Any:
@@ -436,8 +429,11 @@ def _summed_errors(xp: Any, operators: _Operators, y: Any) -> Any:
 
 
 def _chunks(n_images: int, n_voxels: int, *, on_cpu: bool) -> list[slice]:
-    elements = _CHUNK_ELEMENTS if on_cpu else _CHUNK_ELEMENTS * 256
-    step = max(32, elements // n_images)
+    """Columns of each piece of work: as many pieces as keep every core busy."""
+    elements = _CHUNK_ELEMENTS if on_cpu else _CHUNK_ELEMENTS * 64
+    rounds = -(-n_voxels // max(32, elements // n_images))
+    n_pieces = -(-rounds // n_cores()) * n_cores() if on_cpu else rounds
+    step = max(32, -(-n_voxels // n_pieces))
     return [slice(i, min(i + step, n_voxels)) for i in range(0, n_voxels, step)]
 
 
