@@ -86,13 +86,14 @@ def score(
                     by_method["versa"] = fitted.versa
                     by_method["versa-debiased"] = fitted.debiased
                     edges[:, j, k] = fitted.at_smallest, fitted.at_largest
-                    repaired[j, k] = fisher_mean(
-                        half_correlations(fitted.debiased, measured, splits)
-                    )
+                by_split = {
+                    method: half_correlations(by_method[method], measured, splits)
+                    for method in {*methods, "versa-debiased"} & set(by_method)
+                }
+                if encode:
+                    repaired[j, k] = fisher_mean(by_split["versa-debiased"])
                 for i, method in enumerate(methods):
-                    scores[i, j, k] = half_correlations(
-                        by_method[method], measured, splits
-                    )
+                    scores[i, j, k] = by_split[method]
                     rdms[i, j, k] = by_method[method].mean(axis=0)
                 bar.update()
     return {
