@@ -10,7 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 
-from versa.models.download import fetch, file_digest, open_checkpoint, weights_path
+from versa.cache import file_hash
+from versa.models.download import fetch, open_checkpoint, weights_path
 
 CONTENT = bytes(range(256)) * 300
 SHA = hashlib.sha256(CONTENT).hexdigest()
@@ -133,7 +134,7 @@ def test_name_of_the_file_keeps_its_ending_and_its_folder():
 
 def test_digest_is_that_of_the_bytes(tmp_path):
     (tmp_path / "file").write_bytes(CONTENT)
-    assert file_digest(tmp_path / "file") == SHA
+    assert file_hash(tmp_path / "file") == SHA
 
 
 @pytest.mark.parametrize("zipped", [True, False])

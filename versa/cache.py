@@ -31,6 +31,7 @@ __all__ = [
     "atomic_write",
     "cache_folder",
     "content_key",
+    "file_hash",
     "offline",
     "sweep_leftovers",
 ]
@@ -67,6 +68,12 @@ def offline() -> bool:
         True if the variable is set to anything but an empty text, 0, false or no.
     """
     return os.environ.get("VERSA_OFFLINE", "").lower() not in ("", "0", "false", "no")
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """StimulusSet: the images of an experiment, known by name and by content."""
 
-import hashlib
 import os
 import re
 from collections import Counter
@@ -9,10 +8,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from versa.cache import content_key
+from versa.cache import content_key, file_hash
 from versa.wording import listing
 
-__all__ = ["StimulusSet", "file_hash"]
+__all__ = ["StimulusSet"]
 
 _IMAGE_SUFFIXES = frozenset(
     (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -268,12 +267,6 @@ class StimulusSet:
                 f"SHA-256 of {listing(map(repr, changed))} differs. The names are the "
                 "same but the images are not: use one version of them throughout."
             )
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _repeated(names: Iterable[str]) -> list[str]:

@@ -5,7 +5,6 @@ so that two files of one name cannot be confused. It is written to a temporary p
 checked, and moved: what lies in the cache is whole.
 """
 
-import hashlib
 import logging
 import pickle
 import re
@@ -14,9 +13,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from versa.cache import atomic_write, cache_folder, offline, sweep_leftovers
+from versa.cache import atomic_write, cache_folder, file_hash, offline, sweep_leftovers
 
-__all__ = ["fetch", "file_digest", "open_checkpoint", "weights_path"]
+__all__ = ["fetch", "open_checkpoint", "weights_path"]
 
 logger = logging.getLogger("versa")
 
@@ -84,7 +83,7 @@ def fetch(url: str, name: str, sha256: str) -> Path:
     """
     path = weights_path(url, name, sha256)
     if path.is_file():
-        found = file_digest(path)
+        found = file_hash(path)
         if found.startswith(sha256):
             return path
         logger.warning(
@@ -105,12 +104,6 @@ def fetch(url: str, name: str, sha256: str) -> Path:
         _download(url, temporary, name, path)
         _refuse_wrong_file(temporary, url, name, sha256)
     return path
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, as 64 hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def open_checkpoint(path: Path, *, source: str) -> Any:
@@ -176,7 +169,7 @@ def _refuse_wrong_file(temporary: Path, url: str, name: str, sha256: str) -> Non
             f"weights of {name}: {url} sent a web page instead of a file. Open the "
             "address in a browser; the page usually says why."
         )
-    found = file_digest(temporary)
+    found = file_hash(temporary)
     if not found.startswith(sha256):
         raise ValueError(
             f"weights of {name} must have a SHA-256 that starts with {sha256}; {url} "
