@@ -197,7 +197,7 @@ def compare(
     table = pd.concat(tables, ignore_index=True)
     for ending in ("", "_subjects"):
         corrected = bonferroni(table[f"p{ending}"], family)
-        place = table.columns.get_loc(f"p{ending}")
+        place = list(table.columns).index(f"p{ending}")
         table.insert(place + 1, f"p_corrected{ending}", corrected)
         table.insert(place + 2, f"significant{ending}", corrected < alpha)
     return Comparison(results, table, family, baseline, ratio)
