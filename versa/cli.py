@@ -84,7 +84,7 @@ def compare_command(arguments: Sequence[str] | None = None) -> int:
         else:
             again = "run the same command to go on: finished layers are in the cache"
         return _refuse(f"interrupted; {again}.")
-    except (ValueError, OSError, ImportError, OverflowError) as error:
+    except (ValueError, OSError, ImportError) as error:
         if options.traceback:
             raise
         return _refuse(" ".join(str(error).split()) or type(error).__name__)
