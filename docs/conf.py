@@ -35,17 +35,22 @@ html_theme = "alabaster"
 html_title = f"versa {version}"
 html_theme_options = {"description": "Does this network see like the brain does?"}
 
-# the reference shows what the command line itself says
-help_text = subprocess.run(
-    [sys.executable, "-m", "versa.cli", "--help"],
-    cwd=DOCS.parent,
-    env={**os.environ, "COLUMNS": "88"},
-    capture_output=True,
-    text=True,
-    check=True,
-).stdout
+# the reference shows what the command lines themselves say
+COMMANDS = {
+    "versa-compare": ("versa.cli.compare", "compare_command", ["-h"]),
+    "versa-data": ("versa.cli.data", "data_command", ["weights", "-h"]),
+}
 (DOCS / "generated").mkdir(exist_ok=True)
-(DOCS / "generated" / "versa-compare.txt").write_text(help_text, encoding="utf-8")
+for command, (module, function, arguments) in COMMANDS.items():
+    help_text = subprocess.run(
+        [sys.executable, "-c", f"import {module} as m; m.{function}({arguments})"],
+        cwd=DOCS.parent,
+        env={**os.environ, "COLUMNS": "88"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    (DOCS / "generated" / f"{command}.txt").write_text(help_text, encoding="utf-8")
 
 
 def setup(app):

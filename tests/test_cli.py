@@ -14,9 +14,10 @@ import pytest
 
 import versa
 from tests.synthetic import synthetic_fit
-from versa.cli import compare_command
+from versa.cli.compare import compare_command
 
 # A cheap pretrained-sized network: no weights, no download.
+RUN = "import sys; from versa.cli.compare import compare_command as c; sys.exit(c())"
 NETWORKS = ["torchvision/squeezenet1_1:untrained"]
 
 
@@ -324,7 +325,7 @@ def test_interrupted_for_real(dataset, tmp_path):
     out = tmp_path / "out"
     run = subprocess.Popen(
         [
-            sys.executable, "-m", "versa.cli", *NETWORKS, "--dataset", dataset,
+            sys.executable, "-c", RUN, *NETWORKS, "--dataset", dataset,
             "--layers", "leaf", "--out", str(out),
         ],
         stderr=subprocess.PIPE,

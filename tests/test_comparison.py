@@ -124,3 +124,29 @@ def test_refuses(results):
         versa.compare(results, family=0)
     with pytest.raises(ValueError, match="alpha must be between 0 and 1"):
         versa.compare(results, alpha=5)
+
+
+def test_range_over_seeds():
+    names = ["net", "net:seed=1", "net:seed=2", "other"]
+    fits = [synthetic_fit(name, seed=i, shift=0.1 * i) for i, name in enumerate(names)]
+    comparison = versa.compare(fits)
+    table = comparison.seeds()
+    assert set(table["model"]) == {"net"}
+    assert len(table) == len(METHODS) * len(SECTORS)
+    best = comparison.best()
+    one = best[(best["sector"] == "aOTC") & (best["method"] == "versa")]
+    r = one["r"].to_numpy()[:3]
+    row = table[(table["sector"] == "aOTC") & (table["method"] == "versa")].iloc[0]
+    assert row["n_seeds"] == 3
+    assert (row["lowest"], row["highest"]) == (r.min(), r.max())
+    assert row["r"] == pytest.approx(np.tanh(np.arctanh(r).mean()))
+    assert row["null_r"] == one["null_r"].iloc[0]
+    assert versa.compare(fits[2:]).seeds().empty
+
+
+def test_seeds_are_written_if_there_are_several(tmp_path):
+    several = [synthetic_fit(f"net:seed={k}", seed=k) for k in (1, 2)]
+    written = versa.compare(several).write(tmp_path / "a")
+    assert {path.stem for path in written} == {"layers", "best", "pairs", "seeds"}
+    written = versa.compare(several[:1]).write(tmp_path / "b")
+    assert {path.stem for path in written} == {"layers", "best", "pairs"}

@@ -1,45 +1,107 @@
-"""Weight files from a server of our own: checked, moved, or refused."""
+"""Weight files from a server of our own: checked, continued, moved, or refused."""
 
+import argparse
+import contextlib
 import hashlib
 import io
+import json
 import logging
+import os
 import pickle
+import re
+import tarfile
 import threading
+import time
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
 import pytest
 import torch
 
 from versa.cache import file_hash
-from versa.models.download import fetch, open_checkpoint, weights_path
+from versa.models import download
+from versa.models.download import (
+    WeightFile,
+    fetch,
+    install,
+    notice_once,
+    open_checkpoint,
+    weights_path,
+)
 
-CONTENT = bytes(range(256)) * 300
+CONTENT = bytes(range(256)) * 1200  # some chunks of the transfer
 SHA = hashlib.sha256(CONTENT).hexdigest()
+MD5 = hashlib.md5(CONTENT).hexdigest()
+OTHER = CONTENT[::-1]
+OTHER_SHA = hashlib.sha256(OTHER).hexdigest()
+QUOTA = b"""<!DOCTYPE html><html>
+<head><title>Google Drive - Quota exceeded</title></head>
+<body><p class="uc-error-caption">Sorry, you can't view or download this file.</p>
+<p class="uc-error-subcaption">Too many users have viewed or downloaded this file
+recently. <b>Please</b> try again.</p></body></html>"""
+
+
+@dataclass
+class Reply:
+    """What the server has to say at one path."""
+
+    content: bytes = b""
+    status: int = 200
+    headers: dict = field(default_factory=dict)
+    etag: str = '"one"'
+    ranges: bool = True
+    cuts: list = field(default_factory=list)  # bytes after which an answer breaks off
+    pause: float = 0.0  # seconds between pieces
+    length: bool = True
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        server = self.server
+        asked = self.headers.get("Range")
+        server.asked.append(self.path)
+        server.ranges.append(asked)
+        server.cookies.append(self.headers.get("Cookie"))
+        reply = server.files.get(self.path, Reply(status=404))
+        if isinstance(reply, bytes):
+            reply = Reply(reply)
+        status, headers, body = reply.status, dict(reply.headers), reply.content
+        if reply.etag:
+            headers["ETag"] = reply.etag
+        current = self.headers.get("If-Range") in (None, reply.etag)
+        if asked and reply.ranges and status == 200 and current:
+            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+            total = len(body)
+            status, body = (206, body[start:]) if start < total else (416, b"")
+            span = f"{start}-{total - 1}" if body else "*"
+            headers["Content-Range"] = f"bytes {span}/{total}"
+        self.send_response(status)
+        if reply.length:
+            headers["Content-Length"] = str(len(body))
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if reply.cuts:
+            body = body[: reply.cuts.pop(0)]
+        with contextlib.suppress(OSError):  # the client may have been killed
+            for start in range(0, len(body), 2**14):
+                self.wfile.write(body[start : start + 2**14])
+                time.sleep(reply.pause)
+
+    def log_message(self, *_):
+        pass
 
 
 @pytest.fixture
 def server():
-    """Server of a dict {path: bytes}; counts what it sent."""
-    files, asked = {}, []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            asked.append(self.path)
-            content = files.get(self.path)
-            self.send_response(404 if content is None else 200)
-            promised = len(content or b"")
-            if self.path.startswith("/cut"):
-                content = content[: promised // 2]
-            self.send_header("Content-Length", str(promised))
-            self.end_headers()
-            self.wfile.write(content or b"")
-
-        def log_message(self, *_):
-            pass
-
+    """Server of a dict {path: bytes or Reply}; remembers what was asked."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        running.files, running.asked = files, asked
+        threading.Thread(
+            target=running.serve_forever, args=(0.02,), daemon=True
+        ).start()
+        running.files, running.asked = {}, []
+        running.ranges, running.cookies = [], []
         running.url = f"http://127.0.0.1:{running.server_port}"
         yield running
         running.shutdown()
@@ -50,91 +112,406 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("VERSA_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("VERSA_OFFLINE", raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("versa.models.transfer._PAUSE", 0.0)
     return tmp_path / "cache" / "weights"
 
 
-def left_behind(folder):
-    return sorted(path.name for path in folder.glob("*")) if folder.is_dir() else []
+@pytest.fixture(autouse=True)
+def heard(caplog):
+    caplog.set_level(logging.INFO, logger="versa")
+    return caplog
+
+
+def lying(folder):
+    """Names of what lies in the folder, but for locks (which stay, empty)."""
+    names = [path.name for path in folder.glob("*")] if folder.is_dir() else []
+    return sorted(name for name in names if not name.endswith(".lock"))
+
+
+def with_record(path):
+    return sorted([path.name, f"{path.name}.record.json"])
+
+
+def part_of(path):
+    return path.with_name(f".{path.name}.part")
+
+
+def pinned(server, path="/net.pth", **changes):
+    return WeightFile("net", (server.url + path,), **{"sha256": SHA[:10], **changes})
+
+
+def unpinned(server, path="/net.pth"):
+    return pinned(server, path, sha256="")
+
+
+def warnings_of(heard):
+    return [r.getMessage() for r in heard.records if r.levelno >= logging.WARNING]
+
+
+# The file and its place
 
 
 @pytest.mark.parametrize("prefix", [SHA[:8], SHA[:10], SHA])
 def test_file_is_downloaded_once_and_checked_each_time(server, cache, prefix):
     server.files["/a/net.pth.tar"] = CONTENT
-    url = f"{server.url}/a/net.pth.tar"
-    path = fetch(url, "net", prefix)
-    assert path == weights_path(url, "net", prefix)
+    file = pinned(server, "/a/net.pth.tar", sha256=prefix)
+    path = fetch(file)
+    assert path == weights_path(file)
     assert path == cache / f"net-{prefix[:10]}.pth.tar"
     assert path.read_bytes() == CONTENT
-    assert fetch(url, "net", prefix) == path
+    assert fetch(file) == path
     assert server.asked == ["/a/net.pth.tar"]
-    assert left_behind(cache) == [path.name]
+    assert lying(cache) == with_record(path)
 
 
-def test_damaged_file_in_the_cache_is_replaced_with_a_warning(server, cache, caplog):
+def test_md5_names_and_checks_the_file(server, cache):
     server.files["/net.pth"] = CONTENT
-    path = fetch(f"{server.url}/net.pth", "net", SHA[:10])
-    path.write_bytes(CONTENT[:-1])
-    with caplog.at_level(logging.WARNING, logger="versa"):
-        fetch(f"{server.url}/net.pth", "net", SHA[:10])
+    path = fetch(pinned(server, sha256="", md5=MD5))
+    assert path == cache / f"net-{MD5[:10]}.pth"
+    record = json.loads((cache / f"{path.name}.record.json").read_text())
+    assert (record["sha256"], record["size"]) == (SHA, len(CONTENT))
+    assert record["url"] == f"{server.url}/net.pth"
+
+
+def test_damaged_file_in_the_cache_is_replaced_with_a_warning(server, cache, heard):
+    server.files["/net.pth"] = CONTENT
+    path = fetch(pinned(server))
+    path.write_bytes(OTHER)
+    fetch(pinned(server))
     assert path.read_bytes() == CONTENT
-    assert "weights of net" in caplog.text
-    assert "is not used" in caplog.text
+    (warning,) = warnings_of(heard)
+    assert warning.startswith(f"weights of net: {path} is damaged and is not used: ")
+    assert f"SHA-256 that starts with {SHA[:10]}; it has {OTHER_SHA}" in warning
 
 
 def test_files_of_one_name_do_not_collide(server):
-    server.files.update({"/a/resnet50.pth": CONTENT, "/b/resnet50.pth": b"other"})
-    other = hashlib.sha256(b"other").hexdigest()
-    first = fetch(f"{server.url}/a/resnet50.pth", "barlow", SHA[:10])
-    second = fetch(f"{server.url}/b/resnet50.pth", "vicreg", other[:10])
-    assert (first.read_bytes(), second.read_bytes()) == (CONTENT, b"other")
-
-
-@pytest.mark.parametrize(
-    ("path", "content", "error", "text"),
-    [
-        ("/net.pth", b"something else", ValueError, "must have a SHA-256 that starts"),
-        ("/net.pth", b"\n <!doctype html>", ValueError, "sent a web page instead"),
-        ("/net.pth", None, ConnectionError, "could not be downloaded from .* 404"),
-        ("/cut.pth", CONTENT, (ValueError, ConnectionError), "weights of net"),
-    ],
-    ids=["other-hash", "web-page", "not-found", "cut-off"],
-)
-def test_a_wrong_download_leaves_nothing(server, cache, path, content, error, text):
-    if content is not None:
-        server.files[path] = content
-    with pytest.raises(error, match=text):
-        fetch(f"{server.url}{path}", "net", SHA[:10])
-    assert left_behind(cache) == []
-
-
-def test_no_server_is_one_sentence(cache):
-    with pytest.raises(ConnectionError, match=r"weights of net .* or put the file at"):
-        fetch("http://127.0.0.1:9/net.pth", "net", SHA[:10])
-    assert left_behind(cache) == []
-
-
-def test_offline_names_the_address_and_the_place(server, cache, monkeypatch):
-    monkeypatch.setenv("VERSA_OFFLINE", "1")
-    url = f"{server.url}/net.pth"
-    place = cache / f"net-{SHA[:10]}.pth"
-    with pytest.raises(FileNotFoundError) as caught:
-        fetch(url, "net", SHA[:10])
-    assert url in str(caught.value)
-    assert str(place) in str(caught.value)
-    assert server.asked == []
-    place.parent.mkdir(parents=True)
-    place.write_bytes(CONTENT)
-    assert fetch(url, "net", SHA[:10]) == place
+    server.files.update({"/a/resnet50.pth": CONTENT, "/b/resnet50.pth": OTHER})
+    for hashes in ((SHA[:10], OTHER_SHA[:10]), ("", "")):
+        found = [
+            fetch(WeightFile("net", (f"{server.url}/{place}/resnet50.pth",), digits))
+            for place, digits in zip("ab", hashes, strict=True)
+        ]
+        assert [path.read_bytes() for path in found] == [CONTENT, OTHER]
 
 
 def test_name_of_the_file_keeps_its_ending_and_its_folder():
-    path = weights_path("https://x.org/a.b/net?x=1", "timm/a b", "0123abcd")
-    assert path.name == "timm_a_b-0123abcd"
+    url = "https://x.org/a.b/net?x=1"
+    assert weights_path(WeightFile("timm/a b", (url,), "0123abcd")).name == (
+        "timm_a_b-0123abcd"
+    )
+    drive = "https://drive.google.com/uc?export=download&id=abc"
+    digits = hashlib.sha256(drive.encode()).hexdigest()[:7]
+    assert weights_path(WeightFile("tc", (drive,))).name == f"tc-url{digits}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"urls": "https://x.org"}, "urls of net must be a tuple of one address"),
+        ({"urls": ()}, "urls of net must be a tuple of one address or more; got ()"),
+        ({"sha256": "0123"}, "sha256 of net must be 8 to 64 lower-case hexadecimal"),
+        ({"md5": "x" * 32}, "md5 of net must be 32 lower-case hexadecimal digits; got"),
+        ({"size": 0}, "size of net must be a count of bytes; got 0"),
+    ],
+)
+def test_a_card_that_cannot_be_is_refused(changes, text):
+    with pytest.raises(ValueError, match=re.escape(text)):
+        WeightFile(**{"name": "net", "urls": ("https://x.org/a",), **changes})
 
 
 def test_digest_is_that_of_the_bytes(tmp_path):
     (tmp_path / "file").write_bytes(CONTENT)
     assert file_hash(tmp_path / "file") == SHA
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("reply", "changes", "error", "text"),
+    [
+        (OTHER, {}, ValueError, f"must have a SHA-256 that starts with {SHA[:10]}; it "
+         f"has {OTHER_SHA}. It was damaged on its way, or replaced at its source"),
+        (OTHER, {"sha256": "", "md5": MD5}, ValueError, f"must have the MD5 {MD5}; it"),
+        (OTHER, {"size": 5}, ValueError, "must have 5 bytes; it has 307200. It was"),
+        (b"", {}, ValueError, "the file is empty. It was damaged"),
+        (b"\n <!doctype html>", {}, ValueError, "sent a web page instead of the file. "
+         "Open the address in a browser"),
+        (b"\xef\xbb\xbf<html><title> Sign\n in </title>", {}, ValueError,
+         "it sent a web page instead of the file, titled 'Sign in'. Open"),
+        (Reply(b"log in", headers={"Content-Type": "Text/HTML; charset=utf-8"}), {},
+         ValueError, "it sent a web page instead of the file. Open"),
+        (QUOTA, {}, ValueError, "titled 'Google Drive - Quota exceeded', which says "
+         "'Too many users have viewed or downloaded this file recently. Please try"),
+        (None, {}, ConnectionError, "be downloaded from http.*: HTTP 404 Not "
+         "Found. Run it again, or put the file at .*net-"),
+        (Reply(b"no", 403), {}, ConnectionError, "HTTP 403 Forbidden. Run it again"),
+        (Reply(b"no", 500), {}, ConnectionError, "HTTP 500 Internal Server Error. Run"),
+        (Reply(b"", 206), {}, ConnectionError, "HTTP 206 Partial Content. Run"),
+        (Reply(b"", 302, {"Location": "/net.pth"}), {}, ConnectionError, "redirects"),
+        (Reply(CONTENT, etag="", cuts=[99] * 4), {"sha256": ""}, ConnectionError,
+         r"the connection broke 4 times \(.*; nothing was kept. Run it again, or put"),
+    ],
+    ids=["sha256", "md5", "size", "empty", "page", "title", "type", "quota", "404",
+         "403", "500", "206", "loop", "cut"],
+)  # fmt: skip
+def test_a_wrong_download_leaves_nothing(server, cache, reply, changes, error, text):
+    if reply is not None:
+        server.files["/net.pth"] = reply
+    with pytest.raises(error, match=f"^weights of net could not .*{text}") as caught:
+        fetch(pinned(server, **changes))
+    assert str(caught.value).endswith(".")
+    assert lying(cache) == []
+
+
+@pytest.mark.parametrize("text", [b" <\0\0\0\0\0\0{}", b"\x3c\0\0\0\0\0\0\0{}"])
+def test_bytes_that_only_begin_like_a_page_are_no_page(server, text):
+    # a safetensors file begins with a length, which may look like a blank and a "<"
+    server.files["/net.safetensors"] = text
+    assert fetch(unpinned(server, "/net.safetensors")).read_bytes() == text
+
+
+def test_no_server_is_one_sentence(cache):
+    with pytest.raises(ConnectionError, match=r"weights of net .* or put the file at"):
+        fetch(WeightFile("net", ("http://127.0.0.1:9/net.pth",), SHA[:10]))
+    assert lying(cache) == []
+
+
+def test_an_address_that_is_none_is_one_sentence(cache):
+    with pytest.raises(ConnectionError, match=r"weights of net .* from nothing: "):
+        fetch(WeightFile("net", ("nothing",), SHA[:10]))
+    assert lying(cache) == []
+
+
+def test_a_silent_server_is_left(server, cache, monkeypatch):
+    monkeypatch.setattr("versa.models.transfer._TIMEOUT", 0.1)
+    server.files["/net.pth"] = Reply(CONTENT, pause=0.4)
+    server.files["/b"] = CONTENT
+    urls = (f"{server.url}/net.pth", f"{server.url}/b")
+    with pytest.raises(ConnectionError, match=r"broke 4 times .*imed out"):
+        fetch(WeightFile("net", urls[:1], SHA[:10]))
+    assert fetch(WeightFile("net", urls, SHA[:10])).read_bytes() == CONTENT
+
+
+def test_redirects_are_followed(server):
+    server.files["/net.pth"] = Reply(status=302, headers={"Location": "/b"})
+    server.files["/b"] = CONTENT
+    assert fetch(pinned(server)).read_bytes() == CONTENT
+    assert server.asked == ["/net.pth", "/b"]
+
+
+# Offline, by hand, read-only
+
+
+def test_offline_names_the_address_and_the_place(server, cache, monkeypatch):
+    monkeypatch.setenv("VERSA_OFFLINE", "1")
+    file = WeightFile("net", (f"{server.url}/net.pth", "http://b/"), SHA[:10])
+    place = cache / f"net-{SHA[:10]}.pth"
+    with pytest.raises(FileNotFoundError) as caught:
+        fetch(file)
+    assert str(caught.value) == (
+        "weights of net are not in the cache and VERSA_OFFLINE forbids the download. "
+        f"Unset it, or put {server.url}/net.pth or http://b/ (SHA-256 {SHA[:10]}...) "
+        f"at {place} (`versa-data weights net --file FILE` does so), or run "
+        "`versa-data weights net` on a machine with network and copy its cache to "
+        f"{cache.parent}."
+    )
+    assert server.asked == []
+    place.parent.mkdir(parents=True)
+    place.write_bytes(CONTENT)
+    assert fetch(file) == place
+
+
+def test_a_file_by_hand_is_installed(server, cache, tmp_path, monkeypatch, heard):
+    monkeypatch.setenv("VERSA_OFFLINE", "1")
+    (tmp_path / "mine").write_bytes(CONTENT)
+    path = install(pinned(server), tmp_path / "mine", notice="Not for sale.")
+    assert path.read_bytes() == CONTENT
+    assert (tmp_path / "mine").exists()
+    assert lying(cache) == [*with_record(path), "notices"]
+    assert install(pinned(server), path) == fetch(pinned(server)) == path
+    assert warnings_of(heard) == ["Not for sale."]
+    record = json.loads((cache / f"{path.name}.record.json").read_text())
+    assert record["url"] == "installed by hand"
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (OTHER, f"the file must have a SHA-256 that starts with {SHA[:10]}; it has "),
+        (b"<title>Oh</title>", "the file is a web page, titled 'Oh'. Open the address"),
+        (b"", "the file is empty. It was"),
+    ],
+)
+def test_another_file_is_not_installed(server, cache, tmp_path, content, text):
+    (tmp_path / "mine").write_bytes(content)
+    start = f"weights of net cannot be installed from {tmp_path / 'mine'}: {text}"
+    with pytest.raises(ValueError, match=f"^{start}"):
+        install(pinned(server), tmp_path / "mine")
+    assert lying(cache) == []
+
+
+def test_only_a_file_is_installed(server, cache, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"from a file; .* is a folder. Give"):
+        install(pinned(server), tmp_path)
+    with pytest.raises(
+        FileNotFoundError, match=r"from a file; .*no is not there. Give"
+    ):
+        install(pinned(server), tmp_path / "no")
+    assert lying(cache) == []
+
+
+def no_writing(monkeypatch, *modules):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    for module in modules:  # root may write anywhere, so permissions cannot tell
+        monkeypatch.setattr(f"versa.models.{module}.atomic_write", refuse)
+
+
+def test_a_read_only_cache_serves(server, cache, monkeypatch, heard):
+    no_writing(monkeypatch, "download", "transfer")
+    cache.mkdir(parents=True)
+    path = weights_path(unpinned(server))
+    path.write_bytes(CONTENT)
+    assert fetch(unpinned(server), notice="Not for sale.") == path
+    assert warnings_of(heard) == ["Not for sale."]
+    assert lying(cache) == [path.name]
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(server, cache, monkeypatch):
+    server.files["/net.pth"] = CONTENT
+    no_writing(monkeypatch, "transfer")
+    start = f"weights of net cannot be written to {cache} .*Permission denied"
+    with pytest.raises(OSError, match=f"^{start}.* set VERSA_CACHE to another folder"):
+        fetch(pinned(server))
+    cache.parent.joinpath("blocked").touch()
+    monkeypatch.setenv("VERSA_CACHE", str(cache.parent / "blocked"))
+    with pytest.raises(OSError, match=r"weights of net cannot be written to .*blocked"):
+        fetch(pinned(server))
+
+
+def test_a_full_disk_is_one_sentence_and_the_rest_comes_later(
+    server, cache, monkeypatch
+):
+    class Full:
+        """A file that takes two pieces."""
+
+        def __init__(self, *args):
+            self.file, self.left = open(*args), 2  # noqa: SIM115
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.file.close()
+
+        def write(self, chunk):
+            if not self.left:
+                raise OSError(28, "No space left on device")
+            self.left -= 1
+            self.file.write(chunk)
+
+    server.files["/net.pth"] = Reply(CONTENT)
+    with monkeypatch.context() as patch:
+        patch.setattr("versa.models.transfer.open", Full, raising=False)
+        with pytest.raises(OSError, match=r"No space left.* set VERSA_CACHE") as caught:
+            fetch(pinned(server))
+    assert str(cache) in str(caught.value)
+    assert part_of(weights_path(pinned(server))).stat().st_size == 2 * 2**16
+    assert fetch(pinned(server)).read_bytes() == CONTENT
+    assert server.ranges == [None, f"bytes={2 * 2**16}-"]
+
+
+# Trust on first use
+
+
+def test_first_use_is_recorded_and_checked_ever_after(server, cache, heard):
+    server.files["/net.pth"] = CONTENT
+    file = unpinned(server)
+    path = fetch(file)
+    record = cache / f"{path.name}.record.json"
+    written = json.loads(record.read_text())
+    assert written["sha256"] == SHA
+    assert written["size"] == len(CONTENT)
+    assert written["url"] == f"{server.url}/net.pth"
+    assert len(written["first_used"]) == len("2026-01-31")
+    assert f"their SHA-256 {SHA} is recorded in {record}" in heard.text
+    path.unlink()
+    server.files["/net.pth"] = OTHER
+    with pytest.raises(ValueError, match="could not be downloaded") as caught:
+        fetch(file)
+    for part in (SHA, OTHER_SHA, f"delete the record {record}", "recorded on 20"):
+        assert part in str(caught.value)
+    assert lying(cache) == [record.name]
+    record.unlink()
+    assert fetch(file).read_bytes() == OTHER
+
+
+def test_a_file_that_left_its_record_is_downloaded_again(server, cache, heard):
+    server.files["/net.pth"] = CONTENT
+    path = fetch(unpinned(server))
+    path.write_bytes(OTHER)
+    fetch(unpinned(server))
+    assert path.read_bytes() == CONTENT
+    assert len(server.asked) == 2
+    assert "is damaged and is not used: the file must have the SHA-256" in heard.text
+
+
+def test_a_file_put_there_by_hand_is_recorded(server, cache, monkeypatch):
+    monkeypatch.setenv("VERSA_OFFLINE", "1")
+    path = weights_path(unpinned(server))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(CONTENT)
+    assert fetch(unpinned(server)) == path
+    record = json.loads((cache / f"{path.name}.record.json").read_text())
+    assert (record["sha256"], record["url"]) == (SHA, "placed by hand")
+    path.write_bytes(OTHER)
+    with pytest.raises(FileNotFoundError, match=rf"\(SHA-256 {SHA}\) at"):
+        fetch(unpinned(server))
+    (cache.parent / "other").write_bytes(OTHER)
+    with pytest.raises(ValueError, match=f"{SHA} recorded on .*delete the record"):
+        install(unpinned(server), cache.parent / "other")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"sha256": 3}', "\x00", '{"sha256":'
+                                  ' "abc", "first_used": "today"}'])  # fmt: skip
+def test_a_record_that_cannot_be_read_is_one_sentence(server, cache, text):
+    server.files["/net.pth"] = CONTENT
+    path = fetch(unpinned(server))
+    record = cache / f"{path.name}.record.json"
+    record.write_text(text)
+    with pytest.raises(ValueError, match=r"must be JSON .* Delete it to trust") as told:
+        fetch(unpinned(server))
+    assert str(record) in str(told.value)
+    record.unlink()
+    assert fetch(unpinned(server)) == path
+
+
+# Notices
+
+
+def test_a_notice_is_shown_once(server, cache, heard):
+    server.files["/net.pth"] = CONTENT
+    for _ in range(2):
+        path = fetch(pinned(server), notice="Not for sale.")
+    fetch(pinned(server))
+    assert warnings_of(heard) == ["Not for sale."]
+    marker = cache / "notices" / f"{path.name}.txt"
+    assert marker.read_text() == "Not for sale."
+    notice_once(path.name, "Not for sale, nor for hire.")
+    notice_once("timm/net", "Not for sale.")
+    assert len(warnings_of(heard)) == 3
+    assert lying(cache / "notices") == [marker.name, "timm_net.txt"]
+
+
+def test_a_notice_waits_for_the_file(server, heard):
+    with pytest.raises(ConnectionError):
+        fetch(pinned(server), notice="Not for sale.")
+    assert warnings_of(heard) == []
+
+
+# Checkpoints
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -145,12 +522,80 @@ def test_both_containers_of_pytorch_open(tmp_path, zipped):
     assert torch.equal(found["state_dict"]["w"], torch.arange(3.0))
 
 
-def test_safetensors_open(tmp_path):
+@pytest.mark.parametrize("name", ["net.safetensors", "net.bin", "net"])
+def test_safetensors_open(tmp_path, name):
     from safetensors.torch import save_file
 
-    save_file({"w": torch.arange(3.0)}, tmp_path / "net.safetensors")
-    found = open_checkpoint(tmp_path / "net.safetensors", source="toy")
+    save_file({"w": torch.arange(3.0)}, tmp_path / name)
+    found = open_checkpoint(tmp_path / name, source="toy")
     assert torch.equal(found["w"], torch.arange(3.0))
+
+
+def saved(value, path, *, old):
+    """Save as torch 1 and NumPy 1 did, or as they do today."""
+    buffer = io.BytesIO()
+    state = {"w": torch.arange(3.0), "log": value}
+    torch.save(state, buffer, _use_new_zipfile_serialization=not old)
+    content = buffer.getvalue()
+    if old:  # the name is a line of its own, so its length is free
+        assert content.count(b"cnumpy._core.multiarray\n") == 1
+        content = content.replace(
+            b"numpy._core.multiarray\n", b"numpy.core.multiarray\n"
+        )
+        assert not content.startswith(b"PK")
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("old", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+@pytest.mark.parametrize(
+    ("name", "maker", "other"),
+    [("numpy_array", "_reconstruct", "numpy_scalar"),
+     ("numpy_scalar", "scalar", "numpy_array")],
+)  # fmt: skip
+def test_numpy_opens_where_it_is_allowed(tmp_path, name, maker, other, dtype, old):
+    array = np.array([1, 2], dtype)
+    value = array if name == "numpy_array" else array[1]
+    saved(value, tmp_path / "net.tar", old=old)
+    known = torch.serialization.get_safe_globals()
+    found = open_checkpoint(tmp_path / "net.tar", source="toy", allow=(name,))
+    assert np.array_equal(found["log"], value)
+    assert found["log"].dtype == dtype
+    assert torch.equal(found["w"], torch.arange(3.0))
+    core = "core" if old else "_core"
+    for allow in ((), ("namespace",), (other,)):
+        with pytest.raises(ValueError, match=f"numpy.{core}.multiarray.{maker}, and"):
+            open_checkpoint(tmp_path / "net.tar", source="toy", allow=allow)
+    assert set(torch.serialization.get_safe_globals()) == set(known)
+
+
+def test_other_types_of_numpy_are_refused(tmp_path):
+    saved(np.array([object()], dtype=object), tmp_path / "a", old=False)
+    saved(np.array([True]), tmp_path / "b", old=False)
+    for name in "ab":
+        with pytest.raises(ValueError, match=r"it holds .*, and to build that may run"):
+            open_checkpoint(tmp_path / name, source="toy", allow=("numpy_array",))
+
+
+def test_namespace_opens_where_it_is_allowed(tmp_path):
+    torch.save({"args": argparse.Namespace(lr=0.3)}, tmp_path / "net")
+    found = open_checkpoint(tmp_path / "net", source="toy", allow=("namespace",))
+    assert found["args"].lr == 0.3
+    with pytest.raises(ValueError, match=r"it holds argparse\.Namespace, and"):
+        open_checkpoint(tmp_path / "net", source="toy", allow=("numpy_array",))
+
+
+def test_an_unknown_set_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"allow must be among namespace, .* Did you"):
+        open_checkpoint(tmp_path / "net", source="toy", allow=("numpy_arrays",))
+
+
+def test_globals_of_the_process_stay(tmp_path):
+    torch.save({"w": torch.zeros(1)}, tmp_path / "net")
+    mine = (argparse.Namespace, "argparse.Namespace")
+    with torch.serialization.safe_globals([mine]):
+        open_checkpoint(tmp_path / "net", source="toy", allow=("namespace",))
+        assert mine in torch.serialization.get_safe_globals()
 
 
 class Evil:
@@ -158,26 +603,76 @@ class Evil:
         return (print, ("code was run",))
 
 
-def test_code_in_a_file_is_not_run(tmp_path, capsys):
-    torch.save({"state_dict": Evil()}, tmp_path / "net")
-    with pytest.raises(ValueError, match="checkpoint of toy cannot be read from"):
-        open_checkpoint(tmp_path / "net", source="checkpoint of toy")
-    assert capsys.readouterr().out == ""
+class Shell:
+    def __reduce__(self):
+        return (os.system, ("echo code was run",))
+
+
+@pytest.mark.parametrize(("made", "name"), [(Evil, "print"), (Shell, r"\w+\.system")])
+@pytest.mark.parametrize("allow", [(), download._GLOBAL_SETS])
+def test_code_in_a_file_is_not_run(tmp_path, capfd, made, name, allow):
+    torch.save({"state_dict": made()}, tmp_path / "net")
+    with pytest.raises(ValueError, match="checkpoint of toy cannot be read") as caught:
+        open_checkpoint(tmp_path / "net", source="checkpoint of toy", allow=allow)
+    assert caught.match(f"it holds {name}, and to build that may run code of the file")
+    assert caught.match("safetensors.torch.save_file and use that file, or load it")
+    assert capfd.readouterr().out == ""
 
 
 @pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
 @pytest.mark.parametrize(
-    "content", [b"", b"garbage" * 9, pickle.dumps([1], protocol=2)[:-2]]
+    ("content", "why"),
+    [
+        (b"", "it is empty. Get it again"),
+        (b"garbage" * 9, "it is cut off or damaged, or no file of weights"),
+        (pickle.dumps([1], protocol=2)[:-2], "it is cut off or damaged, or no file"),
+        (b"<html><title>Oh</title>", "it is a web page, titled 'Oh'. Get the file"),
+    ],
 )
-def test_damaged_files_are_one_sentence(tmp_path, name, content):
+def test_damaged_files_are_one_sentence(tmp_path, name, content, why):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match=r"^toy cannot be read from .*\.$"):
+    with pytest.raises(ValueError, match=rf"^toy cannot be read from .*: {why}.*\.$"):
         open_checkpoint(tmp_path / name, source="toy")
 
 
-def test_cut_zip_is_one_sentence(tmp_path):
-    buffer = io.BytesIO()
-    torch.save({"w": torch.zeros(1000)}, buffer)
-    (tmp_path / "net.pth").write_bytes(buffer.getvalue()[:2000])
-    with pytest.raises(ValueError, match=r"^toy cannot be read from"):
+def test_a_tar_of_early_torch_is_named(tmp_path):
+    with tarfile.open(tmp_path / "net.pth", "w") as archive:
+        for name in ("sys_info", "pickle", "storages", "tensors"):
+            archive.addfile(tarfile.TarInfo(name))
+    with pytest.raises(
+        ValueError, match=r"it is a tar archive of an early torch. Use a"
+    ):
         open_checkpoint(tmp_path / "net.pth", source="toy")
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("zipped", [True, False])
+def test_files_cut_or_changed_anywhere_are_one_sentence(tmp_path, zipped):
+    buffer = io.BytesIO()
+    state = {"w": torch.zeros(100), "log": [1, 2.5, "a"]}
+    torch.save(state, buffer, _use_new_zipfile_serialization=zipped)
+    content = buffer.getvalue()
+    rng = np.random.default_rng(0)
+    damaged = [content[:end] for end in range(0, len(content), 97)]
+    for _ in range(150):
+        changed = bytearray(content)
+        changed[rng.integers(len(content) - 400)] = rng.integers(256)
+        damaged.append(bytes(changed))
+    refused = 0
+    for number, bad in enumerate(damaged):
+        (tmp_path / "net.pth").write_bytes(bad)
+        try:
+            open_checkpoint(tmp_path / "net.pth", source="toy")
+        except ValueError as error:
+            assert str(error).startswith("toy cannot be read from")  # noqa: PT017
+            assert str(error).endswith(".")  # noqa: PT017
+            refused += 1
+        else:
+            assert number >= len(damaged) - 150, "a file that was cut opened"
+    assert refused > len(damaged) - 150
+
+
+def test_pickles_open_without_a_warning(tmp_path, recwarn):
+    saved(np.zeros(2), tmp_path / "net", old=True)
+    open_checkpoint(tmp_path / "net", source="toy", allow=("numpy_array",))
+    assert [str(warning.message) for warning in recwarn] == []

@@ -12,7 +12,6 @@ from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from versa.models.architectures import build_seeded
-from versa.models.cards import Preprocess
 from versa.models.features import (
     LayerGram,
     buffer_bytes,
@@ -20,6 +19,7 @@ from versa.models.features import (
     probe,
     resolve_layers,
 )
+from versa.models.preprocess import Preprocess
 from versa.models.zoo import VisionModel, load_model
 
 N_IMAGES = 7

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from versa.models.cards import Preprocess
 from versa.models.images import image_inputs, read_rgb, to_rgb
+from versa.models.preprocess import Preprocess
 
 PREPROCESS = Preprocess(8, 8, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
 

@@ -11,7 +11,6 @@ from torch import nn
 from torchvision import models
 
 from versa.models.architectures import AlexNetGN
-from versa.models.cards import Preprocess
 from versa.models.layers import (
     default_layers,
     evaluating,
@@ -21,6 +20,7 @@ from versa.models.layers import (
     run_network,
     watch_layers,
 )
+from versa.models.preprocess import Preprocess
 from versa.models.zoo import VisionModel, load_model
 
 PREPROCESS = Preprocess(16, 16, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))

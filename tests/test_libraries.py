@@ -5,7 +5,7 @@ import torch
 from torchvision import models
 
 from versa.models import download, libraries
-from versa.models.cards import Preprocess
+from versa.models.preprocess import Preprocess
 from versa.models.zoo import load_model
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -20,9 +20,9 @@ def no_network(tmp_path, monkeypatch):
 def serve(monkeypatch, state, url):
     """Put a checkpoint where the download of `url` would put it."""
 
-    def weights(wanted, name, _sha256):
-        assert wanted == url
-        path = download.weights_path(url, name, "00000000")
+    def weights(file):
+        assert file.urls == (url,)
+        path = download.weights_path(file)
         path.parent.mkdir(exist_ok=True)
         torch.save(state, path)
         return path

@@ -1,33 +1,28 @@
-"""Names of networks, and networks by name."""
+"""Networks by name: cards, libraries, modules and weights of one's own."""
 
 import hashlib
 import io
+import json
+import logging
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
+from safetensors.torch import save_file
+from torchvision import models
 
-from versa.models import download, zoo
+from tests.card_files import Residual, Tiny, trained, write_card
+from versa.models import zoo
+from versa.models.adapters import Layout
 from versa.models.architectures import AlexNetGN
-from versa.models.cards import BUILDERS, Preprocess, read_cards
+from versa.models.cards import read_cards
+from versa.models.checkpoints import card_weights
+from versa.models.download import weights_path
+from versa.models.preprocess import IMAGENET, Preprocess
 from versa.models.zoo import VisionModel, find_model, list_models, load_model
 
 PREPROCESS = Preprocess(32, 32, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
-
-
-class Tiny(nn.Module):
-    """Two layers under the authors' way of naming, small enough to serve."""
-
-    def __init__(self, out_dim=4):
-        super().__init__()
-        self.conv_block_1 = nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8))
-        self.fc6 = nn.Sequential(nn.Flatten(), nn.Linear(8 * 30 * 30, out_dim))
-
-    def forward(self, x):
-        return self.fc6(self.conv_block_1(x))
 
 
 def file_of(state):
@@ -38,27 +33,26 @@ def file_of(state):
 
 @pytest.fixture
 def tiny_zoo(tmp_path, monkeypatch):
-    """Function that puts a checkpoint into the zoo as the network 'tiny'."""
-    monkeypatch.setenv("VERSA_CACHE", str(tmp_path))
-    monkeypatch.setitem(BUILDERS, "tiny", (__name__, "Tiny"))
-    plain = read_cards()["alexnet_gn_ipcl_ref01"]
+    """Function that puts a checkpoint into the cache and its card into a zoo."""
+    monkeypatch.setenv("VERSA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("VERSA_ZOO", str(tmp_path / "zoo"))
+    (tmp_path / "zoo").mkdir()
 
-    def put(content):
-        digest = hashlib.sha256(content).hexdigest()
-        card = replace(
-            plain,
-            name="tiny",
-            builder="tiny",
+    def put(content, **fields):
+        path = write_card(
+            tmp_path / "zoo",
+            "tiny",
             url="https://example.org/tiny.pth.tar",
-            sha256=digest[:10],
-            layers=("conv_block_1", "fc6"),
+            sha256=hashlib.sha256(content).hexdigest()[:10],
+            adapter="ipcl",
+            layers=["conv_block_1", "fc6"],
             options={"out_dim": 4},
-            preprocess=PREPROCESS,
+            **fields,
         )
-        monkeypatch.setattr(zoo, "read_cards", lambda: {"tiny": card})
-        path = download.weights_path(card.url, card.name, card.sha256)
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(content)
+        card = zoo.read_card(path)
+        place = weights_path(card_weights(card))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
         return card
 
     return put
@@ -71,13 +65,19 @@ def state_of(module):
 def test_table_of_the_zoo():
     table = list_models()
     assert table.columns[0] == "name"
-    assert len(table) == 18
+    assert table["name"].tolist() == list(read_cards())
     assert table["name"].is_unique
     assert list_models(method="ipcl")["name"].str.contains("_ipcl_").all()
     assert len(list_models(method="IPCL", diet="imagenet-1k")) == 6
     assert len(list_models(architecture="AlexNet-GN", paper=True)) == 16
-    assert list_models(paper=False).empty
-    with pytest.raises(ValueError, match=r"method must be among .*Did you mean IPCL\?"):
+    chosen = list_models(method="moco v2", paper=True)["name"].tolist()
+    assert chosen == ["mocov2_rn50_200ep", "mocov2_rn50_800ep"]
+    assert set(list_models(paper=True)["name"]).isdisjoint(
+        list_models(paper=False)["name"]
+    )
+    accuracy = table.set_index("name")["top1"]
+    assert accuracy["tv_resnet50_imagenet1k_v1"] == 76.130
+    with pytest.raises(ValueError, match=r"method must be among .*Did you mean IPCL "):
         list_models(method="icpl")
 
 
@@ -103,6 +103,7 @@ def test_page_of_the_zoo_is_up_to_date():
 def test_checkpoint_gives_the_source_module(tiny_zoo):
     source = Tiny().eval()
     card = tiny_zoo(file_of(state_of(source)))
+    assert card.url.startswith("https")
     state = torch.get_rng_state()
     model = load_model("tiny")
     assert torch.equal(torch.get_rng_state(), state)
@@ -230,6 +231,10 @@ def test_names_are_found_without_loading(name, canonical):
         ("alexnet_gn_untrained", {"seed": -1}, "seed must be an integer of 0 or more"),
         ("alexnet_gn_untrained", {"seed": 1.5}, "seed must be an integer of 0 or more"),
         ("alexnet_gn_untrained", {"name": "x"}, "must come with an nn.Module"),
+        ("alexnet_gn", {}, "model must be among "),
+        ("resnet18", {"options": {"a": 1}}, "options must come with weights="),
+        ("resnet18", {"layout": "ipcl"}, "layout must come with weights="),
+        ("alexnet_gn@a/b.pth", {"seed": 1}, "seed must come with an untrained"),
         (
             "alexnet_gn_untrained",
             {"preprocess": PREPROCESS},
@@ -259,6 +264,11 @@ def test_module_of_the_user_is_not_touched():
     [
         (Tiny(), {}, "preprocess must come with an nn.Module"),
         (Tiny(), {"preprocess": 224}, "preprocess must come .* got 224"),
+        (
+            Tiny(),
+            {"preprocess": PREPROCESS, "weights": "w", "options": {}},
+            "options must come with the name of an architecture",
+        ),
         (Tiny(), {"preprocess": PREPROCESS, "seed": 1}, "seed must come with the name"),
         (Tiny, {"preprocess": PREPROCESS}, "model must be a name, .* got 'Tiny'"),
         (3, {}, "model must be a name, .* got 'int'"),
@@ -272,3 +282,148 @@ def test_module_of_the_user_is_not_touched():
 def test_impossible_modules_are_refused(model, options, text):
     with pytest.raises(ValueError, match=text):
         load_model(model, **options)
+
+
+def saved(path, state, **record):
+    metadata = {"versa": json.dumps(record)} if record else None
+    save_file({key: value.contiguous() for key, value in state.items()}, path, metadata)
+    return path
+
+
+def same_output(module, source, size=32):
+    x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return torch.equal(module(x), source(x))
+
+
+def test_weights_of_the_user_fill_an_architecture(tmp_path, caplog):
+    source = trained(AlexNetGN(out_dim=3))
+    path = saved(tmp_path / "weights.safetensors", source.state_dict())
+    caplog.set_level(logging.INFO, logger="versa")
+    model = load_model("alexnet_gn", weights=path, options={"out_dim": 3})
+    assert model.name == f"alexnet_gn@{path}"
+    assert model.preprocess == Preprocess(224, 224, *IMAGENET)
+    assert "images are prepared as for alexnet_gn" in caplog.text
+    assert model.layers[-3:] == ("fc7", "fc8", "l2norm")
+    assert not model.module.training
+    assert not any(p.requires_grad for p in model.module.parameters())
+    assert same_output(model.module, source, 96)
+    with pytest.raises(
+        ValueError, match=r"other shapes .*fc8\.0\.weight is \(3, 4096\)"
+    ):
+        load_model("alexnet_gn", weights=path)
+
+
+def test_a_file_of_versa_says_how_it_was_made(tmp_path):
+    source = trained(AlexNetGN(out_dim=5, l2norm=False, norm="batch"))
+    preprocess = {"resize": 64, "crop": 64, "mean": [0.5] * 3, "std": [0.2] * 3}
+    path = saved(
+        tmp_path / "w.safetensors",
+        source.state_dict(),
+        builder="alexnet_gn",
+        options={"out_dim": 5, "l2norm": False, "norm": "batch"},
+        preprocess=preprocess,
+    )
+    model = load_model(f"alexnet_gn@{path}")
+    assert model.name == find_model(model.name) == f"alexnet_gn@{path}"
+    assert model.preprocess == Preprocess(64, 64, (0.5,) * 3, (0.2,) * 3)
+    assert same_output(model.module, source, 96)
+    mine = Preprocess(70, 64, *IMAGENET)
+    assert load_model("alexnet_gn", weights=path, preprocess=mine).preprocess == mine
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda s: s,
+        lambda s: {"state_dict": s, "epoch": 3},
+        lambda s: {"state_dict": {f"module.{k}": v for k, v in s.items()}},
+        lambda s: {f"_orig_mod.{k}": v for k, v in s.items()},
+        lambda s: {"model": s, "optimizer": {}},
+    ],
+    ids=["plain", "state_dict", "data-parallel", "compiled", "model"],
+)
+def test_layout_of_own_weights_is_found(tmp_path, wrap):
+    source = trained(models.squeezenet1_1())
+    torch.save(wrap(source.state_dict()), tmp_path / "w.pth")
+    model = load_model("torchvision/squeezenet1_1", weights=tmp_path / "w.pth")
+    assert same_output(model.module, source, 64)
+    assert model.preprocess == Preprocess(224, 224, *IMAGENET)
+    assert model.validation == Preprocess(256, 224, *IMAGENET)
+
+
+def test_own_weights_fill_a_module_that_is_not_touched(tmp_path):
+    module, source = Residual(head=True), trained(Residual(head=True))
+    state = {f"encoder.{key}": value for key, value in source.state_dict().items()}
+    path = saved(tmp_path / "w.safetensors", {**state, "decoder.w": torch.zeros(1)})
+    layout = Layout(drop=("decoder.",), prefix="encoder.")
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    model = load_model(module, weights=path, preprocess=PREPROCESS, layout=layout)
+    assert model.name == f"Residual@{path}"
+    assert same_output(model.module, source)
+    assert module.training
+    assert all(torch.equal(module.state_dict()[key], before[key]) for key in before)
+    with pytest.raises(ValueError, match=r"pass layout="):
+        load_model(module, weights=path, preprocess=PREPROCESS)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("w.pth", r"weights must be a file; .*w\.pth does not exist"),
+        ("", "is a folder"),
+    ],
+)
+def test_own_weights_must_exist(tmp_path, name, text):
+    with pytest.raises(FileNotFoundError, match=text):
+        load_model("alexnet_gn", weights=tmp_path / name)
+
+
+def test_own_weights_must_be_the_networks(tmp_path):
+    torch.save({"state_dict": {"a": torch.zeros(1)}}, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=r"w\.pth lacks 29 of .*pass layout="):
+        load_model("alexnet_gn", weights=tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=r"layout must be among .*Did you mean ipcl"):
+        load_model("alexnet_gn", weights=tmp_path / "w.pth", layout="ipcll")
+    with pytest.raises(ValueError, match=r"options must suit alexnet_gn: .*'depth'"):
+        load_model("alexnet_gn", weights=tmp_path / "w.pth", options={"depth": 3})
+
+
+def test_card_of_the_user(tmp_path, monkeypatch):
+    source = trained(Tiny())
+    monkeypatch.setenv("VERSA_ZOO", str(tmp_path))
+    save_file(source.state_dict(), tmp_path / "mine.safetensors")
+    write_card(tmp_path, "mine", file="mine.safetensors", licence="none yet")
+    model = load_model("mine")
+    assert same_output(model.module, source)
+    assert (model.name, model.layers) == ("mine", ("fc6",))
+    assert "mine" in list_models()["name"].tolist()
+    assert "mine" not in zoo.zoo_markdown()
+    (tmp_path / "mine.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"file of mine\.toml must be a file"):
+        load_model("mine")
+
+
+def test_an_alias_that_misleads_says_so(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("VERSA_CACHE", str(tmp_path))
+    monkeypatch.setenv("VERSA_OFFLINE", "1")
+    with pytest.raises(FileNotFoundError, match="drive"):
+        load_model("TC-MoCo")
+    assert "temporal" in caplog.text
+    assert find_model("TC-MoCo") == "tc_say_resnext50"
+
+
+def test_restricting_licence_is_shown_once(tiny_zoo, caplog):
+    tiny_zoo(file_of(state_of(Tiny())), licence="CC-BY-NC-4.0", citation="https://x.y")
+    load_model("tiny")
+    load_model("tiny")
+    shown = [r.message for r in caplog.records if "licence" in r.message]
+    assert len(shown) == 1
+    assert "CC-BY-NC-4.0" in shown[0]
+    assert "https://x.y" in shown[0]
+
+
+def test_nothing_comes_through_the_hub_of_torch():
+    package = zoo.card_folder().parent / "versa"
+    for path in (package / "models").rglob("*.py"):
+        assert "torch.hub" not in path.read_text(encoding="utf-8"), path

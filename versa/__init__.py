@@ -16,6 +16,7 @@ _HOMES = {
     "Comparison": "versa.comparison",
     "FitResult": "versa.result",
     "ModelCard": "versa.models.cards",
+    "Preprocess": "versa.models.preprocess",
     "Sector": "versa.fmri.sectors",
     "SplitHalves": "versa.stats.splits",
     "StimulusSet": "versa.fmri.stimuli",
@@ -23,6 +24,7 @@ _HOMES = {
     "compare": "versa.comparison",
     "fit": "versa.api",
     "list_datasets": "versa.fmri.datasets",
+    "list_layers": "versa.models.outlines",
     "list_models": "versa.models.zoo",
     "load_dataset": "versa.fmri.datasets",
     "load_model": "versa.models.zoo",
@@ -38,6 +40,7 @@ __all__ = [
     "Comparison",
     "FitResult",
     "ModelCard",
+    "Preprocess",
     "Sector",
     "SplitHalves",
     "StimulusSet",
@@ -45,6 +48,7 @@ __all__ = [
     "compare",
     "fit",
     "list_datasets",
+    "list_layers",
     "list_models",
     "load_dataset",
     "load_model",
@@ -77,6 +81,8 @@ if TYPE_CHECKING:
     from versa.fmri.sectors import Sector
     from versa.fmri.stimuli import StimulusSet
     from versa.models.cards import ModelCard
+    from versa.models.outlines import list_layers
+    from versa.models.preprocess import Preprocess
     from versa.models.zoo import VisionModel, list_models, load_model
     from versa.result import FitResult, load_result
     from versa.stats.splits import SplitHalves, split_halves

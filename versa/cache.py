@@ -38,6 +38,7 @@ __all__ = [
 
 logger = logging.getLogger("versa")
 
+_BLOCK = 2**24  # bytes that are hashed at a time
 _LEFTOVER_SUFFIX = ".versa-tmp"
 _LEFTOVER_AGE = 24 * 3600.0  # seconds; a writer that takes longer than a day is dead
 
@@ -72,8 +73,13 @@ def offline() -> bool:
 
 def file_hash(path: Path) -> str:
     """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    # few large blocks: between two of them a thread must wait for the interpreter
+    block = memoryview(bytearray(min(_BLOCK, max(1, os.path.getsize(path)))))
+    with open(path, "rb", buffering=0) as file:
+        while n_bytes := file.readinto(block):
+            digest.update(block[:n_bytes])
+    return digest.hexdigest()
 
 
 @contextmanager

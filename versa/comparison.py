@@ -28,6 +28,9 @@ PAPER_FAMILY = 30
 """Family size of the paper: five models in three sectors of two datasets."""
 
 
+_SEED = r":seed=\d+$"
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """Networks fitted to the same dataset, side by side.
@@ -68,6 +71,39 @@ class Comparison:
         """Pairwise comparisons: the attribute `table`."""
         return self.table
 
+    def seeds(self) -> "pd.DataFrame":
+        """Range over the initialisations of untrained networks.
+
+        Returns
+        -------
+        table : DataFrame
+            One row per network that takes part with several seeds, sector and method:
+            ``model`` (without the seed), ``sector, method, n_seeds``, and of the
+            cross-validated best layers' mean r ``r`` (their mean, through Fisher z),
+            ``lowest``, ``highest`` and ``null_r``. Empty without such networks.
+        """
+        import pandas as pd
+
+        best = self.best()
+        best.insert(0, "network", best["model"].str.replace(_SEED, "", regex=True))
+        rows = [
+            {
+                "model": network,
+                "sector": sector,
+                "method": method,
+                "n_seeds": len(group),
+                "r": np.tanh(np.arctanh(group["r"]).mean()),
+                "lowest": group["r"].min(),
+                "highest": group["r"].max(),
+                "null_r": group["null_r"].iloc[0],
+            }
+            for (network, sector, method), group in best.groupby(
+                ["network", "sector", "method"], sort=False
+            )
+            if len(group) > 1
+        ]
+        return pd.DataFrame(rows)
+
     def _stacked(self, name: str) -> "pd.DataFrame":
         import pandas as pd
 
@@ -80,13 +116,14 @@ class Comparison:
         )
 
     def write(self, folder: str | os.PathLike[str]) -> list[Path]:
-        """Write the three tables as CSV, Markdown and LaTeX.
+        """Write the tables as CSV, Markdown and LaTeX.
 
         Parameters
         ----------
         folder : path-like
-            Made if absent. Gets ``layers``, ``best`` and ``pairs`` with the endings
-            ``.csv``, ``.md`` and ``.tex``.
+            Made if absent. Gets ``layers``, ``best``, ``pairs`` and, with several
+            seeds of a network, ``seeds`` with the endings ``.csv``, ``.md`` and
+            ``.tex``.
 
         Returns
         -------
@@ -95,6 +132,9 @@ class Comparison:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         tables = {"layers": self.layers(), "best": self.best(), "pairs": self.table}
+        seeds = self.seeds()
+        if len(seeds):
+            tables["seeds"] = seeds
         return [
             path
             for name, table in tables.items()

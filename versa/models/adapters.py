@@ -13,7 +13,7 @@ from typing import Any
 
 from versa.wording import listing
 
-__all__ = ["LAYOUTS", "Layout", "check_state", "state_from"]
+__all__ = ["LAYOUTS", "Layout", "check_state", "matching_state", "state_from"]
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,64 @@ class Layout:
     missing: tuple[str, ...] = ()
 
 
+_RESNET_HEAD, _VIT_HEAD = "module.base_encoder.fc.", "module.base_encoder.head."
+_MOCO_V3_REST = ("module.momentum_encoder.", "module.predictor.")
+
 LAYOUTS: Mapping[str, Layout] = MappingProxyType(
     {
         "plain": Layout(),
         "ipcl": Layout(path=("state_dict",), prefix="module."),
-        # the DenseNets of 2017 write norm.1 for today's norm1
-        "torchvision": Layout(
-            rename=((r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..+)$", r"\1\2"),)
+        "vissl": Layout(
+            path=("classy_state_dict", "base_model", "model", "trunk"),
+            prefix="_feature_blocks.",
         ),
+        "moco": Layout(
+            path=("state_dict",),
+            drop=("module.encoder_q.fc.", "module.encoder_k.", "module.queue"),
+            prefix="module.encoder_q.",
+        ),
+        "moco_v3": Layout(
+            path=("state_dict",),
+            drop=(_RESNET_HEAD, _VIT_HEAD, *_MOCO_V3_REST),
+            prefix="module.base_encoder.",
+        ),
+        "swav": Layout(
+            drop=("module.projection_head.", "module.prototypes."), prefix="module."
+        ),
+        # temporal classification on SAYCam; the head is the file's last layer
+        "tc": Layout(
+            path=("model_state_dict",),
+            drop=("module.fc.", "module.classifier."),
+            prefix="module.",
+        ),
+        "dino_saycam": Layout(
+            path=("teacher",), drop=("module.head.",), prefix="module.backbone."
+        ),
+        "mmselfsup": Layout(
+            path=("state_dict",),
+            drop=("neck.", "head.", "target_net.", "data_preprocessor."),
+            prefix="backbone.",
+        ),
+        # the wrapped network lies in the file twice, the second time as the attacker's
+        "robust": Layout(
+            path=("model",),
+            drop=("module.attacker.", "module.normalizer."),
+            prefix="module.model.",
+        ),
+        "taskonomy": Layout(path=("state_dict",), missing=("*.num_batches_tracked",)),
+        "no_head": Layout(path=("state_dict",), drop=("fc.",)),
+        # the DenseNets of 2017 write norm.1 for today's norm1 and count no batches
+        "torchvision": Layout(
+            rename=((r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..+)$", r"\1\2"),),
+            missing=("*.num_batches_tracked",),
+        ),
+        # what training scripts write around the weights
+        "state_dict": Layout(path=("state_dict",)),
+        "model": Layout(path=("model",)),
+        "model_state_dict": Layout(path=("model_state_dict",)),
+        "data_parallel": Layout(prefix="module."),
+        "compiled": Layout(prefix="_orig_mod."),
+        "lightning": Layout(path=("state_dict",), prefix="model."),
     }
 )
 
@@ -115,6 +165,65 @@ def state_from(checkpoint: Any, layout: Layout, *, source: str) -> dict[str, Any
             )
         state[name] = value
     return state
+
+
+def matching_state(
+    checkpoint: Any, expected: Mapping[str, Any], *, source: str
+) -> dict[str, Any]:
+    """State dict of the network, by the one layout of `LAYOUTS` that fits exactly.
+
+    Parameters
+    ----------
+    checkpoint : dict
+        What ``torch.load`` gave.
+    expected : dict of str to Tensor
+        State dict of the network; names and shapes are compared.
+    source : str
+        Name of the checkpoint, for the errors.
+
+    Returns
+    -------
+    state : dict of str to Tensor
+
+    Raises
+    ------
+    ValueError
+        If no layout gives all keys and shapes of the network and no others, or if
+        two do with different tensors. Without a fit the message is that of the layout
+        that comes closest.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> file = {"epoch": 3, "state_dict": {"module.w": np.ones(2)}}
+    >>> list(matching_state(file, {"w": np.zeros(2)}, source="toy"))
+    ['w']
+    """
+    fitting: dict[str, dict[str, Any]] = {}
+    seen: list[dict[str, int]] = []
+    closest, reason = -1, ""
+    for name, layout in LAYOUTS.items():
+        shared = -1
+        try:
+            state = state_from(checkpoint, layout, source=source)
+            shared = len(state.keys() & expected.keys())
+            check_state(state, expected, source=source, missing=layout.missing)
+        except ValueError as error:
+            if shared > closest or not reason:
+                closest, reason = shared, str(error)
+            continue
+        tensors = {key: id(value) for key, value in state.items()}
+        if tensors not in seen:
+            seen.append(tensors)
+            fitting[name] = state
+    if not fitting:
+        raise ValueError(f"{reason} If another layout is meant, pass layout=.")
+    if len(fitting) > 1:
+        raise ValueError(
+            f"{source} holds several networks that fit, under the layouts "
+            f"{listing(fitting)}. Pass one of them as layout=."
+        )
+    return next(iter(fitting.values()))
 
 
 def check_state(

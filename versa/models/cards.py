@@ -1,124 +1,58 @@
 """Model cards: what is known of a network, read from TOML and checked.
 
 A card holds the preprocessing too, so the same weights are never used with two
-transforms.
+transforms. Cards lie in the package and in the folders that ``VERSA_ZOO`` names.
 """
 
+import functools
+import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
-from versa.models.adapters import LAYOUTS
+from versa.models.adapters import LAYOUTS, Layout
+from versa.models.preprocess import Preprocess
 from versa.wording import unknown
-
-if TYPE_CHECKING:
-    import torch
-    from PIL import Image
 
 __all__ = [
     "BUILDERS",
     "ModelCard",
-    "Preprocess",
     "card_folder",
+    "card_folders",
+    "find_card",
     "read_card",
     "read_cards",
+    "typed_record",
 ]
 
 # where the constructor of a card's network lies
-BUILDERS = {"alexnet_gn": ("versa.models.architectures", "AlexNetGN")}
-_FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
-
-
-@dataclass(frozen=True)
-class Preprocess:
-    """From an RGB image to the input of a network.
-
-    Equal to torchvision's Resize, CenterCrop, ToTensor, Normalize.
-
-    Parameters
-    ----------
-    resize : int
-        Length of the short side after resizing, in pixels.
-    crop : int
-        Side of the square cut from the middle, in pixels; at most `resize`.
-    mean, std : tuple of 3 floats
-        Of the red, green and blue channel in [0, 1].
-    interpolation : str
-        Filter of Pillow: "nearest", "box", "bilinear", "hamming", "bicubic" or
-        "lanczos".
-
-    Examples
-    --------
-    >>> from PIL import Image
-    >>> preprocess = Preprocess(224, 224, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
-    >>> preprocess(Image.new("RGB", (300, 400), "white"))[:, 0, 0]
-    tensor([2.5000, 2.5000, 2.5000])
-    """
-
-    resize: int
-    crop: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    interpolation: str = "bilinear"
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.crop <= self.resize:
-            raise ValueError(
-                "crop must be between 1 and resize; got "
-                f"crop={self.crop}, resize={self.resize}."
-            )
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ValueError(
-                "mean and std must have 3 values each, std above 0; got "
-                f"mean={self.mean}, std={self.std}."
-            )
-        if self.interpolation not in _FILTERS:
-            raise ValueError(unknown("interpolation", self.interpolation, _FILTERS))
-
-    def __call__(self, image: "Image.Image") -> "torch.Tensor":
-        """Input of the network.
-
-        Parameters
-        ----------
-        image : PIL.Image.Image
-            In mode RGB.
-
-        Returns
-        -------
-        x : Tensor of shape (3, crop, crop)
-            float32.
-        """
-        import numpy as np
-        import torch
-        from PIL import Image
-
-        if image.mode != "RGB":
-            raise ValueError(f"image must have the mode RGB; got {image.mode}.")
-        short, long = sorted(image.size)
-        scaled = int(self.resize * long / short)
-        portrait = image.width <= image.height
-        size = (self.resize, scaled) if portrait else (scaled, self.resize)
-        if image.size != size:
-            image = image.resize(size, Image.Resampling[self.interpolation.upper()])
-        if image.size != (self.crop, self.crop):
-            left = round((image.width - self.crop) / 2)
-            top = round((image.height - self.crop) / 2)
-            image = image.crop((left, top, left + self.crop, top + self.crop))
-        # NumPy, because images are prepared in several threads
-        x = np.asarray(image).transpose(2, 0, 1).astype(np.float32, order="C")
-        x /= np.float32(255)
-        x -= np.array(self.mean, dtype=np.float32)[:, None, None]
-        x /= np.array(self.std, dtype=np.float32)[:, None, None]
-        return torch.from_numpy(x)
+BUILDERS = {
+    "alexnet_gn": ("versa.models.architectures", "AlexNetGN"),
+    "taskonomy": ("versa.models.taskonomy", "TaskonomyEncoder"),
+    "timm": ("versa.models.networks", "timm_network"),
+    "torchvision": ("versa.models.networks", "torchvision_network"),
+}
+_PLUG_IN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_FREE = (
+    "Apache-2.0",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "CC-BY-4.0",
+    "CC0-1.0",
+    "MIT",
+)
 
 
 @dataclass(frozen=True)
 class ModelCard:
     """Everything known of one network, as read from its TOML file.
+
+    The weights come from one of four sources: a `seed` (untrained), a `file` beside
+    the card, a `url`, or, for the builder "timm" without these, timm's own.
 
     Parameters
     ----------
@@ -126,32 +60,60 @@ class ModelCard:
         Name in the zoo, and of the file.
     method, architecture, diet : str
         How, what and on which images it was trained.
-    paper : bool
-        Whether Konkle and Alvarez (2022) used it.
     builder : str
-        Which constructor makes the module; `options` are its arguments.
+        Which constructor makes the module; `options` are its arguments. One of
+        `BUILDERS`, or ``package.module:callable`` of an installed package.
     preprocess : Preprocess
         Of the stimuli of a brain experiment, whose edges are not cropped.
     layers : tuple of str
         Default layers, in the order of execution.
-    licence, citation : str
-        Of the weights; address of the paper.
+    licence : str
+        Of the weights, as an SPDX identifier where there is one.
+    units : tuple of int
+        Units per image of each layer; empty if not known.
+    paper : bool
+        Whether Konkle and Alvarez (2022) used it, or may have.
+    citation : str
+        Address of the paper.
     status : str
         How far the facts of the card were checked.
-    url, sha256, adapter : str
-        Weight file, the first digits of its hash, and its layout; empty if untrained.
+    url : str
+        Address of the weight file.
+    mirrors : tuple of str
+        Other addresses of the same file.
+    file : str
+        Weight file on this machine, relative to the card.
+    sha256, md5 : str
+        First digits of the file's SHA-256 (8 or more), or its MD5. If both are empty,
+        the hash that is seen first is recorded and rules from then on.
+    size : int or None
+        Bytes of the file, where published.
+    adapter : str
+        Layout of the file by its name in `versa.models.adapters.LAYOUTS`.
+    layout : Layout or None
+        Layout of the file in full; takes the place of `adapter`.
+    allow : tuple of str
+        Sets of old globals that the file may hold; see
+        `versa.models.download.open_checkpoint`.
+    requires : str
+        What to install for a builder that is not part of versa.
     seed : int or None
         Default seed of an untrained network; None for a pretrained one.
     options : mapping
         Arguments of the constructor.
+    validation : Preprocess or None
+        Transform of the ImageNet validation images, for read-out accuracy only.
     aliases : tuple of str
         Other names of the same network.
+    alias_note : str
+        What a user of an alias must know; shown when the network is loaded by one.
     reference, augmentation, notes : str
         Number in the paper's Supplementary Table 1, set of augmentations, remarks.
     epochs : int or None
         Length of the training.
-    top1_knn, top1_linear : float or None
-        ImageNet accuracy of the source in percent.
+    top1_knn, top1_linear, top1 : float or None
+        ImageNet accuracy in percent as published: of nearest neighbours, of a linear
+        read-out, and of the network's own classifier.
     accuracy_source : str
         Where the accuracies come from.
     unverified : tuple of str
@@ -162,49 +124,98 @@ class ModelCard:
     method: str
     architecture: str
     diet: str
-    paper: bool
     builder: str
     preprocess: Preprocess
     layers: tuple[str, ...]
     licence: str
-    citation: str
-    status: str
+    units: tuple[int, ...] = ()
+    paper: bool = False
+    citation: str = ""
+    status: str = ""
     url: str = ""
+    mirrors: tuple[str, ...] = ()
+    file: str = ""
     sha256: str = ""
+    md5: str = ""
+    size: int | None = None
     adapter: str = ""
+    layout: Layout | None = None
+    allow: tuple[str, ...] = ()
+    requires: str = ""
     seed: int | None = None
-    options: Mapping[str, str | int | bool] = field(default_factory=dict)
+    options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    validation: Preprocess | None = None
     aliases: tuple[str, ...] = ()
+    alias_note: str = ""
     reference: str = ""
     augmentation: str = ""
     notes: str = ""
     epochs: int | None = None
     top1_knn: float | None = None
     top1_linear: float | None = None
+    top1: float | None = None
     accuracy_source: str = ""
     unverified: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.builder not in BUILDERS:
-            raise ValueError(unknown("builder", self.builder, BUILDERS))
+        if self.builder not in BUILDERS and not _PLUG_IN.fullmatch(self.builder):
+            rule = "builder (or package.module:callable)"
+            raise ValueError(unknown(rule, self.builder, BUILDERS))
         if not self.layers:
             raise ValueError("layers must name at least one layer.")
-        if self.seed is not None:
-            if self.url or self.sha256 or self.adapter:
-                raise ValueError("url, sha256 and adapter must be empty with a seed.")
-            return
-        if not self.url.startswith(("https://", "http://")):
-            raise ValueError(f"url must be a web address; got {self.url!r}.")
-        if not re.fullmatch(r"[0-9a-f]{8,64}", self.sha256):
+        if self.units and len(self.units) != len(self.layers):
+            raise ValueError(
+                f"units must hold one number per layer; got {len(self.units)} for "
+                f"{len(self.layers)} layers."
+            )
+        self._check_source()
+        if self.adapter and self.adapter not in LAYOUTS:
+            raise ValueError(unknown("adapter", self.adapter, LAYOUTS))
+        if self.adapter and self.layout is not None:
+            raise ValueError("layout must be left out beside an adapter; got both.")
+
+    def _check_source(self) -> None:
+        sources = {"seed": self.seed is not None, "file": self.file, "url": self.url}
+        given = [name for name, value in sources.items() if value]
+        if len(given) > 1 or (not given and self.builder != "timm"):
+            raise ValueError(
+                "seed, file or url must be given, and only one of them; got "
+                f"{' and '.join(given) or 'none'}."
+            )
+        if given != ["url"]:
+            for name in ("mirrors", "sha256", "md5", "size"):
+                if getattr(self, name):
+                    raise ValueError(f"{name} must come with a url.")
+        if given in ([], ["seed"]) and (self.adapter or self.layout or self.allow):
+            raise ValueError("adapter, layout and allow must come with a url or file.")
+        for url in (self.url, *self.mirrors):
+            if url and not url.startswith(("https://", "http://")):
+                raise ValueError(f"url must be a web address; got {url!r}.")
+        if self.sha256 and not re.fullmatch(r"[0-9a-f]{8,64}", self.sha256):
             raise ValueError(
                 f"sha256 must be 8 to 64 hexadecimal digits; got {self.sha256!r}."
             )
-        if self.adapter not in LAYOUTS:
-            raise ValueError(unknown("adapter", self.adapter, LAYOUTS))
+        if self.md5 and not re.fullmatch(r"[0-9a-f]{32}", self.md5):
+            raise ValueError(f"md5 must be 32 hexadecimal digits; got {self.md5!r}.")
+
+    @property
+    def rules(self) -> Layout:
+        """Layout of the weight file."""
+        return self.layout or LAYOUTS[self.adapter or "plain"]
+
+    @property
+    def notice(self) -> str:
+        """What its licence asks a user to know; empty if it restricts nothing."""
+        if self.seed is not None or self.licence in _FREE:
+            return ""
+        return (
+            f"{self.name}: the licence of these weights is {self.licence}; check that "
+            f"your use is covered. Cite {self.citation or 'its authors'}."
+        )
 
 
 def card_folder() -> Path:
-    """Folder of the cards: inside an installed package, else beside the source."""
+    """Folder of versa's own cards: in an installed package, else beside the source."""
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "model_zoo", package.parent / "model_zoo"):
         if any(folder.glob("*.toml")):
@@ -213,6 +224,29 @@ def card_folder() -> Path:
         f"the model cards must lie in {package / 'model_zoo'}; they are not there. "
         "Install versa again."
     )
+
+
+def card_folders() -> list[Path]:
+    """versa's own folder of cards, then those of the variable ``VERSA_ZOO``.
+
+    Returns
+    -------
+    folders : list of Path
+
+    Raises
+    ------
+    ValueError
+        If a folder of ``VERSA_ZOO`` does not exist.
+    """
+    named = os.environ.get("VERSA_ZOO", "").split(os.pathsep)
+    mine = [Path(text).expanduser() for text in named if text]
+    for folder in mine:
+        if not folder.is_dir():
+            raise ValueError(
+                f"VERSA_ZOO must name folders of cards; {str(folder)!r} is none. "
+                "Make the folder, or unset the variable."
+            )
+    return [card_folder(), *mine]
 
 
 def read_card(path: Path) -> ModelCard:
@@ -235,11 +269,13 @@ def read_card(path: Path) -> ModelCard:
     """
     try:
         with open(path, "rb") as file:
-            card = _record(ModelCard, tomllib.load(file))
+            card = typed_record(ModelCard, tomllib.load(file))
         if card.name != path.stem:
             raise ValueError(f"name must be that of the file; got {card.name!r}.")
     except ValueError as error:  # TOMLDecodeError is one
         raise ValueError(f"{path.name}: {error}") from None
+    if card.file:
+        return replace(card, file=str(path.parent / Path(card.file).expanduser()))
     return card
 
 
@@ -249,57 +285,116 @@ def read_cards(folder: Path | None = None) -> dict[str, ModelCard]:
     Parameters
     ----------
     folder : Path, optional
-        By default that of `card_folder`.
+        By default all of `card_folders`.
 
     Returns
     -------
     cards : dict of str to ModelCard
-        In the order of their names.
+        In the order of their names, folder by folder.
+
+    Raises
+    ------
+    ValueError
+        If a card is wrong, or two cards use one name.
     """
-    paths = sorted((folder or card_folder()).glob("*.toml"))
-    cards = {path.stem: read_card(path) for path in paths}
-    owners: dict[str, str] = {}
-    for card in cards.values():
+    folders = card_folders() if folder is None else [folder]
+    paths = [path for place in folders for path in sorted(place.glob("*.toml"))]
+    cards: dict[str, ModelCard] = {}
+    owners: dict[str, Path] = {}
+    for path in paths:
+        card = read_card(path)
         for name in (card.name, *card.aliases):
             if name in owners:
                 raise ValueError(
-                    f"{card.name}.toml: {name!r} already names {owners[name]}."
+                    f"{path}: {name!r} already names {owners[name].stem} of "
+                    f"{owners[name].parent}. Choose another name."
                 )
-            owners[name] = card.name
+            owners[name] = path
+        cards[card.name] = card
     return cards
 
 
-def _record(kind: type, table: Mapping[str, Any]) -> Any:
-    """Frozen dataclass from a TOML table, every field checked for its type."""
-    known = {f.name: f for f in fields(kind)}
-    hints = get_type_hints(kind)
+def find_card(name: str) -> ModelCard | None:
+    """The card of a name or an alias; None if there is none.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    card : ModelCard or None
+    """
+    if re.fullmatch(r"[\w.@+-]+", name):  # else it is no name of a file
+        owners = [folder / f"{name}.toml" for folder in card_folders()]
+        found = [path for path in owners if path.is_file()]
+        if len(owners) == len(found) == 1:  # the quick way: one file, not all of them
+            return read_card(found[0])
+    for card in read_cards().values():
+        if name in (card.name, *card.aliases):
+            return card
+    return None
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+@functools.cache
+def _required(kind: type) -> tuple[str, ...]:
+    return tuple(
+        f.name
+        for f in fields(kind)
+        if f.default is MISSING and f.default_factory is MISSING
+    )
+
+
+def typed_record(kind: type, table: Mapping[str, Any]) -> Any:
+    """Frozen dataclass from a table of TOML or JSON, every field checked for its type.
+
+    Parameters
+    ----------
+    kind : type
+        A dataclass.
+    table : mapping
+        Its fields by name.
+
+    Returns
+    -------
+    record : object
+        Of the type `kind`.
+
+    Raises
+    ------
+    ValueError
+        If a field is unknown, absent, of another type or out of range.
+    """
+    hints = _hints(kind)
     for name in table:
-        if name not in known:
-            raise ValueError(unknown("field", name, known))
-    required = [
-        n for n, f in known.items() if f.default is f.default_factory is MISSING
-    ]
-    if absent := [name for name in required if name not in table]:
+        if name not in hints:
+            raise ValueError(unknown("field", name, hints))
+    if absent := [name for name in _required(kind) if name not in table]:
         raise ValueError(f"fields must include {', '.join(absent)}.")
     return kind(**{name: _typed(name, v, hints[name]) for name, v in table.items()})
 
 
 def _typed(name: str, value: Any, hint: Any) -> Any:
     """The value in the type of its field; TOML knows no tuples and no None."""
-    if hint is Preprocess and isinstance(value, dict):
-        return _record(Preprocess, value)
+    if type(value) is hint and hint in (str, int, float, bool):
+        return value
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is UnionType:
         return _typed(name, value, next(a for a in arguments if a is not NoneType))
+    if is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
+        return typed_record(hint, value)
     if origin is tuple and isinstance(value, list):
         return tuple(_typed(name, item, arguments[0]) for item in value)
     if origin is Mapping and isinstance(value, dict):
         kinds = get_args(arguments[1])
         if all(type(item) in kinds for item in value.values()):
             return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and type(value) is int:
         return float(value)
-    if hint in (str, int, float, bool) and type(value) is hint:
-        return value
     expected = getattr(hint, "__name__", str(hint))
     raise ValueError(f"{name} must be of type {expected}; got {value!r}.")

@@ -1,40 +1,124 @@
 """Weight files: downloaded once, checked at every opening, never trusted.
 
-A file lies in the cache under the name of its model and the start of its SHA-256,
-so that two files of one name cannot be confused. It is written to a temporary place,
-checked, and moved: what lies in the cache is whole.
+A file lies in the cache under the name of its model and the start of its hash, so that
+two files of one name cannot be confused. It is written to a partial file, checked, and
+moved: what lies in the cache is whole. Where its publisher names no hash, the hash of
+the first file is recorded beside it and compared ever after.
 """
 
+import argparse
+import datetime
+import hashlib
+import json
 import logging
+import os
 import pickle
 import re
-import sys
+import shutil
+import struct
+import tarfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from versa.cache import atomic_write, cache_folder, file_hash, offline, sweep_leftovers
+from versa.models.transfer import (
+    AddressError,
+    discard,
+    page_in,
+    partial_path,
+    sweep_partials,
+    transfer,
+    writing_alone,
+)
+from versa.wording import unknown
 
-__all__ = ["fetch", "open_checkpoint", "weights_path"]
+__all__ = [
+    "WeightFile",
+    "fetch",
+    "install",
+    "notice_once",
+    "open_checkpoint",
+    "weights_path",
+]
 
 logger = logging.getLogger("versa")
 
 _PREFIX_LENGTH = 10
 _SUFFIX = re.compile(r"(\.(?:pth|pt|ckpt|torch|tar|zip|bin|safetensors|npz|pkl))+$")
-_TIMEOUT = 30.0  # seconds without a byte
+_PAGE_START = 2**16  # bytes that are searched for a title
+_GLOBAL_SETS = ("namespace", "numpy_array", "numpy_scalar")
+# How torch.load ends on a damaged file
+_DAMAGED = (
+    *(pickle.UnpicklingError, struct.error, EOFError, RuntimeError, ValueError),
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, TypeError),
+)
+# What torch says of a global that its weights-only unpickler refuses
+_REFUSED_GLOBAL = re.compile(
+    r"GLOBAL (\S+)|unrecognized function (.+)|`add_safe_globals`,? but got (.+)"
+)
 
 
-def weights_path(url: str, name: str, sha256: str) -> Path:
+@dataclass(frozen=True)
+class WeightFile:
+    """A published file of weights: where it is, and how to know that it is the one.
+
+    Parameters
+    ----------
+    name : str
+        Name of the model.
+    urls : tuple of str
+        Its address, then mirrors, tried in this order.
+    sha256 : str
+        First hexadecimal digits of the file's SHA-256 (8 or more), or all 64; empty if
+        none is published.
+    md5 : str
+        MD5 of the file, 32 hexadecimal digits; used if there is no `sha256`.
+    size : int, optional
+        Bytes of the file, if published.
+
+    Raises
+    ------
+    ValueError
+        If a value is not of this form.
+    """
+
+    name: str
+    urls: tuple[str, ...]
+    sha256: str = ""
+    md5: str = ""
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.urls, str) or not self.urls:
+            raise ValueError(
+                f"urls of {self.name} must be a tuple of one address or more; got "
+                f"{self.urls!r}."
+            )
+        for kind, digits, rule in (
+            ("sha256", self.sha256, "8,64"),
+            ("md5", self.md5, "32"),
+        ):
+            if digits and not re.fullmatch(f"[0-9a-f]{{{rule}}}", digits):
+                raise ValueError(
+                    f"{kind} of {self.name} must be {rule.replace(',', ' to ')} "
+                    f"lower-case hexadecimal digits; got {digits!r}."
+                )
+        if self.size is not None and self.size <= 0:
+            raise ValueError(
+                f"size of {self.name} must be a count of bytes; got {self.size}."
+            )
+
+
+def weights_path(file: WeightFile) -> Path:
     """Where the weights of a model lie, or would lie.
 
     Parameters
     ----------
-    url : str
-        Address; only its file ending is used.
-    name : str
-        Name of the model.
-    sha256 : str
-        First hexadecimal digits of the file's SHA-256 (8 or more), or all 64.
+    file : WeightFile
+        Of its first address only the ending is used, or, if no hash is published, a
+        hash of the address.
 
     Returns
     -------
@@ -43,29 +127,31 @@ def weights_path(url: str, name: str, sha256: str) -> Path:
 
     Examples
     --------
-    >>> weights_path("https://x.org/a/net.pth.tar", "net_b", "51bcc71556").name
+    >>> url = "https://x.org/a/net.pth.tar"
+    >>> weights_path(WeightFile("net_b", (url,), sha256="51bcc71556")).name
     'net_b-51bcc71556.pth.tar'
+    >>> weights_path(WeightFile("net_b", (url,))).name
+    'net_b-urlad956c7.pth.tar'
     """
-    suffix = _SUFFIX.search(urlsplit(url).path)
-    label = re.sub(r"[^\w.@-]+", "_", name)
-    file_name = f"{label}-{sha256[:_PREFIX_LENGTH]}{suffix.group() if suffix else ''}"
+    suffix = _SUFFIX.search(urlsplit(file.urls[0]).path)
+    published = (file.sha256 or file.md5)[:_PREFIX_LENGTH]
+    digits = published or f"url{hashlib.sha256(file.urls[0].encode()).hexdigest()[:7]}"
+    file_name = f"{_label(file.name)}-{digits}{suffix.group() if suffix else ''}"
     return cache_folder() / "weights" / file_name
 
 
-def fetch(url: str, name: str, sha256: str) -> Path:
+def fetch(file: WeightFile, *, notice: str = "") -> Path:
     """Path of a weight file, downloaded if it is not in the cache.
 
     The file's hash is checked on every call. A damaged file in the cache is reported
-    as a warning and downloaded again.
+    as a warning and downloaded again. If another process downloads the same file, its
+    end is waited for.
 
     Parameters
     ----------
-    url : str
-        Where to get the file.
-    name : str
-        Name of the model.
-    sha256 : str
-        First hexadecimal digits of the file's SHA-256 (8 or more), or all 64.
+    file : WeightFile
+    notice : str, optional
+        A sentence to show once on this machine, such as a restricting licence.
 
     Returns
     -------
@@ -79,42 +165,119 @@ def fetch(url: str, name: str, sha256: str) -> Path:
     ConnectionError
         If the download fails.
     ValueError
-        If the server sent a web page or a file with another hash.
+        If the server sent a web page or another file, or the record of the hash cannot
+        be read.
+    OSError
+        If the cache cannot be written.
     """
-    path = weights_path(url, name, sha256)
-    if path.is_file():
-        found = file_hash(path)
-        if found.startswith(sha256):
-            return path
+    path = weights_path(file)
+    fault = _fault(file, path)
+    if fault is not None and path.exists():
         logger.warning(
-            "weights of %s: %s has SHA-256 %s, not %s; it is not used.",
-            name,
-            path,
-            found,
-            sha256,
+            "weights of %s: %s is damaged and is not used: %s.", file.name, path, fault
         )
-    if offline():
-        raise FileNotFoundError(
-            f"weights of {name} are not in the cache and VERSA_OFFLINE forbids the "
-            f"download. Unset it, or put {url} (SHA-256 {sha256}...) at {path}."
-        )
-    sweep_leftovers(path.parent)
-    logger.info("downloading %s", url)
-    with atomic_write(path) as temporary:
-        _download(url, temporary, name, path)
-        _refuse_wrong_file(temporary, url, name, sha256)
+    if fault is not None and offline():
+        raise FileNotFoundError(_offline_sentence(file, path))
+    if fault is not None:
+        with writing_alone(path, f"weights of {file.name}"):
+            if _fault(file, path) is not None:  # nobody fetched it while we waited
+                _download(file, path)
+    _remember(file, path, "placed by hand")
+    notice_once(path.name, notice)
     return path
 
 
-def open_checkpoint(path: Path, *, source: str) -> Any:
+def install(file: WeightFile, source: Path, *, notice: str = "") -> Path:
+    """Copy a file that was fetched by hand to its place in the cache.
+
+    Parameters
+    ----------
+    file : WeightFile
+        What `source` must be.
+    source : Path
+        A local file. It is left where it is.
+    notice : str, optional
+        As in `fetch`.
+
+    Returns
+    -------
+    path : Path
+        The checked file in the cache.
+
+    Raises
+    ------
+    FileNotFoundError
+        If `source` is not a file.
+    ValueError
+        If it is another file.
+    OSError
+        If the cache cannot be written.
+    """
+    source, path = Path(source), weights_path(file)
+    if not source.is_file():
+        found = "a folder" if source.is_dir() else "not there"
+        raise FileNotFoundError(
+            f"weights of {file.name} must be installed from a file; {source} is "
+            f"{found}. Give the path of the file that was fetched by hand."
+        )
+    try:
+        _check(file, source, path)
+    except AddressError as error:
+        raise ValueError(
+            f"weights of {file.name} cannot be installed from {source}: "
+            f"{error.reason}. {error.advice}"
+        ) from None
+    with writing_alone(path, f"weights of {file.name}"):
+        if not (path.exists() and path.samefile(source)):
+            with atomic_write(path) as temporary:
+                shutil.copyfile(source, temporary)
+                _check(file, temporary, path)  # what is used is what was checked
+        discard(partial_path(path))
+    _remember(file, path, "installed by hand")
+    notice_once(path.name, notice)
+    return path
+
+
+def notice_once(key: str, notice: str) -> None:
+    """Log a sentence as a warning, once on this machine.
+
+    Parameters
+    ----------
+    key : str
+        What the sentence is about; another sentence about it is shown again.
+    notice : str
+        The sentence. Nothing is done with an empty one.
+    """
+    if not notice:
+        return
+    marker = cache_folder() / "weights" / "notices" / f"{_label(key)}.txt"
+    try:
+        if marker.read_bytes() == notice.encode():
+            return
+    except OSError:  # not shown yet, or nobody knows
+        pass
+    logger.warning("%s", notice)
+    try:
+        with atomic_write(marker) as temporary:
+            temporary.write_bytes(notice.encode())
+    except OSError as error:
+        logger.debug("%s cannot be written (%s).", marker, error)
+
+
+def open_checkpoint(path: Path, *, source: str, allow: tuple[str, ...] = ()) -> Any:
     """Content of a PyTorch or safetensors file, on the CPU, without running code.
 
     Parameters
     ----------
     path : Path
-        A file of ``torch.save`` (zip or legacy container) or ``.safetensors``.
+        A file of ``torch.save`` (zip or legacy container) or safetensors.
     source : str
         Name of the checkpoint, for the errors.
+    allow : tuple of {"numpy_array", "numpy_scalar", "namespace"}
+        What the file may hold beside plain containers and tensors: arrays or scalars
+        of NumPy (float32, float64, int64; old and new names), ``argparse.Namespace``.
+        What this process added with ``torch.serialization.add_safe_globals`` is
+        allowed too.
 
     Returns
     -------
@@ -124,55 +287,213 @@ def open_checkpoint(path: Path, *, source: str) -> Any:
     Raises
     ------
     ValueError
-        If the file is damaged or holds anything but plain containers and tensors.
+        If the file is damaged or holds anything else, or a name in `allow` is unknown.
     """
-    if path.suffix == ".safetensors":
+    for name in allow:
+        if name not in _GLOBAL_SETS:
+            raise ValueError(unknown("allow", name, _GLOBAL_SETS))
+    if path.suffix == ".safetensors" or _begins_as_safetensors(path):
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         try:
             return load_file(path, device="cpu")
         except SafetensorError as error:
-            raise ValueError(f"{source} cannot be read from {path}: {error}.") from None
+            _refuse_checkpoint(path, source, error)
     import torch
 
+    known = torch.serialization.get_safe_globals()  # they stay when ours are removed
+    ours: list[Any] = [g for name in allow for g in _globals(name) if g not in known]
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        reason = lines[0].rstrip(".")
-        raise ValueError(f"{source} cannot be read from {path}: {reason}.") from error
+        with torch.serialization.safe_globals(ours):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=False)
+    except _DAMAGED as error:
+        _refuse_checkpoint(path, source, error)
 
 
-def _download(url: str, temporary: Path, name: str, path: Path) -> None:
-    import pooch
+def _label(name: str) -> str:
+    return re.sub(r"[^\w.@-]+", "_", name)
 
-    download = pooch.HTTPDownloader(
-        progressbar=sys.stderr.isatty(),
-        chunk_size=2**20,
-        timeout=_TIMEOUT,
+
+def _published(file: WeightFile) -> str:
+    if file.sha256:
+        return f"SHA-256 {file.sha256}{'...' if len(file.sha256) < 64 else ''}"
+    return f"MD5 {file.md5}" if file.md5 else ""
+
+
+def _offline_sentence(file: WeightFile, path: Path) -> str:
+    addresses = " or ".join(file.urls)
+    recorded = _record(file, path).get("sha256")
+    expected = _published(file) or (f"SHA-256 {recorded}" if recorded else "")
+    hint = f" ({expected})" if expected else ""
+    return (
+        f"weights of {file.name} are not in the cache and VERSA_OFFLINE forbids the "
+        f"download. Unset it, or put {addresses}{hint} at {path} (`versa-data weights "
+        f"{file.name} --file FILE` does so), or run `versa-data weights {file.name}` "
+        f"on a machine with network and copy its cache to {cache_folder()}."
     )
+
+
+def _record_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.record.json")
+
+
+def _record(file: WeightFile, path: Path) -> dict[str, str]:
+    """SHA-256 and date of the file that was used first; empty if there was none."""
+    place = _record_path(path)
     try:
-        download(url, str(temporary), None)
-    except OSError as error:  # requests raises subclasses of it
-        raise ConnectionError(
-            f"weights of {name} could not be downloaded from {url}: {error}. Try again "
-            f"or put the file at {path}."
+        record = json.loads(place.read_text(encoding="utf-8"))
+        digits, date = record["sha256"], str(record["first_used"])
+        if not re.fullmatch("[0-9a-f]{64}", digits):
+            raise ValueError(f"{digits!r} is no SHA-256")
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"record of the weights of {file.name} must be JSON with sha256 and "
+            f"first_used; {place} cannot be read ({type(error).__name__}: {error}). "
+            "Delete it to trust the next file anew."
         ) from error
+    return {"sha256": digits, "first_used": date}
 
 
-def _refuse_wrong_file(temporary: Path, url: str, name: str, sha256: str) -> None:
-    with open(temporary, "rb") as file:
-        start = file.read(512).lstrip()
-    if start.startswith(b"<"):
-        raise ValueError(
-            f"weights of {name}: {url} sent a web page instead of a file. Open the "
-            "address in a browser; the page usually says why."
+def _remember(file: WeightFile, path: Path, origin: str) -> None:
+    """Record the hash of a file that was accepted, unless it is recorded."""
+    place = _record_path(path)
+    if place.exists():
+        return
+    digits = file_hash(path)
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    record = {"sha256": digits, "size": path.stat().st_size, "url": origin}
+    try:
+        with atomic_write(place) as temporary:
+            text = json.dumps({**record, "first_used": today}, indent=1)
+            temporary.write_text(text, encoding="utf-8")
+    except OSError as error:  # a cache that is read-only serves as well
+        logger.debug("%s cannot be written (%s).", place, error)
+        return
+    if not _published(file):
+        logger.info(
+            "weights of %s have no published hash; their SHA-256 %s is recorded in %s "
+            "and will be checked from now on.",
+            *(file.name, digits, place),
         )
-    found = file_hash(temporary)
-    if not found.startswith(sha256):
-        raise ValueError(
-            f"weights of {name} must have a SHA-256 that starts with {sha256}; {url} "
-            f"sent {found}. The file was thrown away: it was damaged on its way, or "
-            "was replaced at its source."
+
+
+def _fault(file: WeightFile, path: Path) -> str | None:
+    """Why the file in the cache cannot be used; None if it can."""
+    if not path.is_file():
+        return "it is not a file"
+    try:
+        _check(file, path, path)
+    except AddressError as error:
+        return error.reason
+    return None
+
+
+def _check(file: WeightFile, found: Path, path: Path) -> None:
+    """Refuse a file, `found`, that is not the published or recorded one of `path`."""
+    size = found.stat().st_size
+    advice = "It was damaged on its way, or replaced at its source: get it again."
+    if not size:
+        raise AddressError("the file is empty", advice, ValueError)
+    with open(found, "rb") as stream:
+        page = page_in(stream.read(_PAGE_START))
+    if page:
+        advice = "Open the address in a browser; the page usually says why."
+        raise AddressError(f"the file is {page}", advice, ValueError)
+    if file.size is not None and size != file.size:
+        reason = f"the file must have {file.size} bytes; it has {size}"
+        raise AddressError(reason, advice, ValueError)
+    if file.sha256:
+        rule, digits = f"a SHA-256 that starts with {file.sha256}", file_hash(found)
+        good = digits.startswith(file.sha256)
+    elif file.md5:
+        with open(found, "rb") as stream:
+            digits = hashlib.file_digest(stream, "md5").hexdigest()
+        rule, good = f"the MD5 {file.md5}", digits == file.md5
+    elif record := _record(file, path):
+        rule = f"the SHA-256 {record['sha256']} recorded on {record['first_used']}"
+        digits = file_hash(found)
+        good = digits == record["sha256"]
+        advice = f"If this change is wanted, delete the record {_record_path(path)}."
+    else:
+        return
+    if not good:
+        reason = f"the file must have {rule}; it has {digits}"
+        raise AddressError(reason, advice, ValueError)
+
+
+def _download(file: WeightFile, path: Path) -> None:
+    """Bring the file to its place from the first address that has it."""
+    sweep_leftovers(path.parent)
+    sweep_partials(path.parent)
+    part = partial_path(path)
+    url = transfer(
+        f"weights of {file.name}",
+        file.urls,
+        part,
+        checked=bool(_published(file) or _record(file, path)),
+        accept=lambda: _check(file, part, path),
+        otherwise=f"Run it again, or put the file at {path}.",
+    )
+    os.replace(part, path)
+    discard(part)
+    _remember(file, path, url)
+
+
+def _begins_as_safetensors(path: Path) -> bool:
+    """Whether a file of another ending is safetensors: a length, then JSON."""
+    with open(path, "rb") as file:
+        start = file.read(9)
+    # immense for a pickle or a zip, by their first bytes
+    length = int.from_bytes(start[:8], "little")
+    return start[8:] == b"{" and length <= path.stat().st_size - 8
+
+
+def _globals(name: str) -> list[tuple[Any, str]]:
+    """What one set of `open_checkpoint` allows, each under the name in the pickle."""
+    import numpy as np
+    from numpy._core import multiarray
+
+    if name == "namespace":
+        return [(argparse.Namespace, "argparse.Namespace")]
+    dtypes = [np.dtypes.Float32DType, np.dtypes.Float64DType, np.dtypes.Int64DType]
+    items: list[tuple[Any, str]] = [(np.dtype, "numpy.dtype")]
+    items += [(dtype, f"numpy.dtypes.{dtype.__name__}") for dtype in dtypes]
+    maker = {"numpy_array": "_reconstruct", "numpy_scalar": "scalar"}[name]
+    # NumPy 2 renamed numpy.core, and a pickle keeps the name of its time
+    items += [
+        (getattr(multiarray, maker), f"numpy.{core}.multiarray.{maker}")
+        for core in ("core", "_core")
+    ]
+    return [*items, (np.ndarray, "numpy.ndarray")] if name == "numpy_array" else items
+
+
+def _refuse_checkpoint(path: Path, source: str, error: Exception) -> NoReturn:
+    text = str(error).rpartition("WeightsUnpickler error:")[2]
+    lines = text.strip().splitlines() or [type(error).__name__]
+    with open(path, "rb") as file:
+        start = file.read(_PAGE_START)
+    page = page_in(start)
+    if not start:
+        why = "it is empty. Get it again"
+    elif page:
+        why = f"it is {page}. Get the file itself"
+    elif tarfile.is_tarfile(path):
+        why = "it is a tar archive of an early torch. Use a newer file of the weights"
+    elif refused := _REFUSED_GLOBAL.search(text):
+        name = refused.group(refused.lastindex or 0)
+        why = (
+            f"it must hold plain containers and tensors; it holds {name.rstrip('.')}, "
+            "and to build that may run code of the file. If you trust it, open it once "
+            "with torch.load(..., weights_only=False), write its tensors with "
+            "safetensors.torch.save_file and use that file, or load it yourself and "
+            "pass the module"
         )
+    else:
+        why = (
+            f"it is cut off or damaged, or no file of weights ({lines[0].rstrip('.')})."
+            " Get it again"
+        )
+    raise ValueError(f"{source} cannot be read from {path}: {why}.") from error

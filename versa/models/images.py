@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from versa.models.cards import Preprocess
+from versa.models.preprocess import Preprocess
 from versa.wording import listing
 
 __all__ = ["ImageInputs", "image_inputs", "network_input", "read_rgb", "to_rgb"]

@@ -15,6 +15,7 @@ from torch import nn
 
 from versa.models.architectures import AlexNetGN
 from versa.models.images import network_input, read_rgb
+from versa.models.taskonomy import TaskonomyEncoder
 from versa.models.zoo import VisionModel
 from versa.wording import listing, unknown
 
@@ -73,7 +74,7 @@ def default_layers(module: nn.Module) -> tuple[str, ...]:
     >>> default_layers(nn.Sequential(nn.Sequential(nn.ReLU(), nn.Tanh()), nn.Tanh()))
     ('0.0', '0.1', '1')
     """
-    if isinstance(module, AlexNetGN):
+    if isinstance(module, AlexNetGN | TaskonomyEncoder):
         return tuple(module.layers)
     children = dict(module.named_children())
     if all(isinstance(children.get(f"layer{k}"), nn.Sequential) for k in (1, 2, 3, 4)):

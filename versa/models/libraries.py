@@ -4,30 +4,37 @@ Their names, their weights and their normalisation are theirs; the rule that a b
 stimulus is resized to the network's input without cropping its edges is the paper's.
 """
 
+import math
 import os.path
 import re
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from versa.cache import offline
+from versa.cache import file_hash, offline
 from versa.models.adapters import LAYOUTS, state_from
 from versa.models.architectures import build_seeded
-from versa.models.cards import Preprocess
-from versa.models.download import fetch, open_checkpoint
-from versa.models.layers import default_layers
-from versa.wording import unknown
+from versa.models.download import WeightFile, fetch, open_checkpoint
+from versa.models.networks import build_network
+from versa.models.preprocess import Preprocess
+from versa.wording import listing, unknown
 
-__all__ = ["find_library_model", "load_library_model"]
+__all__ = [
+    "LibraryModel",
+    "fetch_library_weights",
+    "find_library_model",
+    "hub_file",
+    "library_model",
+    "library_weights",
+    "load_library_model",
+    "load_timm",
+    "timm_transforms",
+]
 
-# What their pretrained builders change, so that the untrained twin has it too
-_TORCHVISION_OPTIONS = {
-    "googlenet": {"transform_input": True, "aux_logits": True},
-    "inception_v3": {"transform_input": True, "aux_logits": True},
-}
 _DEFAULT_WEIGHTS = "IMAGENET1K_V1"
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 
@@ -66,9 +73,9 @@ def find_library_model(
     if "/" in name and library not in ("torchvision", "timm") and os.path.exists(name):
         kind = "folder" if os.path.isdir(name) else "file"
         raise ValueError(
-            "model must be a name (see versa-compare --list-models), torchvision/NAME "
-            "or timm/NAME, or for versa-compare a saved result file (.nc); "
-            f"{name!r} is a {kind}."
+            "model must be a name (see versa-compare --list-models), torchvision/NAME, "
+            "timm/NAME, or ARCHITECTURE@FILE for weights of your own, or for "
+            f"versa-compare a saved result (.nc); {name!r} is a {kind}."
         )
     if library not in ("", "torchvision", "timm"):
         raise ValueError(unknown("library", library, ["torchvision", "timm"]))
@@ -81,10 +88,59 @@ def find_library_model(
     raise ValueError(_unknown_name(library, base, zoo_names))
 
 
+@dataclass(frozen=True)
+class LibraryModel:
+    """What a library records of one of its networks.
+
+    Parameters
+    ----------
+    builder : {"torchvision", "timm"}
+    options : mapping
+        Arguments of `versa.models.networks.build_network`.
+    preprocess : Preprocess
+        The library's normalisation, without a crop.
+    validation : Preprocess
+        Its transform of the ImageNet validation images.
+    """
+
+    builder: str
+    options: Mapping[str, Any]
+    preprocess: Preprocess
+    validation: Preprocess
+
+
+def library_model(library: str, base: str) -> LibraryModel:
+    """What a library records of a network. Nothing is built or downloaded.
+
+    Parameters
+    ----------
+    library, base : str
+        As `find_library_model` gives them.
+
+    Returns
+    -------
+    model : LibraryModel
+    """
+    if library == "timm":
+        config = _timm_config(base, untrained=True)
+        preprocess, validation = timm_transforms(config)
+        return LibraryModel("timm", {"name": base}, preprocess, validation)
+    transform = _torchvision_weights(base).transforms()
+    size, resize = transform.crop_size[0], transform.resize_size[0]
+    mean, std = tuple(transform.mean), tuple(transform.std)
+    rest = (mean, std, transform.interpolation.value)
+    return LibraryModel(
+        "torchvision",
+        {"name": base.partition("@")[0], "init_weights": True},
+        Preprocess(size, size, *rest),
+        Preprocess(max(resize, size), size, *rest),
+    )
+
+
 def load_library_model(
     library: str, base: str, *, untrained: bool = False, seed: int = 0
-) -> tuple[nn.Module, Preprocess, tuple[str, ...]]:
-    """A network of torchvision or timm with its preprocessing and default layers.
+) -> nn.Module:
+    """A network of torchvision or timm.
 
     Parameters
     ----------
@@ -98,15 +154,60 @@ def load_library_model(
     Returns
     -------
     module : nn.Module
-        In eval mode, without gradients, on the CPU.
-    preprocess : Preprocess
-        The library's normalisation, without a crop.
-    layers : tuple of str
+        On the CPU, as its constructor leaves it.
     """
-    load = _torchvision_model if library == "torchvision" else _timm_model
-    module, preprocess = load(base, seed, untrained=untrained)
-    module.eval().requires_grad_(False)
-    return module, preprocess, default_layers(module)
+    if untrained:
+        model = library_model(library, base)
+        return build_seeded(lambda: build_network(library, model.options), seed)
+    load = _torchvision_model if library == "torchvision" else load_timm
+    return load(base)
+
+
+def fetch_library_weights(library: str, base: str) -> Path:
+    """Weight file of a network of torchvision or timm, downloaded if need be.
+
+    Parameters
+    ----------
+    library, base : str
+        As `find_library_model` gives them.
+
+    Returns
+    -------
+    path : Path
+    """
+    if library == "timm":
+        return _timm_file(base, _timm_config(base, untrained=False))
+    return fetch(_torchvision_file(base))
+
+
+def library_weights(library: str, base: str) -> WeightFile | None:
+    """Weight file of a network, or None if timm's own hub holds it."""
+    if library == "torchvision":
+        return _torchvision_file(base)
+    config = _timm_config(base, untrained=False)
+    return None if config.hf_hub_id else _timm_address(base, config)
+
+
+def timm_transforms(
+    config: Any, size: int | None = None
+) -> tuple[Preprocess, Preprocess]:
+    """Transform of brain stimuli and of the ImageNet validation images.
+
+    Parameters
+    ----------
+    config : PretrainedCfg
+        Of timm.
+    size : int, optional
+        Side of the input, if it is not the recorded one.
+
+    Returns
+    -------
+    preprocess, validation : Preprocess
+    """
+    crop = size or config.input_size[1]
+    rest = (tuple(config.mean), tuple(config.std), config.interpolation)
+    resize = max(crop, math.floor(crop / config.crop_pct))
+    return Preprocess(crop, crop, *rest), Preprocess(resize, crop, *rest)
 
 
 def _unknown_name(library: str, name: str, zoo_names: Iterable[str]) -> str:
@@ -144,25 +245,19 @@ def _torchvision_weights(name: str) -> Any:
     return members[wanted]
 
 
-def _torchvision_model(
-    name: str, seed: int, *, untrained: bool
-) -> tuple[nn.Module, Preprocess]:
-    from torchvision import models
-
+def _torchvision_file(name: str) -> WeightFile:
     weights = _torchvision_weights(name)
-    base = name.partition("@")[0]
-    label = f"torchvision_{base}@{weights.name}"
-    options: dict[str, Any] = dict(_TORCHVISION_OPTIONS.get(base, {}))
-    if options:
-        options["init_weights"] = untrained
-    path = None if untrained else fetch(weights.url, label, _hash_of(weights.url))
-    module = build_seeded(lambda: models.get_model(base, weights=None, **options), seed)
-    if path is not None:
-        _fill(module, path, f"checkpoint of {label}")
-    transform = weights.transforms()
-    size = transform.crop_size[0]
-    mean, std = tuple(transform.mean), tuple(transform.std)
-    return module, Preprocess(size, size, mean, std, transform.interpolation.value)
+    label = f"torchvision_{name.partition('@')[0]}@{weights.name}"
+    return WeightFile(label, (weights.url,), _hash_of(weights.url))
+
+
+def _torchvision_model(name: str) -> nn.Module:
+    file = _torchvision_file(name)
+    options = {**library_model("torchvision", name).options, "init_weights": False}
+    path = fetch(file)
+    module = build_seeded(lambda: build_network("torchvision", options), 0)
+    _fill(module, path, f"checkpoint of {file.name}")
+    return module
 
 
 def _fill(module: nn.Module, path: Path, source: str) -> None:
@@ -217,49 +312,98 @@ def _timm_config(name: str, *, untrained: bool) -> Any:
     return config
 
 
-def _timm_model(
-    name: str, seed: int, *, untrained: bool
-) -> tuple[nn.Module, Preprocess]:
+def load_timm(name: str, **options: Any) -> nn.Module:
+    """A network of timm with the weights that timm knows.
+
+    Parameters
+    ----------
+    name : str
+        With its tag.
+    **options
+        Of ``timm.create_model``, such as ``num_classes=0``.
+
+    Returns
+    -------
+    module : nn.Module
+    """
     import timm
 
-    config = _timm_config(name, untrained=untrained)
-    size = config.input_size[1]
-    mean, std = tuple(config.mean), tuple(config.std)
-    preprocess = Preprocess(size, size, mean, std, config.interpolation)
-    if untrained:
-        return build_seeded(lambda: timm.create_model(name), seed), preprocess
-    overlay = _timm_file(name, config)
-    try:
-        module = build_seeded(
-            lambda: timm.create_model(
-                name, pretrained=True, pretrained_cfg_overlay=overlay
-            ),
-            seed,
-        )
-    except OSError as error:  # the hub's errors are subclasses of it
-        raise ConnectionError(
-            f"weights of timm/{name} could not be downloaded from "
-            f"https://huggingface.co/{config.hf_hub_id}: {error}"
-        ) from error
-    return module, preprocess
+    path = _timm_file(name, _timm_config(name, untrained=False))
+    return build_seeded(
+        lambda: timm.create_model(
+            name,
+            pretrained=True,
+            pretrained_cfg_overlay={"file": str(path)},
+            **options,
+        ),
+        0,
+    )
 
 
-def _timm_file(name: str, config: Any) -> dict[str, str] | None:
-    """Where timm shall read the weights, unless it gets them from its own hub."""
+def _timm_address(name: str, config: Any) -> WeightFile:
+    found = _HASH_IN_NAME.search(config.url)
+    return WeightFile(f"timm_{name}", (config.url,), found.group(1) if found else "")
+
+
+def _timm_file(name: str, config: Any) -> Path:
+    """Weight file of a network of timm: from its hub, else from its address."""
     if not config.hf_hub_id:
-        path = fetch(config.url, f"timm_{name}", _hash_of(config.url))
-        return {"file": str(path)}
-    if not offline():
-        return None
-    from huggingface_hub import constants, try_to_load_from_cache
+        return fetch(_timm_address(name, config))
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
 
-    file_names = [config.hf_hub_filename] if config.hf_hub_filename else []
-    for file_name in (*file_names, "model.safetensors", "pytorch_model.bin"):
+    found = hub_file(name)
+    if found is not None:
+        return _checked_blob(found, name)
+    address = f"{constants.ENDPOINT}/{config.hf_hub_id}"
+    if offline():
+        raise FileNotFoundError(
+            f"weights of timm/{name} are not in the cache and VERSA_OFFLINE forbids "
+            f"the download. Unset it, or put {address} into {constants.HF_HUB_CACHE} "
+            f"with `hf download {config.hf_hub_id}`, or run `versa-data weights "
+            f"timm/{name}` where there is a network."
+        )
+    for file_name in _hub_names(config):
+        try:
+            path = Path(hf_hub_download(config.hf_hub_id, file_name))
+        except EntryNotFoundError:
+            continue
+        except OSError as error:  # the hub's other errors are subclasses of it
+            raise ConnectionError(
+                f"weights of timm/{name} could not be downloaded from {address}: "
+                f"{error}"
+            ) from error
+        return _checked_blob(path, name)
+    raise ConnectionError(
+        f"weights of timm/{name} could not be downloaded: {address} holds none of "
+        f"{listing(_hub_names(config))}."
+    )
+
+
+def hub_file(name: str) -> Path | None:
+    """Weight file of a network of timm in the cache of its hub; None if absent."""
+    from huggingface_hub import try_to_load_from_cache
+
+    config = _timm_config(name, untrained=False)
+    for file_name in _hub_names(config):
         found = try_to_load_from_cache(config.hf_hub_id, file_name)
         if isinstance(found, str) and Path(found).is_file():
-            return {"file": found}
-    raise FileNotFoundError(
-        f"weights of timm/{name} are not in the cache and VERSA_OFFLINE forbids the "
-        f"download. Unset it, or put https://huggingface.co/{config.hf_hub_id} into "
-        f"{constants.HF_HUB_CACHE} with `hf download {config.hf_hub_id}`."
-    )
+            return Path(found)
+    return None
+
+
+def _hub_names(config: Any) -> tuple[str, ...]:
+    """Names under which the hub may hold the weights, the best first."""
+    named = (config.hf_hub_filename,) if config.hf_hub_filename else ()
+    return (*named, "model.safetensors", "pytorch_model.bin")
+
+
+def _checked_blob(path: Path, name: str) -> Path:
+    """The file, if it has the SHA-256 under which the hub's cache keeps it."""
+    promised = path.resolve().name
+    if re.fullmatch(r"[0-9a-f]{64}", promised) and file_hash(path) != promised:
+        raise ValueError(
+            f"weights of timm/{name} must have the SHA-256 {promised}; {path} has "
+            "another: the file is damaged. Delete it and run again."
+        )
+    return path

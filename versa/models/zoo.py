@@ -1,28 +1,31 @@
 """The zoo: which networks there are, and a network ready for use by its name."""
 
-import importlib
-import numbers
-import re
-from collections.abc import Callable
+import copy
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from versa.models.adapters import LAYOUTS, check_state, state_from
+from versa.models.adapters import Layout
 from versa.models.cards import (
-    BUILDERS,
     ModelCard,
-    Preprocess,
     card_folder,
+    find_card,
     read_card,
     read_cards,
+    typed_record,
 )
-from versa.models.download import fetch, open_checkpoint
-from versa.wording import listing, unknown
+from versa.models.names import Named, named_model
+from versa.models.preprocess import IMAGENET, Preprocess
+from versa.wording import unknown
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
     from PIL import Image
+
+    Transform = Callable[[Image.Image], torch.Tensor]
 
 __all__ = [
     "ModelCard",
@@ -37,6 +40,8 @@ __all__ = [
     "zoo_markdown",
 ]
 
+logger = logging.getLogger("versa")
+
 _README = """\
 # The model zoo
 
@@ -46,8 +51,9 @@ checked yet (`unverified`). Load one with `versa.load_model("<name>")`; `:seed=3
 the name of an untrained network gives another initialisation. `torchvision/NAME` and
 `timm/NAME` load anything else by name.
 
-kNN and linear are top-1 accuracies on ImageNet in percent, as published by the authors.
-This page is made by `versa.models.zoo.zoo_markdown()`.
+kNN, linear and own are top-1 accuracies on ImageNet in percent, as published: of
+nearest neighbours, of a linear read-out, of the network's own classifier. This page is
+made by `versa.models.zoo.zoo_markdown()`.
 
 """
 _COLUMNS = (
@@ -60,10 +66,16 @@ _COLUMNS = (
     "reference",
     "top1_knn",
     "top1_linear",
+    "top1",
     "seed",
     "licence",
     "status",
 )
+# of weights of one's own, if nothing else says how the images were prepared
+_OWN_PREPROCESS = {
+    "alexnet_gn": Preprocess(224, 224, *IMAGENET),
+    "taskonomy": Preprocess(256, 256, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
 
 
 @dataclass(frozen=True)
@@ -78,18 +90,23 @@ class VisionModel:
         On any device. Networks built here are in eval mode without gradients; a
         module of the user is left as it is and evaluated in eval mode.
     preprocess : callable
-        From an RGB ``PIL.Image`` to a float tensor (3, height, width).
+        From an RGB ``PIL.Image`` to a float tensor (3, height, width), for the stimuli
+        of a brain experiment: resized to the network's input, no edge cut off.
     layers : tuple of str
         Default layers, as dotted names of submodules.
     card : ModelCard or None
         Where the network came from, if from the zoo.
+    validation : Preprocess or None
+        Transform of the ImageNet validation images, which crops; for read-out
+        accuracy only. None if not known.
     """
 
     name: str
     module: "torch.nn.Module" = field(repr=False)
-    preprocess: "Callable[[Image.Image], torch.Tensor]" = field(repr=False)
+    preprocess: "Transform" = field(repr=False)
     layers: tuple[str, ...]
     card: ModelCard | None = field(default=None, repr=False)
+    validation: Preprocess | None = field(default=None, repr=False)
 
 
 def list_models(
@@ -112,9 +129,9 @@ def list_models(
     Returns
     -------
     table : DataFrame
-        One row per network; the column ``name`` is what `load_model` takes. Networks
-        of torchvision and timm, which load as ``torchvision/NAME`` and ``timm/NAME``,
-        are not listed.
+        One row per network; the column ``name`` is what `load_model` takes. All other
+        networks of torchvision and timm load as ``torchvision/NAME`` and
+        ``timm/NAME``; they are not listed.
 
     Examples
     --------
@@ -124,10 +141,11 @@ def list_models(
     import pandas as pd
 
     columns = list(_COLUMNS)
+    cards = read_cards().values()
     table = pd.DataFrame(
-        [{name: getattr(card, name) for name in columns} for card in _cards()],
+        [{name: getattr(card, name) for name in columns} for card in cards],
         columns=columns,
-    ).astype({"seed": "Int64", "top1_knn": float, "top1_linear": float})
+    ).astype({"seed": "Int64", "top1_knn": float, "top1_linear": float, "top1": float})
     chosen = {"method": method, "architecture": architecture, "diet": diet}
     for column, value in chosen.items():
         if value is None:
@@ -144,9 +162,12 @@ def list_models(
 def load_model(
     model: "str | torch.nn.Module | VisionModel",
     *,
-    preprocess: "Callable[[Image.Image], torch.Tensor] | None" = None,
+    weights: str | Path | None = None,
+    preprocess: "Transform | None" = None,
     name: str | None = None,
     seed: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    layout: Layout | str | None = None,
 ) -> VisionModel:
     """A network with its weights and its preprocessing.
 
@@ -158,15 +179,29 @@ def load_model(
         - ``torchvision/NAME`` (weights IMAGENET1K_V1) or ``torchvision/NAME@WEIGHTS``,
           ``timm/NAME``, each also with ``:untrained`` and ``:untrained:seed=3``;
           the bare NAME will do where the zoo has no such name (torchvision first);
+        - for weights of your own ``ARCHITECTURE@FILE``, or ARCHITECTURE with `weights`:
+          ``alexnet_gn``, a name of the zoo, ``torchvision/NAME`` or ``timm/NAME``;
         - your own module, with `preprocess`. It is not changed;
         - a VisionModel, which is returned as it is.
+    weights : path, optional
+        Your own checkpoint: safetensors or ``torch.save``. Its keys and shapes must be
+        exactly those of the network.
     preprocess : callable, optional
-        For your own module: from an RGB ``PIL.Image`` to a float tensor
-        (3, height, width), such as a `Preprocess` or a torchvision transform.
+        From an RGB ``PIL.Image`` to a float tensor (3, height, width), such as a
+        `Preprocess` or a torchvision transform. Required for your own module; with
+        `weights` it replaces that of the file or of the architecture.
     name : str, optional
-        Label of your own module; by default the name of its class.
+        Label of your own module or weights; by default the name of its class, or
+        ``ARCHITECTURE@FILE``.
     seed : int, optional
         The same as ``:seed=`` in the name.
+    options : mapping, optional
+        With `weights`: arguments of the architecture, such as ``{"out_dim": 1000,
+        "l2norm": False}`` for alexnet_gn.
+    layout : Layout or str, optional
+        With `weights`: how the file is written, one of
+        `versa.models.adapters.LAYOUTS` or a `Layout`. By default the one that gives
+        exactly the network's keys.
 
     Returns
     -------
@@ -181,30 +216,43 @@ def load_model(
         If weights are needed that ``VERSA_OFFLINE`` forbids to download.
     ConnectionError
         If a download fails.
+    ImportError
+        If the network needs a package that is not installed.
 
     Examples
     --------
     >>> load_model("alexnet_gn_untrained:seed=1")  # doctest: +SKIP
     VisionModel(name='alexnet_gn_untrained:seed=1', layers=('conv_block_1', ...))
     """
+    if weights is None and (options is not None or layout is not None):
+        given = "options" if options is not None else "layout"
+        raise ValueError(f"{given} must come with weights=, the path of your file.")
     if not isinstance(model, str):
         if seed is not None:
             raise ValueError(f"seed must come with the name of a model; got {seed}.")
-        return _wrap_module(model, preprocess, name)
+        if options is not None:
+            raise ValueError("options must come with the name of an architecture.")
+        return _wrap_module(model, preprocess, name, weights, layout)
+    if weights is not None:
+        if seed is not None:
+            raise ValueError(f"seed must be left out beside weights; got {seed}.")
+        label = name or f"{model}@{weights}"
+        path = Path(weights)
+        return _own(model, path, label, preprocess, dict(options or {}), layout)
+    named = named_model(model, seed)
+    if named.weights:
+        path = Path(named.weights)
+        return _own(named.base, path, name or named.label, preprocess, {}, None)
     if preprocess is not None or name is not None:
         raise ValueError(
-            "preprocess and name must come with an nn.Module; got the name "
-            f"{model!r}, whose preprocessing is known."
+            "preprocess and name must come with an nn.Module or with weights=; got the "
+            f"name {model!r}, whose preprocessing is known."
         )
-    found = _find(model, seed)
-    if found.card is not None:
-        return _load_card(found.card, found.seed, found.label)
-    from versa.models.libraries import load_library_model
-
-    module, transform, layers = load_library_model(
-        found.library, found.base, untrained=found.untrained, seed=found.seed
-    )
-    return VisionModel(found.label, module, transform, layers)
+    if named.note:
+        logger.warning("%s: %s", model, named.note)
+    if named.card is not None:
+        return _load_card(named.card, named)
+    return _load_library(named)
 
 
 def find_model(name: str, *, seed: int | None = None) -> str:
@@ -232,107 +280,39 @@ def find_model(name: str, *, seed: int | None = None) -> str:
     >>> find_model("alexnet_gn_untrained_ref16:seed=0")
     'alexnet_gn_untrained'
     """
-    return _find(name, seed).label
+    return named_model(name, seed).label
 
 
 def zoo_markdown() -> str:
-    """Text of ``model_zoo/README.md``, made from the cards."""
+    """Text of ``model_zoo/README.md``, made from versa's own cards."""
     rows = [
-        "| name | method | architecture | diet | kNN | linear | also |",
-        "|---|---|---|---|---|---|---|",
+        "| name | method | architecture | diet | kNN | linear | own | licence | also",
+        "|---|---|---|---|---|---|---|---|---",
     ]
-    for card in _cards():
-        accuracies = ["" if a is None else a for a in (card.top1_knn, card.top1_linear)]
-        cells = [f"`{card.name}`", card.method, card.architecture, card.diet]
+    for card in read_cards(card_folder()).values():
+        accuracies = [
+            "" if value is None else f"{value:g}"
+            for value in (card.top1_knn, card.top1_linear, card.top1)
+        ]
         aliases = ", ".join(f"`{alias}`" for alias in card.aliases)
-        rows.append("| " + " | ".join(map(str, [*cells, *accuracies, aliases])) + " |")
-    return _README + "\n".join(rows) + "\n"
-
-
-def _cards() -> list[ModelCard]:
-    return list(read_cards().values())
-
-
-@dataclass(frozen=True)
-class _Found:
-    """What a name means: a card, or a network of a library."""
-
-    label: str
-    card: ModelCard | None = None
-    library: str = ""
-    base: str = ""
-    untrained: bool = False
-    seed: int = 0
-
-
-def _find(name: str, seed: int | None) -> _Found:
-    base, untrained, in_name = _split_name(name)
-    if seed is not None and in_name not in (None, seed):
-        raise ValueError(f"seed must be {in_name} as in {name!r}; got {seed}.")
-    seed = in_name if seed is None else seed
-    if seed is not None and not (
-        isinstance(seed, numbers.Integral) and 0 <= seed < 2**63
-    ):
-        raise ValueError(f"seed must be an integer of 0 or more; got {seed!r}.")
-    cards = {key: card for card in _cards() for key in (card.name, *card.aliases)}
-    if base not in cards:
-        from versa.models.libraries import find_library_model
-
-        library, base = find_library_model(base, untrained=untrained, zoo_names=cards)
-        label = f"{library}/{base}"
-        if seed is not None and not untrained:
-            raise ValueError(
-                f"seed must come with an untrained network; got {seed} for {label}. "
-                f"Ask for {label}:untrained:seed={seed}."
-            )
-        label += ":untrained" if untrained else ""
-        label += f":seed={seed}" if seed else ""
-        return _Found(label, None, library, base, untrained, int(seed or 0))
-    card = cards[base]
-    if untrained:
-        twins = [c.name for c in cards.values() if c.seed is not None]
-        raise ValueError(
-            "':untrained' must follow a name of torchvision or timm; got "
-            f"{name!r}. Untrained networks of the zoo: {listing(dict.fromkeys(twins))}."
-        )
-    if card.seed is None:
-        if seed is not None:
-            raise ValueError(
-                f"seed must come with an untrained network; {card.name} is pretrained."
-            )
-        return _Found(card.name, card)
-    seed = card.seed if seed is None else int(seed)
-    suffix = "" if seed == card.seed else f":seed={seed}"
-    return _Found(card.name + suffix, card, seed=seed)
-
-
-def _split_name(text: str) -> tuple[str, bool, int | None]:
-    """Name without suffixes, whether ':untrained' follows it, and its seed."""
-    base, *suffixes = text.split(":")
-    untrained, seed = False, None
-    for suffix in suffixes:
-        if suffix == "untrained":
-            untrained = True
-        elif match := re.fullmatch(r"seed=(\d+)", suffix):
-            seed = int(match.group(1))
-        else:
-            raise ValueError(
-                f"suffix of {base!r} must be ':untrained' or ':seed=' and a whole "
-                f"number; got {':' + suffix!r}."
-            )
-    return base, untrained, seed
+        cells = [f"`{card.name}`", card.method, card.architecture, card.diet]
+        rows.append("| " + " | ".join([*cells, *accuracies, card.licence, aliases]))
+    return _README + " |\n".join(rows) + " |\n"
 
 
 def _wrap_module(
     model: object,
-    preprocess: "Callable[[Image.Image], torch.Tensor] | None",
+    preprocess: "Transform | None",
     name: str | None,
+    weights: str | Path | None,
+    layout: Layout | str | None,
 ) -> VisionModel:
     if isinstance(model, VisionModel):
-        if preprocess is not None or name is not None:
+        given = {"preprocess": preprocess, "name": name, "weights": weights}
+        if any(value is not None for value in given.values()):
             raise ValueError(
-                "preprocess and name must come with an nn.Module; got a VisionModel, "
-                "which has its own. Use dataclasses.replace to change them."
+                "preprocess, name and weights must come with an nn.Module; got a "
+                "VisionModel, which has its own. Use dataclasses.replace to change it."
             )
         return model
     import torch
@@ -348,38 +328,98 @@ def _wrap_module(
             f"a tensor (3, height, width); got {preprocess!r}. For example "
             "versa.models.zoo.Preprocess(224, 224, mean, std)."
         )
+    label = type(model).__name__ if name is None else name
+    module = model
+    if weights is not None:
+        from versa.models.checkpoints import own_network
+
+        module = own_network(lambda: copy.deepcopy(model), Path(weights), layout)
+        module.eval().requires_grad_(False)
+        label = f"{label}@{weights}" if name is None else name
     from versa.models.layers import default_layers
 
+    return VisionModel(label, module, preprocess, default_layers(module))
+
+
+def _load_card(card: ModelCard, named: Named) -> VisionModel:
+    from versa.models.checkpoints import card_network
+    from versa.models.download import notice_once
+
+    if card.builder == "timm" and not (card.url or card.file or card.seed is not None):
+        from versa.models.libraries import load_timm
+
+        options = dict(card.options)
+        module = load_timm(str(options.pop("name")), **options)
+        notice_once(card.name, card.notice)
+    else:
+        module = card_network(card, seed=named.seed)
+    module.eval().requires_grad_(False)
     return VisionModel(
-        name=type(model).__name__ if name is None else name,
-        module=model,
-        preprocess=preprocess,
-        layers=default_layers(model),
+        named.label, module, card.preprocess, card.layers, card, card.validation
     )
 
 
-def _load_card(card: ModelCard, seed: int, label: str) -> VisionModel:
-    import torch
+def _load_library(named: Named) -> VisionModel:
+    from versa.models.layers import default_layers
+    from versa.models.libraries import library_model, load_library_model
 
-    from versa.models.architectures import build_seeded
-
-    module_name, attribute = BUILDERS[card.builder]
-    builder = getattr(importlib.import_module(module_name), attribute)
-    if card.seed is not None:
-        module = build_seeded(lambda: builder(**card.options), seed)
-    else:
-        layout = LAYOUTS[card.adapter]
-        source = f"checkpoint of {card.name}"
-        path = fetch(card.url, card.name, card.sha256)
-        state = state_from(open_checkpoint(path, source=source), layout, source=source)
-        if layout.missing:
-            module = build_seeded(lambda: builder(**card.options), 0)
-        else:
-            with torch.device("meta"):  # no time is lost with an initialisation
-                module = builder(**card.options)
-        expected = module.state_dict()
-        check_state(state, expected, source=source, missing=layout.missing)
-        state = {key: value.to(expected[key].dtype) for key, value in state.items()}
-        module.load_state_dict(state, strict=not layout.missing, assign=True)
+    module = load_library_model(
+        named.library, named.base, untrained=named.untrained, seed=named.seed
+    )
     module.eval().requires_grad_(False)
-    return VisionModel(label, module, card.preprocess, card.layers, card)
+    record = library_model(named.library, named.base)
+    layers = default_layers(module)
+    transforms = record.preprocess, record.validation
+    return VisionModel(named.label, module, transforms[0], layers, None, transforms[1])
+
+
+def _own(
+    architecture: str,
+    path: Path,
+    label: str,
+    preprocess: "Transform | None",
+    options: dict[str, Any],
+    layout: Layout | str | None,
+) -> VisionModel:
+    """A network of a known architecture with weights of the user."""
+    from versa.models.checkpoints import own_network, training_record
+    from versa.models.layers import default_layers
+    from versa.models.networks import build_network
+
+    card = find_card(architecture)
+    builder, known, usual, validation = _architecture(architecture, card)
+    record = training_record(path)
+    if record.get("builder") == builder:
+        known = {**known, **record.get("options", {})}
+    recorded = record.get("preprocess")
+    if preprocess is None and recorded is not None:
+        preprocess = typed_record(Preprocess, recorded)
+    elif preprocess is None:
+        logger.info("%s: images are prepared as for %s: %s.", label, builder, usual)
+        preprocess = usual
+    requires = card.requires if card is not None else ""
+    chosen = {**known, **options}
+    module = own_network(
+        lambda: build_network(builder, chosen, requires=requires), path, layout
+    )
+    module.eval().requires_grad_(False)
+    layers = default_layers(module)
+    if card is not None and not options:
+        layers = card.layers
+    return VisionModel(label, module, preprocess, layers, None, validation)
+
+
+def _architecture(
+    name: str, card: ModelCard | None
+) -> tuple[str, dict[str, Any], Preprocess, Preprocess | None]:
+    """Builder, its options, and the usual transforms of an architecture."""
+    if card is not None:
+        return card.builder, dict(card.options), card.preprocess, card.validation
+    if name in _OWN_PREPROCESS:
+        return name, {}, _OWN_PREPROCESS[name], None
+    from versa.models.libraries import find_library_model, library_model
+
+    names = [*_OWN_PREPROCESS, *read_cards()]
+    found = find_library_model(name, untrained=True, zoo_names=names)
+    record = library_model(*found)
+    return record.builder, dict(record.options), record.preprocess, record.validation

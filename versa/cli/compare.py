@@ -1,19 +1,18 @@
-"""Console scripts: parse, call one function, print."""
+"""The console script ``versa-compare``: parse, fit and compare, print."""
 
 import argparse
 import contextlib
 import json
-import logging
 import math
 import os
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
 import versa
 from versa.cache import atomic_write
+from versa.cli.running import names, run_command, show
 from versa.wording import unknown
 
 if TYPE_CHECKING:
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from versa.result import FitResult
 
 __all__ = ["compare_command"]
-
-_REFUSED = 2  # exit code of everything that a user can mend
 
 _FIT_ONLY = {
     "--dataset": "dataset",
@@ -34,6 +31,17 @@ _FIT_ONLY = {
     "--standardize": "standardize",
 }
 
+_SHOWN = (
+    "name",
+    "method",
+    "architecture",
+    "diet",
+    "paper",
+    "top1_knn",
+    "top1_linear",
+    "top1",
+    "licence",
+)
 _EPILOG = """\
 methods:
   versa           the paper's encoding models: leave-one-out ridge, then RSA of the
@@ -49,6 +57,9 @@ intervals and tests:
 examples:
   versa-compare alexnet_gn_untrained alexnet_gn_untrained:seed=1 \\
       --dataset simulated-orientation --out results
+  versa-compare alexnet_gn_ipcl_ref01 alexnet_gn_untrained:seeds=0-4 \\
+      --dataset orientation --baseline alexnet_gn_ipcl_ref01
+  versa-compare alexnet_gn@runs/ipcl/weights.safetensors --dataset my_dataset
   versa-compare results/results/*.nc --baseline alexnet_gn_untrained --family 30
 """
 
@@ -66,33 +77,13 @@ def compare_command(arguments: Sequence[str] | None = None) -> int:
     code : int
         0, or 2 after one sentence on the standard error that says what to change.
     """
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    options.command = list(sys.argv[1:] if arguments is None else arguments)
-    logging.basicConfig(format="versa-compare: %(message)s", stream=sys.stderr)
-    logging.getLogger("versa").setLevel(
-        logging.WARNING if options.quiet else logging.INFO
-    )
-    try:
-        return _compare(options)
-    except BrokenPipeError:  # the reader of a pipe has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        if options.no_cache:
-            again = "nothing was kept because of --no-cache"
-        else:
-            again = "run the same command to go on: finished layers are in the cache"
-        return _refuse(f"interrupted; {again}.")
-    except (ValueError, OSError, ImportError) as error:
-        if options.traceback:
-            raise
-        return _refuse(" ".join(str(error).split()) or type(error).__name__)
+    return run_command(_parser(), _compare, arguments, _interrupted)
 
 
-def _refuse(sentence: str) -> int:
-    print(f"versa-compare: error: {sentence}", file=sys.stderr)
-    return _REFUSED
+def _interrupted(options: argparse.Namespace) -> str:
+    if options.no_cache:
+        return "nothing was kept because of --no-cache"
+    return "run the same command to go on: finished layers are in the cache"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -109,21 +100,22 @@ def _parser() -> argparse.ArgumentParser:
         "models",
         nargs="*",
         metavar="MODEL",
-        help="name of --list-models, torchvision/NAME, timm/NAME, or a saved result",
+        help="name of --list-models, torchvision/NAME, timm/NAME, ARCHITECTURE@FILE "
+        "(weights of your own), or a saved result",
     )
     add(
         "--dataset",
         metavar="NAME_OR_FOLDER",
         help="name of --list-datasets or a dataset folder",
     )
-    add("--methods", metavar="A,B", type=_names, help="versa,versa-debiased,rsa")
+    add("--methods", metavar="A,B", type=names, help="versa,versa-debiased,rsa")
     add(
         "--layers",
         metavar="A,B",
-        type=_names,
+        type=names,
         help="dotted module names, or 'leaf' (default: the layers of the model's card)",
     )
-    add("--sectors", metavar="A,B", type=_names, help="default: all of the dataset")
+    add("--sectors", metavar="A,B", type=names, help="default: all of the dataset")
     add("--baseline", metavar="MODEL", help="compare all others with this model")
     add(
         "--family",
@@ -155,15 +147,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--drop-bad-voxels", action="store_true", help="drop constant and NaN voxels")
     add("--no-cache", action="store_true", help="compute all anew, keep nothing")
     add("--list-models", action="store_true", help="list the zoo and stop")
+    add(
+        "--list-layers",
+        action="store_true",
+        help="list each MODEL's layers with their sizes and stop; no download",
+    )
     add("--list-datasets", action="store_true", help="list datasets and stop")
     add("--quiet", action="store_true", help="no progress bars, warnings only")
     add("--traceback", action="store_true", help="on an error, show where it arose")
     add("--version", action="version", version=f"versa {versa.__version__}")
     return parser
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _ratio(text: str) -> float | str:
@@ -191,10 +184,13 @@ def _alphas(text: str) -> str | list[float]:
 def _compare(options: argparse.Namespace) -> int:
     if options.list_models or options.list_datasets:
         if options.list_models:
-            _show(versa.list_models())
+            show(versa.list_models()[list(_SHOWN)])
         if options.list_datasets:
-            _show(versa.list_datasets())
+            show(versa.list_datasets())
         return 0
+    if options.list_layers:
+        return _list_layers(options)
+    options.models = [name for text in options.models for name in _seeds(text)]
     if not options.models:
         raise ValueError(
             "MODEL must be given at least once. See --list-models, or try "
@@ -223,6 +219,34 @@ def _compare(options: argparse.Namespace) -> int:
     if folder is not None:
         _write(comparison, folder, options)
     return 0
+
+
+def _list_layers(options: argparse.Namespace) -> int:
+    from versa.models.outlines import list_layers
+
+    if not options.models:
+        raise ValueError("MODEL must be given with --list-layers. See --list-models.")
+    for name in options.models:
+        print(f"{name}")
+        show(list_layers(name, _layer_list(options)))
+    return 0
+
+
+def _layer_list(options: argparse.Namespace) -> list[str] | str | None:
+    return "leaf" if options.layers == ["leaf"] else options.layers
+
+
+def _seeds(name: str) -> list[str]:
+    """NAME:seeds=0-4 stands for five initialisations of an untrained network."""
+    base, mark, text = name.partition(":seeds=")
+    if not mark:
+        return [name]
+    match = re.fullmatch(r"(\d+)-(\d+)", text)
+    if match is None or int(match[1]) > int(match[2]):
+        raise ValueError(
+            f"seeds must be a range such as {base}:seeds=0-4; got {':seeds=' + text!r}."
+        )
+    return [f"{base}:seed={k}" for k in range(int(match[1]), int(match[2]) + 1)]
 
 
 def _require_sensible(options: argparse.Namespace, fresh: Sequence[str]) -> None:
@@ -262,10 +286,6 @@ def _baseline(baseline: str | None, names: Sequence[str]) -> str | None:
     raise ValueError(unknown("--baseline", baseline, names))
 
 
-def _show(table: Any) -> None:
-    print(table.to_string(index=False, na_rep="-", max_colwidth=60))
-
-
 def _is_saved(name: str) -> bool:
     if Path(name).is_dir():
         raise ValueError(
@@ -301,7 +321,7 @@ def _fitted(
     if not names:
         return {}
     brain = versa.load_dataset(options.dataset)
-    layers = "leaf" if options.layers == ["leaf"] else options.layers
+    layers = _layer_list(options)
     chosen = {} if options.methods is None else {"methods": options.methods}
     results = {}
     for name in names:
@@ -342,6 +362,10 @@ def _print(comparison: "Comparison") -> None:
     print(to_markdown(comparison.layers()))
     print("\nCross-validated best layer (chosen in one half, scored in the other)\n")
     print(to_markdown(comparison.best()))
+    seeds = comparison.seeds()
+    if len(seeds):
+        print("\nOver the seeds (cross-validated best layers)\n")
+        print(to_markdown(seeds))
     if len(comparison.table):
         print(
             f"\nPairwise comparisons (Bonferroni family of {comparison.family}: "
@@ -371,12 +395,3 @@ def _write(comparison: "Comparison", folder: Path, options: argparse.Namespace) 
         f"\nWritten to {folder}{os.sep}: layers, best and pairs as .csv, .md and .tex; "
         "results; provenance.json."
     )
-
-
-def main() -> NoReturn:
-    """Run ``versa-compare`` with the exit code of the process."""
-    sys.exit(compare_command())
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,415 @@
+"""Files over HTTP: continued, confirmed, mirrored, and one process at a time."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import requests
+
+from tests.test_download import (
+    CONTENT,
+    OTHER,
+    QUOTA,
+    SHA,
+    Reply,
+    cache,
+    heard,
+    lying,
+    part_of,
+    pinned,
+    server,
+    unpinned,
+    warnings_of,
+    with_record,
+)
+from versa.models import transfer
+from versa.models.download import WeightFile, fetch, weights_path
+from versa.models.transfer import AddressError
+
+__all__ = ["cache", "heard", "server"]  # fixtures
+
+FORM = b"""<html><head><title>Google Drive - Virus scan warning</title></head><body>
+<form id="download-form" action="/download?keep=1" method="get">
+<input type="submit" value="Download anyway"/>
+<input type="hidden" name="id" value="abc"><input type="hidden" name="export"
+value="download"><input type="hidden" name="confirm" value="t">
+<input type="hidden" name="uuid" value="1-2"></form></body></html>"""
+LINK = b"""<html><a href="/help">?</a>
+<a id="uc-download-link" href="/uc?export=download&amp;confirm=XyZ&amp;id=abc">Go</a>"""
+
+
+# Resuming
+
+
+@pytest.mark.parametrize("sha256", [SHA[:10], ""])
+def test_a_broken_download_goes_on_from_where_it_stopped(server, cache, sha256):
+    server.files["/net.pth"] = Reply(CONTENT, cuts=[150_000, 100_000])
+    path = fetch(pinned(server, sha256=sha256))
+    assert path.read_bytes() == CONTENT
+    assert server.ranges == [None, "bytes=131072-", "bytes=196608-"]
+    assert lying(cache) == with_record(path)
+
+
+def test_after_three_retries_the_next_run_goes_on(server, cache):
+    server.files["/net.pth"] = Reply(CONTENT, cuts=[70_000, 0, 0, 0])
+    path, part = weights_path(unpinned(server)), part_of(weights_path(unpinned(server)))
+    with pytest.raises(ConnectionError) as caught:
+        fetch(unpinned(server))
+    assert "the connection broke 4 times (" in str(caught.value)
+    kept = f"; 65536 bytes lie in {part} and the next run goes on from there. Run it "
+    assert kept in str(caught.value)
+    assert str(caught.value).endswith(f"again, or put the file at {path}.")
+    assert lying(cache) == [part.name, f"{part.name}.json"]
+    assert not path.exists()
+    assert fetch(unpinned(server)).read_bytes() == CONTENT
+    assert server.ranges == [None, *["bytes=65536-"] * 4]
+    assert lying(cache) == with_record(path)
+
+
+@pytest.mark.parametrize(
+    ("reply", "sha256"),
+    [
+        (Reply(CONTENT, etag='"two"'), ""),  # If-Range is answered with the whole
+        (Reply(CONTENT, ranges=False), ""),
+        (Reply(CONTENT, ranges=False), SHA[:10]),
+        (Reply(CONTENT[:9], etag='"two"'), ""),
+    ],
+    ids=["changed", "no-ranges", "no-ranges-pinned", "shorter"],
+)
+def test_a_file_that_changed_is_begun_again(server, reply, sha256):
+    file = pinned(server, sha256=sha256)
+    server.files["/net.pth"] = Reply(OTHER, cuts=[70_000, 0, 0, 0])
+    with pytest.raises(ConnectionError):
+        fetch(file)
+    server.files["/net.pth"] = reply
+    assert fetch(file).read_bytes() == reply.content
+
+
+def test_a_server_that_ignores_if_range_does_not_mix_two_files(server, monkeypatch):
+    server.files["/net.pth"] = Reply(OTHER, cuts=[70_000, 0, 0, 0])
+    with pytest.raises(ConnectionError):
+        fetch(unpinned(server))
+    partial = CONTENT[65536:]
+    headers = {"Content-Range": f"bytes 65536-{len(CONTENT) - 1}/{len(CONTENT)}"}
+    answers = [Reply(partial, 206, headers, etag='"two"'), Reply(CONTENT, etag='"two"')]
+    monkeypatch.setattr(server, "files", Turns(answers))
+    assert fetch(unpinned(server)).read_bytes() == CONTENT
+    assert server.ranges[-2:] == ["bytes=65536-", None]
+
+
+def test_a_range_that_starts_elsewhere_is_not_appended(server, monkeypatch):
+    server.files["/net.pth"] = Reply(CONTENT, cuts=[70_000, 0, 0, 0])
+    with pytest.raises(ConnectionError):
+        fetch(unpinned(server))
+    headers = {"Content-Range": f"bytes 5-{len(CONTENT) - 1}/{len(CONTENT)}"}
+    answers = [Reply(CONTENT[5:], 206, headers), Reply(CONTENT)]
+    monkeypatch.setattr(server, "files", Turns(answers))
+    assert fetch(unpinned(server)).read_bytes() == CONTENT
+
+
+class Turns(list):
+    """Replies that are given one after the other, whatever the path."""
+
+    def get(self, *_):
+        return self.pop(0)
+
+
+@pytest.mark.parametrize("content", [CONTENT, OTHER[:70_000]])
+def test_a_partial_that_is_already_whole_is_taken(server, content):
+    # the last answer broke off after its last byte, or the file became shorter
+    part = part_of(weights_path(unpinned(server)))
+    part.parent.mkdir(parents=True)
+    part.write_bytes(CONTENT)
+    note = {"url": f"{server.url}/net.pth", "validator": '"one"'}
+    part.with_name(f"{part.name}.json").write_text(json.dumps(note))
+    server.files["/net.pth"] = Reply(content)
+    assert fetch(unpinned(server)).read_bytes() == content
+    assert server.ranges == [f"bytes={len(CONTENT)}-", None][: len(server.ranges)]
+    assert len(server.ranges) == (1 if content == CONTENT else 2)
+
+
+def test_without_a_validator_only_a_known_hash_allows_to_go_on(server, cache):
+    cuts = [150_000]
+    server.files["/net.pth"] = Reply(CONTENT, etag='W/"weak"', cuts=[*cuts])
+    assert fetch(unpinned(server)).read_bytes() == CONTENT
+    server.files["/net.pth"] = Reply(CONTENT, etag="", cuts=[*cuts])
+    assert fetch(pinned(server)).read_bytes() == CONTENT
+    assert server.ranges == [None, None, None, "bytes=131072-"]
+
+
+def test_last_modified_serves_as_a_validator(server):
+    date = {"Last-Modified": "Mon, 05 Jan 2026 10:00:00 GMT"}
+    server.files["/net.pth"] = Reply(CONTENT, headers=date, etag="", cuts=[150_000])
+    server.files["/net.pth"].ranges = False
+    assert fetch(unpinned(server)).read_bytes() == CONTENT
+    assert server.ranges == [None, "bytes=131072-"]
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".pth", ""])
+def test_a_cut_file_is_noticed_without_a_hash(server, cache, ending):
+    server.files[f"/net{ending}"] = Reply(CONTENT, etag="", cuts=[200_000] * 4)
+    with pytest.raises(ConnectionError, match="broke 4 times"):
+        fetch(unpinned(server, f"/net{ending}"))
+    assert lying(cache) == []
+
+
+def test_a_length_that_is_not_told_is_no_obstacle(server):
+    server.files["/net.pth"] = Reply(CONTENT, length=False)
+    assert fetch(unpinned(server)).read_bytes() == CONTENT
+
+
+def test_old_partials_are_swept(server, cache):
+    cache.mkdir(parents=True)
+    names = [".a.pth.part", ".a.pth.part.json", ".b.pth.part", ".c.pth.part.json"]
+    for name in names:
+        (cache / name).write_bytes(b"x")
+        if "b" not in name.split(".")[1]:
+            os.utime(cache / name, (0, time.time() - 8 * 24 * 3600))
+    server.files["/net.pth"] = CONTENT
+    path = fetch(pinned(server))
+    assert lying(cache) == [".b.pth.part", *with_record(path)]
+
+
+# Google Drive and mirrors
+
+
+@pytest.mark.parametrize(
+    ("page", "followed"),
+    [
+        (FORM, "/download?keep=1&id=abc&export=download&confirm=t&uuid=1-2"),
+        (LINK, "/uc?export=download&confirm=XyZ&id=abc"),
+    ],
+)
+def test_the_confirmation_of_google_drive_is_given_once(server, cache, page, followed):
+    cookie = {"Set-Cookie": "warning=yes; Path=/", "Content-Type": "text/html"}
+    server.files["/uc?id=abc"] = Reply(page, headers=cookie, etag="")
+    server.files[followed] = Reply(CONTENT, cuts=[150_000])
+    path = fetch(unpinned(server, "/uc?id=abc"))
+    assert path.read_bytes() == CONTENT
+    assert server.asked == ["/uc?id=abc", followed] * 2
+    assert server.cookies[1] == "warning=yes"
+    assert server.ranges == [None, None, "bytes=131072-", "bytes=131072-"]
+    path.unlink()
+    server.files[followed] = QUOTA
+    with pytest.raises(ValueError, match="'Google Drive - Quota exceeded', which says"):
+        fetch(unpinned(server, "/uc?id=abc"))
+    server.files[followed] = page
+    with pytest.raises(ValueError, match="sent a web page instead of the file"):
+        fetch(unpinned(server, "/uc?id=abc"))
+    assert len(server.asked) == 8
+    assert lying(cache) == [f"{path.name}.record.json"]
+
+
+def test_a_confirmation_never_leaves_the_scheme(server):
+    server.files["/uc"] = FORM.replace(b"/download?", b"ftp://127.0.0.1/download?")
+    with pytest.raises(ValueError, match="titled 'Google Drive - Virus scan warning'"):
+        fetch(unpinned(server, "/uc"))
+    assert server.asked == ["/uc"]
+
+
+def test_a_page_does_not_cost_what_had_come(server, cache):
+    server.files["/net.pth"] = Reply(CONTENT, cuts=[150_000, 0, 0, 0])
+    with pytest.raises(ConnectionError):
+        fetch(pinned(server))
+    away = Reply(QUOTA, etag="", ranges=False)
+    whole, server.files["/net.pth"] = server.files["/net.pth"], away
+    with pytest.raises(ValueError, match="Quota exceeded"):
+        fetch(pinned(server))
+    server.files["/net.pth"] = whole
+    assert fetch(pinned(server)).read_bytes() == CONTENT
+    assert server.ranges[-1] == "bytes=131072-"
+
+
+@pytest.mark.parametrize(
+    ("reply", "why"),
+    [
+        (Reply(status=404), "HTTP 404"),
+        (QUOTA, "sent a web page"),
+        (OTHER, "must have a SHA-256"),
+        (Reply(OTHER, cuts=[70_000, 0, 0, 0]), "the connection broke"),
+    ],
+)
+def test_mirrors_are_tried_in_turn(server, cache, heard, reply, why):
+    server.files.update({"/net.pth": reply, "/mirror": CONTENT})
+    urls = (f"{server.url}/net.pth", f"{server.url}/mirror", f"{server.url}/never")
+    path = fetch(WeightFile("net", urls, SHA[:10]))
+    assert path.read_bytes() == CONTENT
+    (warning,) = warnings_of(heard)
+    start = f"weights of net could not be downloaded from {urls[0]}: "
+    assert warning.startswith(start)
+    assert why in warning
+    assert warning.endswith("; the next address is tried.")
+    assert "/never" not in server.asked
+    assert lying(cache) == with_record(path)
+    record = json.loads((cache / f"{path.name}.record.json").read_text())
+    assert record["url"] == urls[1]
+
+
+def test_a_dead_mirror_does_not_cost_what_had_come(server, cache):
+    server.files["/net.pth"] = Reply(CONTENT, cuts=[150_000, 0, 0, 0])
+    urls = (f"{server.url}/net.pth", "http://127.0.0.1:9/net.pth")
+    file = WeightFile("net", urls, SHA[:10])
+    with pytest.raises(ConnectionError, match=r"; 131072 bytes lie in .*nothing was k"):
+        fetch(file)
+    part = part_of(weights_path(file))
+    assert lying(cache) == [part.name, f"{part.name}.json"]
+    assert fetch(file).read_bytes() == CONTENT
+    assert server.ranges[-1] == "bytes=131072-"
+
+
+def test_if_all_mirrors_fail_each_reason_is_told(server, cache):
+    server.files.update({"/a": OTHER, "/b": QUOTA})
+    a, b, c = (f"{server.url}/{name}" for name in "abc")
+    with pytest.raises(ConnectionError, match="from any of 3 addresses") as caught:
+        fetch(WeightFile("net", (a, b, c), SHA[:10]))
+    for text in (f"{a}: the file must", f"{b}: it sent a web", f"{c}: HTTP 404", "Run"):
+        assert text in str(caught.value)
+    with pytest.raises(ValueError, match="from any of 2 addresses"):
+        fetch(WeightFile("net", (a, b), SHA[:10]))
+    assert lying(cache) == []
+
+
+# Two processes
+
+SCRIPT = """
+import logging, sys, time
+logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+from versa.models.download import WeightFile, fetch
+print(fetch(WeightFile("net", (sys.argv[1],), sys.argv[2])), flush=True)
+"""
+
+
+def start_fetch(server):
+    command = [sys.executable, "-c", SCRIPT, f"{server.url}/net.pth", SHA[:10]]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 15
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_two_processes_download_one_file_once(server, cache):
+    reply = server.files["/net.pth"] = Reply(CONTENT, pause=0.5)
+    first = start_fetch(server)
+    wait_until(lambda: server.asked)
+    second = start_fetch(server)
+    waited = "waiting for another process that downloads the weights of net"
+    assert waited in second.stdout.readline()
+    reply.pause = 0.0
+    said = [process.communicate(timeout=30)[0] for process in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0)
+    path = weights_path(pinned(server))
+    assert path.read_bytes() == CONTENT
+    assert server.asked == ["/net.pth"]
+    assert [text.splitlines()[-1] for text in said] == [str(path), str(path)]
+    assert lying(cache) == with_record(path)
+
+
+def test_a_file_system_without_locks_serves(server, cache, monkeypatch):
+    class NoLock:
+        def __init__(self, _):
+            pass
+
+        def acquire(self, timeout=None):
+            raise NotImplementedError
+
+    monkeypatch.setattr("filelock.FileLock", NoLock)
+    server.files["/net.pth"] = CONTENT
+    path = fetch(pinned(server))
+    assert path.read_bytes() == CONTENT
+    assert not path.with_name(f".{path.name}.lock").exists()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_only_a_terminal_gets_a_progress_bar(server, monkeypatch, capsys, terminal):
+    server.files["/net.pth"] = CONTENT
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    fetch(pinned(server))
+    assert ("307k/307k" in capsys.readouterr().err) == terminal
+
+
+def test_waiting_can_be_interrupted(server):
+    from filelock import FileLock
+
+    path = weights_path(pinned(server))
+    path.parent.mkdir(parents=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        process = start_fetch(server)
+        assert "waiting for another process" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=10)
+    assert process.returncode not in (0, None)
+    assert server.asked == []
+
+
+def test_a_killed_download_is_not_used_and_goes_on(server, cache):
+    server.files["/net.pth"] = Reply(CONTENT, pause=0.05)
+    path = weights_path(pinned(server))
+    part = part_of(path)
+    process = start_fetch(server)
+    wait_until(lambda: part.exists() and part.stat().st_size > 0)
+    process.kill()
+    process.communicate(timeout=10)
+    have = part.stat().st_size
+    assert 0 < have < len(CONTENT)
+    assert lying(cache) == [part.name, f"{part.name}.json"]
+    server.files["/net.pth"].pause = 0.0
+    assert fetch(pinned(server)).read_bytes() == CONTENT
+    assert server.ranges == [None, f"bytes={have}-"]
+    assert lying(cache) == with_record(path)
+
+
+# The parts
+
+
+@pytest.mark.parametrize(
+    ("start", "target", "refused"),
+    [
+        ("https://x.org/a", "http://x.org/b", True),
+        ("https://x.org/a", "https://y.org/b", False),
+        ("https://x.org/a", "/b", False),
+        ("http://x.org/a", "http://x.org/b", False),
+    ],
+)
+def test_no_redirect_leaves_https(start, target, refused):
+    response = requests.Response()
+    response.url, response.status_code = start, 302
+    response.headers["Location"] = target
+    if refused:
+        with pytest.raises(AddressError, match=r"https to http://x\.org/b"):
+            transfer._refuse_downgrade(response)
+    else:
+        assert transfer._refuse_downgrade(response) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("bytes 5-9/10", (5, 10)),
+        ("bytes 0-9/*", (0, None)),
+        ("bytes */10", (None, 10)),
+        ("pages 1-2/3", (None, None)),
+        ("", (None, None)),
+    ],
+)
+def test_content_range_is_read(text, expected):
+    response = requests.Response()
+    response.headers["Content-Range"] = text
+    assert transfer._content_range(response) == expected
+
+
+def test_an_encoded_file_is_never_continued(server):
+    import gzip
+
+    body = gzip.compress(CONTENT)
+    headers = {"Content-Encoding": "gzip"}
+    server.files["/net.pth"] = Reply(body, headers=headers, cuts=[len(body) // 2])
+    assert fetch(pinned(server)).read_bytes() == CONTENT
+    assert server.ranges == [None, None]

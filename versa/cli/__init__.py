@@ -1,0 +1,1 @@
+"""Console scripts: parse, call one function, print."""

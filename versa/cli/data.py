@@ -1,0 +1,117 @@
+"""The console script ``versa-data``: what must lie on this machine before the work."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import versa
+from versa.cli.running import run_command, show
+
+__all__ = ["data_command"]
+
+_EPILOG = """\
+examples:
+  versa-data weights mocov2_rn50_800ep swav_rn50_800ep
+  versa-data weights --paper --where
+  versa-data weights tc_say_resnext50 --file ~/Downloads/TC-SAY-resnext.tar
+
+On a machine without a network, copy the cache folder of one that has it (VERSA_CACHE;
+for networks of timm also HF_HOME), and set VERSA_OFFLINE=1 and HF_HUB_OFFLINE=1.
+"""
+
+
+def data_command(arguments: Sequence[str] | None = None) -> int:
+    """The console script ``versa-data``.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Command line without the program's name; ``sys.argv`` by default.
+
+    Returns
+    -------
+    code : int
+        0, or 2 after a sentence on the standard error that says what to change.
+    """
+    return run_command(_parser(), _weights, arguments, _interrupted)
+
+
+def _interrupted(_options: argparse.Namespace) -> str:
+    return "run the same command to go on: what was received is kept"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="versa-data", description="Bring weights to this machine."
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"versa {versa.__version__}"
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    weights = commands.add_parser(
+        "weights",
+        help="download and check the weights of networks",
+        description="Download and check the weights of networks, so that they load "
+        "without a network connection.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = weights.add_argument
+    add(
+        "models",
+        nargs="*",
+        metavar="NAME",
+        help="name of versa-compare --list-models, torchvision/NAME or timm/NAME",
+    )
+    add("--paper", action="store_true", help="all networks of the paper")
+    add("--where", action="store_true", help="only say where they come from and lie")
+    add("--file", metavar="FILE", help="put this file in the place of the one NAME's")
+    add("--quiet", action="store_true", help="warnings only")
+    add("--traceback", action="store_true", help="on an error, show where it arose")
+    return parser
+
+
+def _weights(options: argparse.Namespace) -> int:
+    from versa.models.prefetch import install_weights, weights_table
+
+    wanted = list(options.models)
+    if options.paper:
+        wanted += [n for n in versa.list_models(paper=True)["name"] if n not in wanted]
+    if not wanted:
+        raise ValueError("NAME must be given at least once, or --paper.")
+    if options.file is not None:
+        if len(wanted) != 1:
+            raise ValueError(f"--file must come with one NAME; got {len(wanted)}.")
+        print(install_weights(wanted[0], Path(options.file)))
+        return 0
+    if options.where:
+        show(weights_table(wanted))
+        return 0
+    return _prefetch(wanted)
+
+
+def _prefetch(wanted: Sequence[str]) -> int:
+    """One after the other; those that fail do not keep the others from coming."""
+    from versa.models.names import named_model
+    from versa.models.prefetch import prefetch_weights
+
+    for name in wanted:
+        named_model(name)  # a misspelt name is refused before the first download
+    failed = []
+    for name in wanted:
+        try:
+            path = prefetch_weights(name)
+        except (ValueError, OSError, ImportError) as error:
+            failed.append(name)
+            sentence = " ".join(str(error).split())
+            print(f"versa-data weights: {name}: {sentence}", file=sys.stderr)
+            continue
+        print(f"{name}: {'needs no weights' if path is None else path}")
+    if failed:
+        raise ValueError(
+            f"{len(failed)} of {len(wanted)} could not be had: {', '.join(failed)}. "
+            "Those that could are kept; run the same command to try the others again."
+        )
+    return 0

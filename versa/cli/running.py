@@ -1,0 +1,70 @@
+"""What all console scripts share: one sentence per refusal, exit code 2."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+__all__ = ["names", "run_command", "show"]
+
+_REFUSED = 2  # exit code of everything that a user can mend
+
+
+def run_command(
+    parser: argparse.ArgumentParser,
+    action: Callable[[argparse.Namespace], int],
+    arguments: Sequence[str] | None,
+    interrupted: Callable[[argparse.Namespace], str],
+) -> int:
+    """Parse a command line and run it.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        With the options ``--quiet`` and ``--traceback``.
+    action : callable
+        Does the work; returns the exit code.
+    arguments : sequence of str or None
+        Command line without the program's name; ``sys.argv`` by default.
+    interrupted : callable
+        What was kept after Ctrl-C and how to go on.
+
+    Returns
+    -------
+    code : int
+        Of `action`, or 2 after one sentence on the standard error.
+    """
+    options = parser.parse_args(arguments)
+    options.command = list(sys.argv[1:] if arguments is None else arguments)
+    logging.basicConfig(format=f"{parser.prog}: %(message)s", stream=sys.stderr)
+    logging.getLogger("versa").setLevel(
+        logging.WARNING if options.quiet else logging.INFO
+    )
+    try:
+        return action(options)
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return _refuse(parser, f"interrupted; {interrupted(options)}.")
+    except (ValueError, OSError, ImportError) as error:
+        if options.traceback:
+            raise
+        return _refuse(parser, " ".join(str(error).split()) or type(error).__name__)
+
+
+def names(text: str) -> list[str]:
+    """Names with commas between."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def show(table: Any) -> None:
+    """Print a DataFrame for the terminal."""
+    print(table.to_string(index=False, na_rep="-", max_colwidth=60))
+
+
+def _refuse(parser: argparse.ArgumentParser, sentence: str) -> int:
+    print(f"{parser.prog}: error: {sentence}", file=sys.stderr)
+    return _REFUSED
