@@ -1,154 +1,39 @@
-"""Weight files from a server of our own: checked, continued, moved, or refused."""
+"""Weight files from a server of our own: checked, moved, recorded, or refused."""
 
-import argparse
-import contextlib
 import hashlib
-import io
 import json
-import logging
-import os
-import pickle
 import re
-import tarfile
-import threading
-import time
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import numpy as np
 import pytest
-import torch
 
+from tests.serving import (
+    CONTENT,
+    MD5,
+    OTHER,
+    OTHER_SHA,
+    QUOTA,
+    SHA,
+    Reply,
+    cache,
+    heard,
+    lying,
+    part_of,
+    pinned,
+    server,
+    unpinned,
+    warnings_of,
+    with_record,
+)
 from versa.cache import file_hash
-from versa.models import download
 from versa.models.download import (
     WeightFile,
     fetch,
     install,
     notice_once,
-    open_checkpoint,
     weights_path,
 )
 
-CONTENT = bytes(range(256)) * 1200  # some chunks of the transfer
-SHA = hashlib.sha256(CONTENT).hexdigest()
-MD5 = hashlib.md5(CONTENT).hexdigest()
-OTHER = CONTENT[::-1]
-OTHER_SHA = hashlib.sha256(OTHER).hexdigest()
-QUOTA = b"""<!DOCTYPE html><html>
-<head><title>Google Drive - Quota exceeded</title></head>
-<body><p class="uc-error-caption">Sorry, you can't view or download this file.</p>
-<p class="uc-error-subcaption">Too many users have viewed or downloaded this file
-recently. <b>Please</b> try again.</p></body></html>"""
-
-
-@dataclass
-class Reply:
-    """What the server has to say at one path."""
-
-    content: bytes = b""
-    status: int = 200
-    headers: dict = field(default_factory=dict)
-    etag: str = '"one"'
-    ranges: bool = True
-    cuts: list = field(default_factory=list)  # bytes after which an answer breaks off
-    pause: float = 0.0  # seconds between pieces
-    length: bool = True
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        server = self.server
-        asked = self.headers.get("Range")
-        server.asked.append(self.path)
-        server.ranges.append(asked)
-        server.cookies.append(self.headers.get("Cookie"))
-        reply = server.files.get(self.path, Reply(status=404))
-        if isinstance(reply, bytes):
-            reply = Reply(reply)
-        status, headers, body = reply.status, dict(reply.headers), reply.content
-        if reply.etag:
-            headers["ETag"] = reply.etag
-        current = self.headers.get("If-Range") in (None, reply.etag)
-        if asked and reply.ranges and status == 200 and current:
-            start = int(asked.removeprefix("bytes=").removesuffix("-"))
-            total = len(body)
-            status, body = (206, body[start:]) if start < total else (416, b"")
-            span = f"{start}-{total - 1}" if body else "*"
-            headers["Content-Range"] = f"bytes {span}/{total}"
-        self.send_response(status)
-        if reply.length:
-            headers["Content-Length"] = str(len(body))
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if reply.cuts:
-            body = body[: reply.cuts.pop(0)]
-        with contextlib.suppress(OSError):  # the client may have been killed
-            for start in range(0, len(body), 2**14):
-                self.wfile.write(body[start : start + 2**14])
-                time.sleep(reply.pause)
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def server():
-    """Server of a dict {path: bytes or Reply}; remembers what was asked."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        threading.Thread(
-            target=running.serve_forever, args=(0.02,), daemon=True
-        ).start()
-        running.files, running.asked = {}, []
-        running.ranges, running.cookies = [], []
-        running.url = f"http://127.0.0.1:{running.server_port}"
-        yield running
-        running.shutdown()
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("VERSA_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("VERSA_OFFLINE", raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr("versa.models.transfer._PAUSE", 0.0)
-    return tmp_path / "cache" / "weights"
-
-
-@pytest.fixture(autouse=True)
-def heard(caplog):
-    caplog.set_level(logging.INFO, logger="versa")
-    return caplog
-
-
-def lying(folder):
-    """Names of what lies in the folder, but for locks (which stay, empty)."""
-    names = [path.name for path in folder.glob("*")] if folder.is_dir() else []
-    return sorted(name for name in names if not name.endswith(".lock"))
-
-
-def with_record(path):
-    return sorted([path.name, f"{path.name}.record.json"])
-
-
-def part_of(path):
-    return path.with_name(f".{path.name}.part")
-
-
-def pinned(server, path="/net.pth", **changes):
-    return WeightFile("net", (server.url + path,), **{"sha256": SHA[:10], **changes})
-
-
-def unpinned(server, path="/net.pth"):
-    return pinned(server, path, sha256="")
-
-
-def warnings_of(heard):
-    return [r.getMessage() for r in heard.records if r.levelno >= logging.WARNING]
-
-
-# The file and its place
+__all__ = ["cache", "heard", "server"]  # fixtures
 
 
 @pytest.mark.parametrize("prefix", [SHA[:8], SHA[:10], SHA])
@@ -509,170 +394,3 @@ def test_a_notice_waits_for_the_file(server, heard):
     with pytest.raises(ConnectionError):
         fetch(pinned(server), notice="Not for sale.")
     assert warnings_of(heard) == []
-
-
-# Checkpoints
-
-
-@pytest.mark.parametrize("zipped", [True, False])
-def test_both_containers_of_pytorch_open(tmp_path, zipped):
-    state = {"state_dict": {"w": torch.arange(3.0)}, "epoch": 3}
-    torch.save(state, tmp_path / "net", _use_new_zipfile_serialization=zipped)
-    found = open_checkpoint(tmp_path / "net", source="toy")
-    assert torch.equal(found["state_dict"]["w"], torch.arange(3.0))
-
-
-@pytest.mark.parametrize("name", ["net.safetensors", "net.bin", "net"])
-def test_safetensors_open(tmp_path, name):
-    from safetensors.torch import save_file
-
-    save_file({"w": torch.arange(3.0)}, tmp_path / name)
-    found = open_checkpoint(tmp_path / name, source="toy")
-    assert torch.equal(found["w"], torch.arange(3.0))
-
-
-def saved(value, path, *, old):
-    """Save as torch 1 and NumPy 1 did, or as they do today."""
-    buffer = io.BytesIO()
-    state = {"w": torch.arange(3.0), "log": value}
-    torch.save(state, buffer, _use_new_zipfile_serialization=not old)
-    content = buffer.getvalue()
-    if old:  # the name is a line of its own, so its length is free
-        assert content.count(b"cnumpy._core.multiarray\n") == 1
-        content = content.replace(
-            b"numpy._core.multiarray\n", b"numpy.core.multiarray\n"
-        )
-        assert not content.startswith(b"PK")
-    path.write_bytes(content)
-
-
-@pytest.mark.parametrize("old", [True, False])
-@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
-@pytest.mark.parametrize(
-    ("name", "maker", "other"),
-    [("numpy_array", "_reconstruct", "numpy_scalar"),
-     ("numpy_scalar", "scalar", "numpy_array")],
-)  # fmt: skip
-def test_numpy_opens_where_it_is_allowed(tmp_path, name, maker, other, dtype, old):
-    array = np.array([1, 2], dtype)
-    value = array if name == "numpy_array" else array[1]
-    saved(value, tmp_path / "net.tar", old=old)
-    known = torch.serialization.get_safe_globals()
-    found = open_checkpoint(tmp_path / "net.tar", source="toy", allow=(name,))
-    assert np.array_equal(found["log"], value)
-    assert found["log"].dtype == dtype
-    assert torch.equal(found["w"], torch.arange(3.0))
-    core = "core" if old else "_core"
-    for allow in ((), ("namespace",), (other,)):
-        with pytest.raises(ValueError, match=f"numpy.{core}.multiarray.{maker}, and"):
-            open_checkpoint(tmp_path / "net.tar", source="toy", allow=allow)
-    assert set(torch.serialization.get_safe_globals()) == set(known)
-
-
-def test_other_types_of_numpy_are_refused(tmp_path):
-    saved(np.array([object()], dtype=object), tmp_path / "a", old=False)
-    saved(np.array([True]), tmp_path / "b", old=False)
-    for name in "ab":
-        with pytest.raises(ValueError, match=r"it holds .*, and to build that may run"):
-            open_checkpoint(tmp_path / name, source="toy", allow=("numpy_array",))
-
-
-def test_namespace_opens_where_it_is_allowed(tmp_path):
-    torch.save({"args": argparse.Namespace(lr=0.3)}, tmp_path / "net")
-    found = open_checkpoint(tmp_path / "net", source="toy", allow=("namespace",))
-    assert found["args"].lr == 0.3
-    with pytest.raises(ValueError, match=r"it holds argparse\.Namespace, and"):
-        open_checkpoint(tmp_path / "net", source="toy", allow=("numpy_array",))
-
-
-def test_an_unknown_set_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"allow must be among namespace, .* Did you"):
-        open_checkpoint(tmp_path / "net", source="toy", allow=("numpy_arrays",))
-
-
-def test_globals_of_the_process_stay(tmp_path):
-    torch.save({"w": torch.zeros(1)}, tmp_path / "net")
-    mine = (argparse.Namespace, "argparse.Namespace")
-    with torch.serialization.safe_globals([mine]):
-        open_checkpoint(tmp_path / "net", source="toy", allow=("namespace",))
-        assert mine in torch.serialization.get_safe_globals()
-
-
-class Evil:
-    def __reduce__(self):
-        return (print, ("code was run",))
-
-
-class Shell:
-    def __reduce__(self):
-        return (os.system, ("echo code was run",))
-
-
-@pytest.mark.parametrize(("made", "name"), [(Evil, "print"), (Shell, r"\w+\.system")])
-@pytest.mark.parametrize("allow", [(), download._GLOBAL_SETS])
-def test_code_in_a_file_is_not_run(tmp_path, capfd, made, name, allow):
-    torch.save({"state_dict": made()}, tmp_path / "net")
-    with pytest.raises(ValueError, match="checkpoint of toy cannot be read") as caught:
-        open_checkpoint(tmp_path / "net", source="checkpoint of toy", allow=allow)
-    assert caught.match(f"it holds {name}, and to build that may run code of the file")
-    assert caught.match("safetensors.torch.save_file and use that file, or load it")
-    assert capfd.readouterr().out == ""
-
-
-@pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
-@pytest.mark.parametrize(
-    ("content", "why"),
-    [
-        (b"", "it is empty. Get it again"),
-        (b"garbage" * 9, "it is cut off or damaged, or no file of weights"),
-        (pickle.dumps([1], protocol=2)[:-2], "it is cut off or damaged, or no file"),
-        (b"<html><title>Oh</title>", "it is a web page, titled 'Oh'. Get the file"),
-    ],
-)
-def test_damaged_files_are_one_sentence(tmp_path, name, content, why):
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match=rf"^toy cannot be read from .*: {why}.*\.$"):
-        open_checkpoint(tmp_path / name, source="toy")
-
-
-def test_a_tar_of_early_torch_is_named(tmp_path):
-    with tarfile.open(tmp_path / "net.pth", "w") as archive:
-        for name in ("sys_info", "pickle", "storages", "tensors"):
-            archive.addfile(tarfile.TarInfo(name))
-    with pytest.raises(
-        ValueError, match=r"it is a tar archive of an early torch. Use a"
-    ):
-        open_checkpoint(tmp_path / "net.pth", source="toy")
-
-
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-@pytest.mark.parametrize("zipped", [True, False])
-def test_files_cut_or_changed_anywhere_are_one_sentence(tmp_path, zipped):
-    buffer = io.BytesIO()
-    state = {"w": torch.zeros(100), "log": [1, 2.5, "a"]}
-    torch.save(state, buffer, _use_new_zipfile_serialization=zipped)
-    content = buffer.getvalue()
-    rng = np.random.default_rng(0)
-    damaged = [content[:end] for end in range(0, len(content), 97)]
-    for _ in range(150):
-        changed = bytearray(content)
-        changed[rng.integers(len(content) - 400)] = rng.integers(256)
-        damaged.append(bytes(changed))
-    refused = 0
-    for number, bad in enumerate(damaged):
-        (tmp_path / "net.pth").write_bytes(bad)
-        try:
-            open_checkpoint(tmp_path / "net.pth", source="toy")
-        except ValueError as error:
-            assert str(error).startswith("toy cannot be read from")  # noqa: PT017
-            assert str(error).endswith(".")  # noqa: PT017
-            refused += 1
-        else:
-            assert number >= len(damaged) - 150, "a file that was cut opened"
-    assert refused > len(damaged) - 150
-
-
-def test_pickles_open_without_a_warning(tmp_path, recwarn):
-    saved(np.zeros(2), tmp_path / "net", old=True)
-    open_checkpoint(tmp_path / "net", source="toy", allow=("numpy_array",))
-    assert [str(warning.message) for warning in recwarn] == []

@@ -10,7 +10,7 @@ import time
 import pytest
 import requests
 
-from tests.test_download import (
+from tests.serving import (
     CONTENT,
     OTHER,
     QUOTA,

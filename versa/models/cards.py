@@ -94,7 +94,7 @@ class ModelCard:
         Layout of the file in full; takes the place of `adapter`.
     allow : tuple of str
         Sets of old globals that the file may hold; see
-        `versa.models.download.open_checkpoint`.
+        `versa.models.opening.open_checkpoint`.
     requires : str
         What to install for a builder that is not part of versa.
     seed : int or None

@@ -18,8 +18,9 @@ from versa.models.adapters import (
 )
 from versa.models.architectures import build_seeded
 from versa.models.cards import ModelCard
-from versa.models.download import WeightFile, fetch, open_checkpoint, weights_path
+from versa.models.download import WeightFile, fetch, weights_path
 from versa.models.networks import build_network
+from versa.models.opening import open_checkpoint
 from versa.wording import unknown
 
 __all__ = [

@@ -18,8 +18,9 @@ from torch import nn
 from versa.cache import file_hash, offline
 from versa.models.adapters import LAYOUTS, state_from
 from versa.models.architectures import build_seeded
-from versa.models.download import WeightFile, fetch, open_checkpoint
+from versa.models.download import WeightFile, fetch
 from versa.models.networks import build_network
+from versa.models.opening import open_checkpoint
 from versa.models.preprocess import Preprocess
 from versa.wording import listing, unknown
 

@@ -1,0 +1,130 @@
+"""Weight files, opened without running any code that they hold."""
+
+import argparse
+import pickle
+import re
+import struct
+import tarfile
+from pathlib import Path
+from typing import Any, NoReturn
+
+from versa.models.transfer import page_in
+from versa.wording import unknown
+
+__all__ = ["open_checkpoint"]
+
+_PAGE_START = 2**16  # bytes that are searched for a title
+_GLOBAL_SETS = ("namespace", "numpy_array", "numpy_scalar")
+# How torch.load ends on a damaged file
+_DAMAGED = (
+    *(pickle.UnpicklingError, struct.error, EOFError, RuntimeError, ValueError),
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, TypeError),
+)
+# What torch says of a global that its weights-only unpickler refuses
+_REFUSED_GLOBAL = re.compile(
+    r"GLOBAL (\S+)|unrecognized function (.+)|`add_safe_globals`,? but got (.+)"
+)
+
+
+def open_checkpoint(path: Path, *, source: str, allow: tuple[str, ...] = ()) -> Any:
+    """Content of a PyTorch or safetensors file, on the CPU, without running code.
+
+    Parameters
+    ----------
+    path : Path
+        A file of ``torch.save`` (zip or legacy container) or safetensors.
+    source : str
+        Name of the checkpoint, for the errors.
+    allow : tuple of {"numpy_array", "numpy_scalar", "namespace"}
+        What the file may hold beside plain containers and tensors: arrays or scalars
+        of NumPy (float32, float64, int64; old and new names), ``argparse.Namespace``.
+        What this process added with ``torch.serialization.add_safe_globals`` is
+        allowed too.
+
+    Returns
+    -------
+    checkpoint : object
+        For safetensors a dict of tensors.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged or holds anything else, or a name in `allow` is unknown.
+    """
+    for name in allow:
+        if name not in _GLOBAL_SETS:
+            raise ValueError(unknown("allow", name, _GLOBAL_SETS))
+    if path.suffix == ".safetensors" or _begins_as_safetensors(path):
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path, device="cpu")
+        except SafetensorError as error:
+            _refuse_checkpoint(path, source, error)
+    import torch
+
+    known = torch.serialization.get_safe_globals()  # they stay when ours are removed
+    ours: list[Any] = [g for name in allow for g in _globals(name) if g not in known]
+    try:
+        with torch.serialization.safe_globals(ours):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=False)
+    except _DAMAGED as error:
+        _refuse_checkpoint(path, source, error)
+
+
+def _begins_as_safetensors(path: Path) -> bool:
+    """Whether a file of another ending is safetensors: a length, then JSON."""
+    with open(path, "rb") as file:
+        start = file.read(9)
+    # immense for a pickle or a zip, by their first bytes
+    length = int.from_bytes(start[:8], "little")
+    return start[8:] == b"{" and length <= path.stat().st_size - 8
+
+
+def _globals(name: str) -> list[tuple[Any, str]]:
+    """What one set of `open_checkpoint` allows, each under the name in the pickle."""
+    import numpy as np
+    from numpy._core import multiarray
+
+    if name == "namespace":
+        return [(argparse.Namespace, "argparse.Namespace")]
+    dtypes = [np.dtypes.Float32DType, np.dtypes.Float64DType, np.dtypes.Int64DType]
+    items: list[tuple[Any, str]] = [(np.dtype, "numpy.dtype")]
+    items += [(dtype, f"numpy.dtypes.{dtype.__name__}") for dtype in dtypes]
+    maker = {"numpy_array": "_reconstruct", "numpy_scalar": "scalar"}[name]
+    # NumPy 2 renamed numpy.core, and a pickle keeps the name of its time
+    items += [
+        (getattr(multiarray, maker), f"numpy.{core}.multiarray.{maker}")
+        for core in ("core", "_core")
+    ]
+    return [*items, (np.ndarray, "numpy.ndarray")] if name == "numpy_array" else items
+
+
+def _refuse_checkpoint(path: Path, source: str, error: Exception) -> NoReturn:
+    text = str(error).rpartition("WeightsUnpickler error:")[2]
+    lines = text.strip().splitlines() or [type(error).__name__]
+    with open(path, "rb") as file:
+        start = file.read(_PAGE_START)
+    page = page_in(start)
+    if not start:
+        why = "it is empty. Get it again"
+    elif page:
+        why = f"it is {page}. Get the file itself"
+    elif tarfile.is_tarfile(path):
+        why = "it is a tar archive of an early torch. Use a newer file of the weights"
+    elif refused := _REFUSED_GLOBAL.search(text):
+        name = refused.group(refused.lastindex or 0)
+        why = (
+            f"it must hold plain containers and tensors; it holds {name.rstrip('.')}, "
+            "and to build that may run code of the file. If you trust it, open it once "
+            "with torch.load(..., weights_only=False), write its tensors with "
+            "safetensors.torch.save_file and use that file, or load it yourself and "
+            "pass the module"
+        )
+    else:
+        why = (
+            f"it is cut off or damaged, or no file of weights ({lines[0].rstrip('.')})."
+            " Get it again"
+        )
+    raise ValueError(f"{source} cannot be read from {path}: {why}.") from error
