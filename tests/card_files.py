@@ -72,7 +72,7 @@ def write_card(folder, name, **fields):
             lines.append(f"{key} = {_toml(value)}")
     for key, value in tables.items():
         lines.append(f"\n[{key}]")
-        lines += [f"{inner} = {_toml(item)}" for inner, item in value.items()]
+        lines += [f'"{inner}" = {_toml(item)}' for inner, item in value.items()]
     text = "\n".join(lines) + "\n"
     tomllib.loads(text)
     folder.mkdir(exist_ok=True)

@@ -101,7 +101,9 @@ def test_card_has_typed_fields(tmp_path):
 def test_a_card_may_hold_its_layout_in_full(tmp_path):
     layout = '[layout]\npath = ["a", "b"]\nrename = [["x", "y"]]\n[preprocess]'
     text = CARD.replace('adapter = "ipcl"\n', "").replace("[preprocess]", layout)
+    text = text.replace("[layout]", '[holds]\n"x.fc.w" = [3, 2]\n[layout]')
     card = read_card(write(tmp_path, text))
+    assert card.holds == {"x.fc.w": (3, 2)}
     assert card.rules == Layout(path=("a", "b"), rename=(("x", "y"),))
 
 
@@ -141,18 +143,20 @@ def test_a_card_may_hold_its_layout_in_full(tmp_path):
         (SOURCE, "", "seed, file or url must be given, .* got none"),
         (URL, 'file = "a.pth"\n', "sha256 must come with a url"),
         (SOURCE, 'file = "a.pth"\nmd5 = "0"\n', "md5 must come with a url"),
-        (SOURCE, "seed = 0\n", "adapter, layout and allow must come with a url or"),
+        (SOURCE, "seed = 0\n", "adapter must come with a url or file"),
         ('name = "toy"', 'name = "tony"', "name must be that of the file; got 'tony'"),
         ("resize = 224", "resize = 224.5", "resize must be of type int"),
         ("resize = 224", "resized = 224", "field must be among .*Did you mean resize"),
         ("crop = 224", "crop = 225", "crop must be between 1 and resize"),
         ("paper = true", "paper = ", "Invalid value"),
+        ("[preprocess]", '[holds]\n"a.b" = 3\n[preprocess]', r"holds\.a\.b must be of"),
     ],
 )
 def test_a_wrong_card_is_refused_by_file_name(tmp_path, old, new, text):
     assert old in CARD
-    with pytest.raises(ValueError, match=rf"^toy\.toml: .*{text}"):
-        read_card(write(tmp_path, CARD.replace(old, new, 1)))
+    path = write(tmp_path, CARD.replace(old, new, 1))
+    with pytest.raises(ValueError, match=rf"^{re.escape(str(path))}: .*{text}"):
+        read_card(path)
 
 
 def test_names_and_aliases_of_all_cards_differ(tmp_path):
@@ -174,6 +178,12 @@ def test_own_folders_of_cards(tmp_path, monkeypatch, cards):
     assert list(read_cards()) == [*cards, "toy", "other"]
     assert find_card("toy").file == str(folders[0] / "w" / "toy.pth")
     assert find_card("t@1").name == "other"
+    # one folder under two names, and what some systems leave beside every file
+    folders[0].joinpath("._toy.toml").write_bytes(b"\x00\x05\x16\x07")
+    twice = [folders[0], card_folder(), folders[0] / ".." / "a", folders[1]]
+    monkeypatch.setenv("VERSA_ZOO", os.pathsep.join(map(str, twice)))
+    assert list(read_cards()) == [*cards, "toy", "other"]
+    assert find_card("._toy") is None
     monkeypatch.setenv("VERSA_ZOO", str(tmp_path / "c"))
     with pytest.raises(ValueError, match=r"VERSA_ZOO must name folders .*c' is none"):
         card_folders()

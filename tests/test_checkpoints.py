@@ -12,12 +12,14 @@ from safetensors.torch import save
 from torch import nn
 
 from tests.card_files import Residual, Tiny, trained, write_card
-from tests.serving import old_numpy, server  # noqa: F401
+from tests.serving import Reply, old_numpy, server  # noqa: F401
 from versa.models.adapters import LAYOUTS
 from versa.models.architectures import build_seeded
 from versa.models.cards import read_cards
-from versa.models.checkpoints import card_weights, filled
+from versa.models.checkpoints import card_weights, filled, own_network
 from versa.models.download import weights_path
+from versa.models.networks import build_network
+from versa.models.prefetch import install_weights, prefetch_weights
 from versa.models.zoo import load_model
 
 
@@ -264,6 +266,75 @@ def test_one_file_name_under_two_addresses(zoo):
         zoo(content, "plain", name=name, file=f"{name}/resnet50.pth", sha256="")
     assert same_output(load_model("barlow").module, first)
     assert same_output(load_model("vicreg").module, second)
+
+
+def lying(folder):
+    """Files in a folder that anything could take for weights."""
+    return [p.name for p in folder.glob("*") if not p.name.endswith(".lock")]
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+@pytest.mark.parametrize(
+    ("spoil", "text"),
+    [
+        (lambda content: content[: len(content) // 2], "cut off or damaged"),
+        (lambda _: b'{"error": "quota exceeded"}', "cannot be read from"),
+        (lambda _: packed(trained(Tiny()).state_dict()), "lacks 12 of the network's"),
+    ],
+    ids=["half", "json", "other-network"],
+)
+def test_without_a_hash_only_the_network_itself_is_trusted(
+    zoo, tmp_path, monkeypatch, spoil, text, legacy
+):
+    source = trained(Residual())
+    good = packed(source.state_dict(), legacy=legacy)
+    served = zoo(good, "plain", sha256=None)
+    served.files["/net.pth"] = Reply(spoil(good), length=False)
+    (tmp_path / "by_hand.pth").write_bytes(spoil(good))
+    path = weights_path(card_weights(read_cards()["net"]))
+    for attempt in (
+        lambda: load_model("net"),
+        lambda: prefetch_weights("net"),
+        lambda: install_weights("net", tmp_path / "by_hand.pth"),
+    ):
+        with pytest.raises(ValueError, match=f"^weights of net .*not the .*{text}"):
+            attempt()
+        assert lying(path.parent) == []
+    path.write_bytes(spoil(good))
+    with monkeypatch.context() as patch:
+        patch.setenv("VERSA_OFFLINE", "1")
+        for attempt in (load_model, prefetch_weights):
+            with pytest.raises(ValueError, match=f"{text}.* Delete .*net-url"):
+                attempt("net")
+    assert lying(path.parent) == [path.name]  # what a user put there is his
+    path.unlink()
+    served.files["/net.pth"] = good
+    assert prefetch_weights("net") == path
+    assert same_output(load_model("net").module, source)
+    assert len(lying(path.parent)) == 2  # the file and its record
+
+
+def test_networks_of_equal_shapes_are_told_apart_by_their_heads(zoo):
+    wrap, _ = FILES["tc"]
+    content = packed(wrap(trained(Residual()).state_dict()))
+    head = "module.fc.weight"  # of shape (2, 3)
+    zoo(content, "tc", allow=["numpy_array"], holds={head: [2, 3]})
+    assert load_model("net").name == "net"
+    for holds in ({head: [4, 3]}, {"module.more": [2, 3]}):
+        zoo(content, "tc", name="child", allow=["numpy_array"], holds=holds)
+        text = r"must hold 'module\..*' of shape .* It is another network"
+        with pytest.raises(ValueError, match=text):
+            load_model("child")
+
+
+def test_own_weights_of_a_network_that_reads_while_it_is_built(tmp_path):
+    options = {"name": "regnet_y_400mf"}  # its constructor needs numbers
+    source = trained(build_network("torchvision", options))
+    torch.save(source.state_dict(), tmp_path / "net.pth")
+    module = own_network(
+        lambda: build_network("torchvision", options), tmp_path / "net.pth"
+    ).eval()
+    assert same_output(module, source)
 
 
 def test_a_damaged_file_in_the_cache_is_replaced(zoo):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import random
 import re
 
 import pytest
@@ -104,9 +105,12 @@ def test_a_card_that_cannot_be_is_refused(changes, text):
         WeightFile(**{"name": "net", "urls": ("https://x.org/a",), **changes})
 
 
-def test_digest_is_that_of_the_bytes(tmp_path):
-    (tmp_path / "file").write_bytes(CONTENT)
-    assert file_hash(tmp_path / "file") == SHA
+@pytest.mark.parametrize("size", [0, 1, 2**20 - 1, 2**20, 3 * 2**20 + 5])
+def test_digest_is_that_of_the_bytes(tmp_path, monkeypatch, size):
+    monkeypatch.setattr("versa.cache._BLOCK", 2**20)
+    content = random.Random(size).randbytes(size)
+    (tmp_path / "file").write_bytes(content)
+    assert file_hash(tmp_path / "file") == hashlib.sha256(content).hexdigest()
 
 
 # What is refused

@@ -79,6 +79,8 @@ def test_table_of_the_zoo():
     assert accuracy["tv_resnet50_imagenet1k_v1"] == 76.130
     with pytest.raises(ValueError, match=r"method must be among .*Did you mean IPCL "):
         list_models(method="icpl")
+    with pytest.raises(ValueError, match="diet must be text; got 3"):
+        list_models(diet=3)
 
 
 def test_listing_loads_no_torch_and_is_quick():
@@ -263,11 +265,16 @@ def test_module_of_the_user_is_not_touched():
     ("model", "options", "text"),
     [
         (Tiny(), {}, "preprocess must come with an nn.Module"),
-        (Tiny(), {"preprocess": 224}, "preprocess must come .* got 224"),
+        (Tiny(), {"preprocess": 224}, "preprocess must be a callable .* got 224"),
         (
             Tiny(),
             {"preprocess": PREPROCESS, "weights": "w", "options": {}},
             "options must come with the name of an architecture",
+        ),
+        (
+            Tiny(),
+            {"preprocess": PREPROCESS, "weights": "w", "layout": ("a",)},
+            r"layout must be a Layout or a name .* got \('a',\)",
         ),
         (Tiny(), {"preprocess": PREPROCESS, "seed": 1}, "seed must come with the name"),
         (Tiny, {"preprocess": PREPROCESS}, "model must be a name, .* got 'Tiny'"),
@@ -303,7 +310,10 @@ def test_weights_of_the_user_fill_an_architecture(tmp_path, caplog):
     model = load_model("alexnet_gn", weights=path, options={"out_dim": 3})
     assert model.name == f"alexnet_gn@{path}"
     assert model.preprocess == Preprocess(224, 224, *IMAGENET)
-    assert "images are prepared as for alexnet_gn" in caplog.text
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "as for alexnet_gn, they are prepared by Preprocess(" in record.message
+    assert model.validation == Preprocess(256, 224, *IMAGENET)
     assert model.layers[-3:] == ("fc7", "fc8", "l2norm")
     assert not model.module.training
     assert not any(p.requires_grad for p in model.module.parameters())
@@ -314,7 +324,7 @@ def test_weights_of_the_user_fill_an_architecture(tmp_path, caplog):
         load_model("alexnet_gn", weights=path)
 
 
-def test_a_file_of_versa_says_how_it_was_made(tmp_path):
+def test_a_file_of_versa_says_how_it_was_made(tmp_path, monkeypatch):
     source = trained(AlexNetGN(out_dim=5, l2norm=False, norm="batch"))
     preprocess = {"resize": 64, "crop": 64, "mean": [0.5] * 3, "std": [0.2] * 3}
     path = saved(
@@ -328,8 +338,34 @@ def test_a_file_of_versa_says_how_it_was_made(tmp_path):
     assert model.name == find_model(model.name) == f"alexnet_gn@{path}"
     assert model.preprocess == Preprocess(64, 64, (0.5,) * 3, (0.2,) * 3)
     assert same_output(model.module, source, 96)
+    assert model.validation == Preprocess(256, 224, (0.5,) * 3, (0.2,) * 3)
     mine = Preprocess(70, 64, *IMAGENET)
     assert load_model("alexnet_gn", weights=path, preprocess=mine).preprocess == mine
+    # the record is in the content, wherever the file lies and however it is named
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path.rename(tmp_path / "w.bin")
+    assert load_model("alexnet_gn@~/w.bin").preprocess == model.preprocess
+    other = load_model("alexnet_gn", weights="~/w.bin", preprocess=lambda image: image)
+    assert other.validation is None  # nobody knows the normalisation
+    # not the layers of the card, which has an l2norm
+    found = load_model("alexnet_gn_ipcl_ref01@~/w.bin")
+    assert found.layers == model.layers
+    assert "l2norm" not in found.layers
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"builder": "alexnet_gn", "options": None},
+        {"builder": 3},
+        {"builder": "alexnet_gn", "preprocess": "imagenet"},
+    ],
+)
+def test_a_record_of_another_form_is_refused(tmp_path, record):
+    state = trained(AlexNetGN(out_dim=3)).state_dict()
+    path = saved(tmp_path / "w.safetensors", state, **record)
+    with pytest.raises(ValueError, match=r"metadata 'versa' of .*w\.safetensors must"):
+        load_model(f"alexnet_gn@{path}", options=None)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import mmap
 import os
 import shutil
 import tempfile
@@ -38,7 +39,7 @@ __all__ = [
 
 logger = logging.getLogger("versa")
 
-_BLOCK = 2**24  # bytes that are hashed at a time
+_BLOCK = 2**26  # bytes that are hashed at a time
 _LEFTOVER_SUFFIX = ".versa-tmp"
 _LEFTOVER_AGE = 24 * 3600.0  # seconds; a writer that takes longer than a day is dead
 
@@ -74,11 +75,19 @@ def offline() -> bool:
 def file_hash(path: Path) -> str:
     """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
-    # few large blocks: between two of them a thread must wait for the interpreter
-    block = memoryview(bytearray(min(_BLOCK, max(1, os.path.getsize(path)))))
-    with open(path, "rb", buffering=0) as file:
-        while n_bytes := file.readinto(block):
-            digest.update(block[:n_bytes])
+    with open(path, "rb") as file:
+        if os.path.getsize(path) < 2**20:  # an image, or empty: not worth a map
+            digest.update(file.read())
+            return digest.hexdigest()
+        # mapped, not copied, in few large blocks: between two of them a thread must
+        # wait for the interpreter
+        with (
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+            memoryview(content) as view,
+        ):
+            for start in range(0, len(view), _BLOCK):
+                with view[start : start + _BLOCK] as block:
+                    digest.update(block)
     return digest.hexdigest()
 
 

@@ -13,7 +13,14 @@ from typing import Any
 
 from versa.wording import listing
 
-__all__ = ["LAYOUTS", "Layout", "check_state", "matching_state", "state_from"]
+__all__ = [
+    "LAYOUTS",
+    "Layout",
+    "check_held",
+    "check_state",
+    "matching_state",
+    "state_from",
+]
 
 
 @dataclass(frozen=True)
@@ -224,6 +231,55 @@ def matching_state(
             f"{listing(fitting)}. Pass one of them as layout=."
         )
     return next(iter(fitting.values()))
+
+
+def check_held(
+    checkpoint: Any,
+    layout: Layout,
+    held: Mapping[str, Sequence[int]],
+    *,
+    source: str,
+) -> None:
+    """Refuse a checkpoint whose other parts are not those of the network.
+
+    Networks of one architecture that differ only in their training have equal keys and
+    shapes once the head is dropped; the shape of the head tells them apart.
+
+    Parameters
+    ----------
+    checkpoint : dict
+        What ``torch.load`` gave.
+    layout : Layout
+        How the file is written.
+    held : mapping of str to sequence of int
+        Shapes by the key in the file, under the path of the layout.
+    source : str
+        Name of the checkpoint, for the errors.
+
+    Raises
+    ------
+    ValueError
+        If a key is absent or has another shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> check_held({"fc.w": np.ones(3)}, Layout(), {"fc.w": [2]}, source="toy")
+    Traceback (most recent call last):
+    ...
+    ValueError: toy must hold 'fc.w' of shape (2,); it is (3,). It is another network.
+    """
+    found = checkpoint
+    for step in layout.path if held else ():
+        found = _step(found, step, source)
+    for key, shape in held.items():
+        value = found.get(key) if isinstance(found, Mapping) else None
+        has = "not there" if value is None else str(tuple(getattr(value, "shape", ())))
+        if has != str(tuple(shape)):
+            raise ValueError(
+                f"{source} must hold {key!r} of shape {tuple(shape)}; it is {has}. It "
+                "is another network."
+            )
 
 
 def check_state(

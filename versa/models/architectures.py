@@ -4,7 +4,7 @@ All other networks come from torchvision and timm by name.
 """
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
@@ -172,3 +172,40 @@ def build_seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed reseeds GPUs too
         return build()
+
+
+def sketched(build: Callable[[], nn.Module]) -> nn.Module:
+    """Build a network without memory for its weights, if its constructor allows it.
+
+    Parameters
+    ----------
+    build : callable
+        Makes the module.
+
+    Returns
+    -------
+    module : nn.Module
+        On the meta device; on the CPU with initial weights if the constructor reads
+        a number of a tensor.
+    """
+    try:
+        with torch.device("meta"), _NoInitialisation():
+            return build()
+    except (NotImplementedError, RuntimeError, ValueError):
+        return build_seeded(build, 0)
+
+
+class _NoInitialisation(torch.overrides.TorchFunctionMode):
+    """Leaves out what would only write into tensors without memory: half the time."""
+
+    _WRITING = frozenset(
+        getattr(torch.Tensor, name) for name in ("fill_", "normal_", "uniform_", "zero_")
+    )
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """See the base class."""
+        if func in self._WRITING and args and args[0].is_meta:
+            return args[0]
+        return func(*args, **(kwargs or {}))

@@ -92,6 +92,9 @@ class ModelCard:
         Layout of the file by its name in `versa.models.adapters.LAYOUTS`.
     layout : Layout or None
         Layout of the file in full; takes the place of `adapter`.
+    holds : mapping of str to tuple of int
+        Shapes of keys that the layout drops, such as the head's, where they tell this
+        network from others of its architecture.
     allow : tuple of str
         Sets of old globals that the file may hold; see
         `versa.models.opening.open_checkpoint`.
@@ -140,6 +143,7 @@ class ModelCard:
     size: int | None = None
     adapter: str = ""
     layout: Layout | None = None
+    holds: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     allow: tuple[str, ...] = ()
     requires: str = ""
     seed: int | None = None
@@ -186,8 +190,10 @@ class ModelCard:
             for name in ("mirrors", "sha256", "md5", "size"):
                 if getattr(self, name):
                     raise ValueError(f"{name} must come with a url.")
-        if given in ([], ["seed"]) and (self.adapter or self.layout or self.allow):
-            raise ValueError("adapter, layout and allow must come with a url or file.")
+        if given in ([], ["seed"]):
+            for name in ("adapter", "layout", "holds", "allow"):
+                if getattr(self, name):
+                    raise ValueError(f"{name} must come with a url or file.")
         for url in (self.url, *self.mirrors):
             if url and not url.startswith(("https://", "http://")):
                 raise ValueError(f"url must be a web address; got {url!r}.")
@@ -246,7 +252,8 @@ def card_folders() -> list[Path]:
                 f"VERSA_ZOO must name folders of cards; {str(folder)!r} is none. "
                 "Make the folder, or unset the variable."
             )
-    return [card_folder(), *mine]
+    folders = [card_folder(), *mine]
+    return list({folder.resolve(): folder for folder in folders}.values())
 
 
 def read_card(path: Path) -> ModelCard:
@@ -273,7 +280,7 @@ def read_card(path: Path) -> ModelCard:
         if card.name != path.stem:
             raise ValueError(f"name must be that of the file; got {card.name!r}.")
     except ValueError as error:  # TOMLDecodeError is one
-        raise ValueError(f"{path.name}: {error}") from None
+        raise ValueError(f"{path}: {error}") from None
     if card.file:
         return replace(card, file=str(path.parent / Path(card.file).expanduser()))
     return card
@@ -298,7 +305,7 @@ def read_cards(folder: Path | None = None) -> dict[str, ModelCard]:
         If a card is wrong, or two cards use one name.
     """
     folders = card_folders() if folder is None else [folder]
-    paths = [path for place in folders for path in sorted(place.glob("*.toml"))]
+    paths = [path for place in folders for path in _card_paths(place)]
     cards: dict[str, ModelCard] = {}
     owners: dict[str, Path] = {}
     for path in paths:
@@ -314,6 +321,11 @@ def read_cards(folder: Path | None = None) -> dict[str, ModelCard]:
     return cards
 
 
+def _card_paths(folder: Path) -> list[Path]:
+    """Cards of a folder; hidden files, as some systems leave them, are none."""
+    return [p for p in sorted(folder.glob("*.toml")) if not p.name.startswith(".")]
+
+
 def find_card(name: str) -> ModelCard | None:
     """The card of a name or an alias; None if there is none.
 
@@ -325,7 +337,7 @@ def find_card(name: str) -> ModelCard | None:
     -------
     card : ModelCard or None
     """
-    if re.fullmatch(r"[\w.@+-]+", name):  # else it is no name of a file
+    if re.fullmatch(r"[\w@+-][\w.@+-]*", name):  # else it is no name of a file
         owners = [folder / f"{name}.toml" for folder in card_folders()]
         found = [path for path in owners if path.is_file()]
         if len(owners) == len(found) == 1:  # the quick way: one file, not all of them
@@ -391,8 +403,10 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
     if origin is tuple and isinstance(value, list):
         return tuple(_typed(name, item, arguments[0]) for item in value)
     if origin is Mapping and isinstance(value, dict):
-        kinds = get_args(arguments[1])
-        if all(type(item) in kinds for item in value.values()):
+        kind = arguments[1]
+        if get_origin(kind) is tuple:
+            return {key: _typed(f"{name}.{key}", v, kind) for key, v in value.items()}
+        if all(type(item) in get_args(kind) for item in value.values()):
             return value
     if hint is float and type(value) is int:
         return float(value)

@@ -12,19 +12,21 @@ from torch import nn
 from versa.models.adapters import (
     LAYOUTS,
     Layout,
+    check_held,
     check_state,
     matching_state,
     state_from,
 )
-from versa.models.architectures import build_seeded
+from versa.models.architectures import build_seeded, sketched
 from versa.models.cards import ModelCard
 from versa.models.download import WeightFile, fetch, weights_path
 from versa.models.networks import build_network
-from versa.models.opening import open_checkpoint
+from versa.models.opening import begins_as_safetensors, open_checkpoint
 from versa.wording import unknown
 
 __all__ = [
     "card_network",
+    "card_proof",
     "card_weights",
     "filled",
     "own_network",
@@ -68,20 +70,60 @@ def card_network(card: ModelCard, *, seed: int | None = None) -> nn.Module:
 
     if card.seed is not None:
         return build_seeded(build, card.seed if seed is None else seed)
-    source = f"checkpoint of {card.name}"
+    missing = card.rules.missing
 
     def network(path: Path) -> nn.Module:
-        checkpoint = open_checkpoint(path, source=source, allow=card.allow)
-        state = state_from(checkpoint, card.rules, source=source)
-        return filled(build, state, source=source, missing=card.rules.missing)
+        state = _card_state(card, path)
+        return filled(build, state, source=_source(card), missing=missing)
 
     if card.file:
         return network(_existing(Path(card.file), f"file of {card.name}.toml"))
-    return while_checked(card_weights(card), network, notice=card.notice)
+    file, proof = card_weights(card), card_proof(card)
+    return while_checked(file, network, notice=card.notice, proof=proof)
+
+
+def card_proof(card: ModelCard) -> Callable[[Path], None]:
+    """A function that refuses a file which does not hold the network of a card.
+
+    Parameters
+    ----------
+    card : ModelCard
+        With a url.
+
+    Returns
+    -------
+    proof : callable
+        From the path of a file to None; see `versa.models.download.fetch`.
+    """
+
+    def proof(path: Path) -> None:
+        state = _card_state(card, path)
+        module = sketched(
+            lambda: build_network(card.builder, card.options, requires=card.requires)
+        )
+        expected, missing = module.state_dict(), card.rules.missing
+        check_state(state, expected, source=_source(card), missing=missing)
+
+    return proof
+
+
+def _source(card: ModelCard) -> str:
+    return f"checkpoint of {card.name}"
+
+
+def _card_state(card: ModelCard, path: Path) -> dict[str, torch.Tensor]:
+    source = _source(card)
+    checkpoint = open_checkpoint(path, source=source, allow=card.allow)
+    check_held(checkpoint, card.rules, card.holds, source=source)
+    return state_from(checkpoint, card.rules, source=source)
 
 
 def while_checked(
-    file: WeightFile, use: Callable[[Path], nn.Module], *, notice: str = ""
+    file: WeightFile,
+    use: Callable[[Path], nn.Module],
+    *,
+    notice: str = "",
+    proof: Callable[[Path], object] | None = None,
 ) -> nn.Module:
     """Make a network of a weight file, while another thread hashes the file.
 
@@ -95,6 +137,8 @@ def while_checked(
         From the path of the file to the network.
     notice : str
         What its licence asks a user to know.
+    proof : callable, optional
+        As of `versa.models.download.fetch`.
 
     Returns
     -------
@@ -102,11 +146,11 @@ def while_checked(
     """
     path = weights_path(file)
     if not path.is_file():
-        return use(fetch(file, notice=notice))
+        return use(fetch(file, notice=notice, proof=proof))
     before = path.stat()
     module, problem = None, None
     with ThreadPoolExecutor(max_workers=1) as pool:
-        checked = pool.submit(fetch, file, notice=notice)
+        checked = pool.submit(fetch, file, notice=notice, proof=proof)
         try:
             module = use(path)
         except (ValueError, OSError) as error:  # perhaps because the file is damaged
@@ -148,14 +192,18 @@ def filled(
     ValueError
         If a key is absent, unknown, or of another shape.
     """
-    try:
-        with torch.device("meta"):  # no time is lost with an initialisation
-            module = build()
-    except (NotImplementedError, RuntimeError, ValueError):
-        # it reads a tensor while it is built
-        module = build_seeded(build, 0)
+    module = sketched(build)
+    check_state(state, module.state_dict(), source=source, missing=missing)
+    return _assigned(module, build, state)
+
+
+def _assigned(
+    module: nn.Module,
+    build: Callable[[], nn.Module],
+    state: Mapping[str, torch.Tensor],
+) -> nn.Module:
+    """Put checked weights into a sketch, or, if it needs more, into a whole network."""
     expected = module.state_dict()
-    check_state(state, expected, source=source, missing=missing)
     state = {key: value.to(expected[key].dtype) for key, value in state.items()}
     module.load_state_dict(state, strict=False, assign=True)
     if _has_meta(module):  # what no file holds, such as buffers that are computed
@@ -200,11 +248,9 @@ def own_network(
         layout = LAYOUTS[layout]
     checkpoint = open_checkpoint(path, source=source)
     if layout is None:
-        with torch.device("meta"):
-            expected = build().state_dict()
-        state = matching_state(checkpoint, expected, source=source)
-        absent = tuple(key for key in expected if key not in state)
-        return filled(build, state, source=source, missing=absent)
+        module = sketched(build)
+        state = matching_state(checkpoint, module.state_dict(), source=source)
+        return _assigned(module, build, state)
     state = state_from(checkpoint, layout, source=source)
     return filled(build, state, source=source, missing=layout.missing)
 
@@ -221,8 +267,14 @@ def training_record(path: Path) -> dict[str, Any]:
     record : dict
         With ``builder``, ``options`` and ``preprocess`` if versa made the file, else
         empty.
+
+    Raises
+    ------
+    ValueError
+        If the record is not of this form.
     """
-    if path.suffix != ".safetensors" or not path.is_file():
+    path = path.expanduser()
+    if not path.is_file() or not begins_as_safetensors(path):
         return {}
     import safetensors
 
@@ -238,7 +290,16 @@ def training_record(path: Path) -> dict[str, Any]:
             f"metadata 'versa' of {path} must be JSON; it is not ({error}). Export the "
             "network again."
         ) from error
-    return record if isinstance(record, dict) else {}
+    kinds = {"builder": str, "options": dict, "preprocess": dict}
+    if not isinstance(record, dict) or any(
+        name in record and not isinstance(record[name], kind)
+        for name, kind in kinds.items()
+    ):
+        raise ValueError(
+            f"metadata 'versa' of {path} must be a table with a text builder and the "
+            f"tables options and preprocess; got {text}. Export the network again."
+        )
+    return record
 
 
 def _existing(path: Path, what: str) -> Path:

@@ -3,7 +3,8 @@
 A file lies in the cache under the name of its model and the start of its hash, so that
 two files of one name cannot be confused. It is written to a partial file, checked, and
 moved: what lies in the cache is whole. Where its publisher names no hash, the hash of
-the first file is recorded beside it and compared ever after.
+the first file that proves to be the network is recorded beside it and compared ever
+after.
 """
 
 import datetime
@@ -13,6 +14,7 @@ import logging
 import os
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -123,7 +125,12 @@ def weights_path(file: WeightFile) -> Path:
     return cache_folder() / "weights" / file_name
 
 
-def fetch(file: WeightFile, *, notice: str = "") -> Path:
+def fetch(
+    file: WeightFile,
+    *,
+    notice: str = "",
+    proof: Callable[[Path], object] | None = None,
+) -> Path:
     """Path of a weight file, downloaded if it is not in the cache.
 
     The file's hash is checked on every call. A damaged file in the cache is reported
@@ -135,6 +142,10 @@ def fetch(file: WeightFile, *, notice: str = "") -> Path:
     file : WeightFile
     notice : str, optional
         A sentence to show once on this machine, such as a restricting licence.
+    proof : callable, optional
+        Opens a file of that path, and raises ValueError unless it is the network's. It
+        is called where there is no hash to compare, published or recorded, before the
+        file is accepted and its hash recorded.
 
     Returns
     -------
@@ -164,13 +175,24 @@ def fetch(file: WeightFile, *, notice: str = "") -> Path:
     if fault is not None:
         with writing_alone(path, f"weights of {file.name}"):
             if _fault(file, path) is not None:  # nobody fetched it while we waited
-                _download(file, path)
+                _download(file, path, proof)
+    elif (unproven := _unproven(file, path, path, proof)) is not None:
+        raise ValueError(
+            f"weights of {file.name}: {unproven.reason}. Delete {path}; the next call "
+            "downloads it."
+        )
     _remember(file, path, "placed by hand")
     notice_once(path.name, notice)
     return path
 
 
-def install(file: WeightFile, source: Path, *, notice: str = "") -> Path:
+def install(
+    file: WeightFile,
+    source: Path,
+    *,
+    notice: str = "",
+    proof: Callable[[Path], object] | None = None,
+) -> Path:
     """Copy a file that was fetched by hand to its place in the cache.
 
     Parameters
@@ -179,7 +201,7 @@ def install(file: WeightFile, source: Path, *, notice: str = "") -> Path:
         What `source` must be.
     source : Path
         A local file. It is left where it is.
-    notice : str, optional
+    notice, proof : optional
         As in `fetch`.
 
     Returns
@@ -205,6 +227,8 @@ def install(file: WeightFile, source: Path, *, notice: str = "") -> Path:
         )
     try:
         _check(file, source, path)
+        if unproven := _unproven(file, source, path, proof):
+            raise unproven
     except AddressError as error:
         raise ValueError(
             f"weights of {file.name} cannot be installed from {source}: "
@@ -360,17 +384,40 @@ def _check(file: WeightFile, found: Path, path: Path) -> None:
         raise AddressError(reason, advice, ValueError)
 
 
-def _download(file: WeightFile, path: Path) -> None:
+def _unproven(
+    file: WeightFile, found: Path, path: Path, proof: Callable[[Path], object] | None
+) -> AddressError | None:
+    """Why a file without a hash to compare is not the network's; None if it is."""
+    if proof is None or _published(file) or _record(file, path):
+        return None
+    try:
+        proof(found)
+    except ValueError as error:
+        reason = str(error).rstrip(".")
+        advice = "Get it again; if the same file comes, its source has changed."
+        return AddressError(f"it is not the network's: {reason}", advice, ValueError)
+    return None
+
+
+def _download(
+    file: WeightFile, path: Path, proof: Callable[[Path], object] | None
+) -> None:
     """Bring the file to its place from the first address that has it."""
     sweep_leftovers(path.parent)
     sweep_partials(path.parent)
     part = partial_path(path)
+
+    def accept() -> None:
+        _check(file, part, path)
+        if unproven := _unproven(file, part, path, proof):
+            raise unproven
+
     url = transfer(
         f"weights of {file.name}",
         file.urls,
         part,
         checked=bool(_published(file) or _record(file, path)),
-        accept=lambda: _check(file, part, path),
+        accept=accept,
         otherwise=f"Run it again, or put the file at {path}.",
     )
     os.replace(part, path)

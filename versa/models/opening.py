@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from versa.models.transfer import page_in
 from versa.wording import unknown
 
-__all__ = ["open_checkpoint"]
+__all__ = ["begins_as_safetensors", "open_checkpoint"]
 
 _PAGE_START = 2**16  # bytes that are searched for a title
 _GLOBAL_SETS = ("namespace", "numpy_array", "numpy_scalar")
@@ -54,7 +54,7 @@ def open_checkpoint(path: Path, *, source: str, allow: tuple[str, ...] = ()) -> 
     for name in allow:
         if name not in _GLOBAL_SETS:
             raise ValueError(unknown("allow", name, _GLOBAL_SETS))
-    if path.suffix == ".safetensors" or _begins_as_safetensors(path):
+    if path.suffix == ".safetensors" or begins_as_safetensors(path):
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -73,8 +73,8 @@ def open_checkpoint(path: Path, *, source: str, allow: tuple[str, ...] = ()) -> 
         _refuse_checkpoint(path, source, error)
 
 
-def _begins_as_safetensors(path: Path) -> bool:
-    """Whether a file of another ending is safetensors: a length, then JSON."""
+def begins_as_safetensors(path: Path) -> bool:
+    """Whether a file of any ending is safetensors: a length, then JSON."""
     with open(path, "rb") as file:
         start = file.read(9)
     # immense for a pickle or a zip, by their first bytes

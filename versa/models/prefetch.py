@@ -1,10 +1,10 @@
 """Weights of networks, brought to this machine before they are needed."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from versa.models.checkpoints import card_weights
+from versa.models.checkpoints import card_proof, card_weights
 from versa.models.download import (
     WeightFile,
     fetch,
@@ -58,7 +58,7 @@ def prefetch_weights(name: str) -> Path | None:
     notice = "" if named.card is None else named.card.notice
     file = _download(named)
     if file is not None:
-        return fetch(file, notice=notice)
+        return fetch(file, notice=notice, proof=_proof(named))
     path = fetch_library_weights("timm", _timm_name(named))
     notice_once(named.label, notice)
     return path
@@ -94,7 +94,8 @@ def install_weights(name: str, source: Path) -> Path:
             f"{name} must be a network whose weight file versa keeps; it is untrained, "
             "has a file of its own, or is kept by timm's hub."
         )
-    return install(file, source, notice="" if named.card is None else named.card.notice)
+    notice = "" if named.card is None else named.card.notice
+    return install(file, source, notice=notice, proof=_proof(named))
 
 
 def weights_table(names: Iterable[str]) -> "pd.DataFrame":
@@ -149,6 +150,12 @@ def _untrained(named: Named) -> bool:
 
 def _timm_name(named: Named) -> str:
     return named.base if named.card is None else str(named.card.options["name"])
+
+
+def _proof(named: Named) -> Callable[[Path], None] | None:
+    """Opens the file, if it is a card's; the hash of a library's is in its name."""
+    card = named.card
+    return card_proof(card) if card is not None and card.url else None
 
 
 def _download(named: Named) -> WeightFile | None:

@@ -1,6 +1,7 @@
 """The zoo: which networks there are, and a network ready for use by its name."""
 
 import copy
+import dataclasses
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -71,10 +72,11 @@ _COLUMNS = (
     "licence",
     "status",
 )
-# of weights of one's own, if nothing else says how the images were prepared
-_OWN_PREPROCESS = {
-    "alexnet_gn": Preprocess(224, 224, *IMAGENET),
-    "taskonomy": Preprocess(256, 256, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+# of weights of one's own, if nothing else says how the images were prepared: stimuli,
+# then validation images
+_OWN_PREPROCESS: dict[str, tuple[Preprocess, Preprocess | None]] = {
+    "alexnet_gn": (Preprocess(224, 224, *IMAGENET), Preprocess(256, 224, *IMAGENET)),
+    "taskonomy": (Preprocess(256, 256, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), None),
 }
 
 
@@ -124,7 +126,8 @@ def list_models(
         Keep the networks of this training method, architecture or set of images;
         case does not matter.
     paper : bool, optional
-        Keep those that Konkle and Alvarez (2022) used, or the others.
+        Keep those that Konkle and Alvarez (2022) used or, where the paper leaves it
+        open, may have used (the card's ``unverified`` says so); or the others.
 
     Returns
     -------
@@ -150,6 +153,8 @@ def list_models(
     for column, value in chosen.items():
         if value is None:
             continue
+        if not isinstance(value, str):
+            raise ValueError(f"{column} must be text; got {value!r}.")
         options = {str(option).lower(): option for option in table[column]}
         if value.lower() not in options:
             raise ValueError(unknown(column, value, sorted(set(options.values()))))
@@ -224,6 +229,16 @@ def load_model(
     >>> load_model("alexnet_gn_untrained:seed=1")  # doctest: +SKIP
     VisionModel(name='alexnet_gn_untrained:seed=1', layers=('conv_block_1', ...))
     """
+    if preprocess is not None and not callable(preprocess):
+        raise ValueError(
+            "preprocess must be a callable from a PIL image to a tensor (3, height, "
+            f"width), such as a Preprocess; got {preprocess!r}."
+        )
+    if layout is not None and not isinstance(layout, Layout | str):
+        raise ValueError(
+            "layout must be a Layout or a name of versa.models.adapters.LAYOUTS; got "
+            f"{layout!r}."
+        )
     if weights is None and (options is not None or layout is not None):
         given = "options" if options is not None else "layout"
         raise ValueError(f"{given} must come with weights=, the path of your file.")
@@ -237,11 +252,11 @@ def load_model(
         if seed is not None:
             raise ValueError(f"seed must be left out beside weights; got {seed}.")
         label = name or f"{model}@{weights}"
-        path = Path(weights)
+        path = Path(weights).expanduser()
         return _own(model, path, label, preprocess, dict(options or {}), layout)
     named = named_model(model, seed)
     if named.weights:
-        path = Path(named.weights)
+        path = Path(named.weights).expanduser()
         return _own(named.base, path, name or named.label, preprocess, {}, None)
     if preprocess is not None or name is not None:
         raise ValueError(
@@ -391,11 +406,14 @@ def _own(
     record = training_record(path)
     if record.get("builder") == builder:
         known = {**known, **record.get("options", {})}
-    recorded = record.get("preprocess")
-    if preprocess is None and recorded is not None:
-        preprocess = typed_record(Preprocess, recorded)
+    if preprocess is None and "preprocess" in record:
+        preprocess = typed_record(Preprocess, record["preprocess"])
     elif preprocess is None:
-        logger.info("%s: images are prepared as for %s: %s.", label, builder, usual)
+        logger.warning(
+            "%s: nothing records how the images of its training were prepared; as for "
+            "%s, they are prepared by %s. Pass preprocess= if that is wrong.",
+            *(label, builder, usual),
+        )
         preprocess = usual
     requires = card.requires if card is not None else ""
     chosen = {**known, **options}
@@ -403,10 +421,19 @@ def _own(
         lambda: build_network(builder, chosen, requires=requires), path, layout
     )
     module.eval().requires_grad_(False)
-    layers = default_layers(module)
-    if card is not None and not options:
-        layers = card.layers
+    same = card is not None and chosen == dict(card.options)
+    layers = card.layers if card is not None and same else default_layers(module)
+    validation = _normalised_alike(validation, preprocess)
     return VisionModel(label, module, preprocess, layers, None, validation)
+
+
+def _normalised_alike(
+    validation: Preprocess | None, preprocess: "Transform"
+) -> Preprocess | None:
+    """Validation transform of weights that are trained with another mean and std."""
+    if validation is None or not isinstance(preprocess, Preprocess):
+        return None  # nobody knows how the network wants its images
+    return dataclasses.replace(validation, mean=preprocess.mean, std=preprocess.std)
 
 
 def _architecture(
@@ -416,7 +443,7 @@ def _architecture(
     if card is not None:
         return card.builder, dict(card.options), card.preprocess, card.validation
     if name in _OWN_PREPROCESS:
-        return name, {}, _OWN_PREPROCESS[name], None
+        return name, {}, *_OWN_PREPROCESS[name]
     from versa.models.libraries import find_library_model, library_model
 
     names = [*_OWN_PREPROCESS, *read_cards()]
