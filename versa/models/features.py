@@ -39,6 +39,7 @@ __all__ = [
     "computing_device",
     "extract_grams",
     "inputs_digest",
+    "on_device",
     "probe",
     "resolve_layers",
 ]
@@ -164,7 +165,7 @@ def extract_grams(
     store = _Store(model.module, n_images, max_buffer)
     try:
         with (
-            _moved(model.module, place),
+            on_device(model.module, place),
             evaluating(model.module),
             watch_layers(model.module, names_of_layers, store.receive),
             tqdm(
@@ -424,8 +425,19 @@ def computing_device(
 
 
 @contextmanager
-def _moved(module: nn.Module, place: torch.device) -> Iterator[None]:
-    """Module on another device for a while."""
+def on_device(module: nn.Module, place: torch.device) -> Iterator[None]:
+    """Module on another device for a while.
+
+    Parameters
+    ----------
+    module : nn.Module
+    place : torch.device
+
+    Raises
+    ------
+    ValueError
+        If the module lies on several devices.
+    """
     homes = {t.device for t in (*module.parameters(), *module.buffers())}
     home = device_of(module)
     if home == place or not homes:
