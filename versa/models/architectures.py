@@ -198,9 +198,8 @@ def sketched(build: Callable[[], nn.Module]) -> nn.Module:
 class _NoInitialisation(torch.overrides.TorchFunctionMode):
     """Leaves out what would only write into tensors without memory: half the time."""
 
-    _WRITING = frozenset(
-        getattr(torch.Tensor, name) for name in ("fill_", "normal_", "uniform_", "zero_")
-    )
+    _METHODS = ("fill_", "normal_", "uniform_", "zero_")
+    _WRITING = frozenset(getattr(torch.Tensor, name) for name in _METHODS)
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None

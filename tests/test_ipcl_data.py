@@ -1,0 +1,175 @@
+"""Training images: trees of them, and the order of an epoch."""
+
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from versa.models.ipcl.data import ImageTree, JoinedImages, epoch_order, open_images
+from versa.models.ipcl.decoding import ImageProblem
+
+
+def picture(seed=0, height=60, width=80):
+    small = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def encoded(image, kind="JPEG", **options):
+    file = BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def write_tree(root, n=12, n_classes=3):
+    for k in range(n):
+        file = root / f"class{k % n_classes}" / f"{k:02d}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(encoded(picture(k, 40 + k % 20, 60 - k % 20)))
+    return ImageTree(root)
+
+
+# Trees
+
+
+def test_a_tree_has_sorted_files_and_classes(tmp_path):
+    for name in ("b/2.JPG", "b/deep/1.png", "a/x.jpeg", "a/.hidden.jpg", "a/t.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    (tmp_path / "empty").mkdir()
+    tree = ImageTree(tmp_path)
+    assert tree.files == ("a/x.jpeg", "b/2.JPG", "b/deep/1.png")
+    assert tree.classes == ("a", "b")
+    assert tree.labels.tolist() == [0, 1, 1]
+    assert tree.counts == (3,)
+    assert tree.read(2) == b"b/deep/1.png"
+    assert tree.name(0) == str(tmp_path / "a" / "x.jpeg")
+
+
+def test_images_without_folders_are_one_class(tmp_path):
+    (tmp_path / "1.png").write_bytes(b"")
+    tree = ImageTree(tmp_path)
+    assert tree.classes == (tmp_path.name,)
+
+
+def test_a_digest_notices_changes_but_not_places(tmp_path):
+    tree = write_tree(tmp_path / "here")
+    assert write_tree(tmp_path / "there").digest == tree.digest
+    (tmp_path / "there" / "class0" / "00.jpg").write_bytes(b"other")
+    assert ImageTree(tmp_path / "there").digest != tree.digest
+    (tmp_path / "here" / "class0" / "00.jpg").rename(tmp_path / "here/class0/z.jpg")
+    assert ImageTree(tmp_path / "here").digest != tree.digest
+
+
+def test_trees_refuse_what_is_none(tmp_path):
+    with pytest.raises(ValueError, match="must lie in a folder"):
+        ImageTree(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"must hold images \(.jpg, .*it holds none"):
+        ImageTree(tmp_path)
+    write_tree(tmp_path)
+    (tmp_path / "stray.jpg").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"stray.jpg beside 3 folders.* Move them"):
+        ImageTree(tmp_path)
+
+
+def test_an_image_that_disappeared_is_a_problem(tmp_path):
+    tree = write_tree(tmp_path)
+    (tmp_path / tree.files[0]).unlink()
+    with pytest.raises(ImageProblem, match=r"cannot be read \(No such file"):
+        tree.read(0)
+
+
+def test_joined_images_follow_each_other(tmp_path):
+    faces = write_tree(tmp_path / "faces" / "train", 5, 2)
+    places = write_tree(tmp_path / "places" / "train", 7, 3)
+    joined = open_images([faces.root, places.root])
+    assert isinstance(joined, JoinedImages)
+    assert len(joined) == 12
+    assert joined.counts == (5, 7)
+    assert joined.classes[:3] == ("faces/train/class0", "faces/train/class1",
+                                  "places/train/class0")  # fmt: skip
+    assert joined.labels.tolist() == [*faces.labels, *(places.labels + 2)]
+    assert joined.name(4) == faces.name(4)
+    assert joined.read(5) == places.read(0)
+    assert joined.digest != open_images([places.root, faces.root]).digest
+    assert isinstance(open_images([faces.root]), ImageTree)
+
+
+def test_paths_of_images_are_checked(tmp_path):
+    with pytest.raises(ValueError, match="must be a list; got 'here'"):
+        open_images("here")
+    with pytest.raises(ValueError, match="one or several different ones; got none"):
+        open_images([])
+    with pytest.raises(ValueError, match=r"got .* twice"):
+        open_images([tmp_path, tmp_path])
+    with pytest.raises(ValueError, match="title of its own"):
+        JoinedImages([], [])
+
+
+# Orders
+
+
+def test_an_epoch_is_a_permutation_and_no_other_epochs():
+    orders = [epoch_order([100], seed=s, epoch=e) for s, e in ((0, 0), (0, 1), (1, 0))]
+    for order in orders:
+        assert np.array_equal(np.sort(order), np.arange(100))
+    assert not np.array_equal(orders[0], orders[1])
+    assert not np.array_equal(orders[0], orders[2])
+    assert np.array_equal(orders[1], epoch_order([100], seed=0, epoch=1))
+
+
+def test_the_order_is_the_same_in_every_version():
+    def mixed(z):  # SplitMix64 in Python's integers
+        z = (z + 0x9E3779B97F4A7C15) % 2**64
+        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
+        return z ^ (z >> 31)
+
+    def key(index):
+        state = 0
+        for part in (1, 2, 2**63 + 1, 0, 0, index):
+            state = mixed(state ^ part)
+        return state
+
+    order = epoch_order([50], seed=1, epoch=2)
+    assert order.tolist() == sorted(range(50), key=key)
+
+
+def test_short_epochs_take_different_images():
+    parts = [
+        epoch_order([1000], seed=0, epoch=e, images_per_epoch=100) for e in range(30)
+    ]
+    assert all(len(set(part)) == 100 for part in parts)
+    assert len(set(np.concatenate(parts))) > 900  # 1000 * (1 - .9 ** 30) = 958
+
+
+def test_folders_give_their_shares():
+    counts, weights = [50, 10, 200], [1, 1, 2]
+    order = epoch_order(counts, seed=0, epoch=3, images_per_epoch=100, weights=weights)
+    folder = np.searchsorted(np.cumsum(counts), order, side="right")
+    assert np.bincount(folder).tolist() == [25, 25, 50]
+    # 25 of 10: each twice, and five of them once more
+    assert np.bincount(order[folder == 1] - 50).tolist() == pytest.approx(
+        [2.5] * 10, abs=1
+    )
+    assert len(set(order[folder == 2])) == 50
+    # mixed, not one folder after the other
+    assert 0.3 < (folder[:50] == 2).mean() < 0.7
+    all_ = epoch_order(counts, seed=0, epoch=3)
+    assert np.array_equal(np.sort(all_), np.arange(260))
+
+
+def test_shares_are_rounded_to_the_total():
+    order = epoch_order([9, 9, 9], seed=0, epoch=0, images_per_epoch=10)
+    assert sorted(np.bincount(order // 9)) == [3, 3, 4]
+
+
+def test_orders_are_checked():
+    with pytest.raises(
+        ValueError, match="counts and images_per_epoch must be at least"
+    ):
+        epoch_order([3, 0], seed=0, epoch=0)
+    with pytest.raises(ValueError, match="weights must be numbers of at least 0"):
+        epoch_order([3, 3], seed=0, epoch=0, weights=[0, 0])
+    with pytest.raises(ValueError, match="one weight per folder"):
+        epoch_order([3, 3], seed=0, epoch=0, weights=[1])

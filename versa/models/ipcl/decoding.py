@@ -1,0 +1,254 @@
+"""From the bytes of an image file to an RGB canvas, or a reason why not.
+
+Three decoders make the same pixels of a JPEG (libjpeg-turbo is in each): torchvision's
+while it has one, torchcodec's if it is installed, else Pillow's. Everything that is not
+a plain JPEG is Pillow's.
+"""
+
+import struct
+import zlib
+from collections.abc import Callable
+from functools import lru_cache
+from io import BytesIO
+
+import numpy as np
+import torch
+from PIL import Image
+
+from versa.models.images import to_rgb
+
+__all__ = ["ImageProblem", "canvas_size", "decode", "jpeg_layout"]
+
+_SMALLEST = 2  # pixels; an image of one row, column or point has nothing to crop
+_LONGEST = 2  # the long side of a canvas, in short sides
+_REDUCED = 4  # a JPEG this many times too large is decoded at a fraction of its size
+_LARGE = 2**26  # pixels; whether more are an image or an attack is Pillow's to say
+_HEADERS = 2**17  # bytes of a JPEG in which its tags stand
+# what Pillow's readers raise on damaged files
+_BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+_UNUSUAL = ("CMYK", "YCbCr", "LAB", "HSV", "I", "I;16", "I;16B", "I;16L")
+
+
+class ImageProblem(ValueError):  # noqa: N818
+    """An image that cannot be used; the text says why."""
+
+
+def canvas_size(height: int, width: int, short_side: int | None) -> tuple[int, int]:
+    """Size of the canvas of an image.
+
+    Parameters
+    ----------
+    height, width : int
+        Of the image, in pixels.
+    short_side : int or None
+        Largest short side of a canvas in pixels; None keeps every image as it is.
+
+    Returns
+    -------
+    height, width : int
+        Never larger than the image. The long side is at most twice `short_side`: a
+        longer image is shrunk as a whole, so crops keep their geometry.
+
+    Examples
+    --------
+    >>> canvas_size(375, 500, 256), canvas_size(1000, 6000, 256)
+    ((256, 341), (85, 512))
+    >>> canvas_size(100, 200, 256)
+    (100, 200)
+    """
+    if short_side is None:
+        return height, width
+    short, long = min(height, width), max(height, width)
+    if long * short_side <= _LONGEST * short_side * max(short, short_side):
+        new_short = min(short, short_side)
+        # rounded down, as torchvision's Resize does
+        new_long = int(new_short * long / short) if new_short < short else long
+    else:
+        new_long = _LONGEST * short_side
+        new_short = max(_SMALLEST, round(short * new_long / long))
+    if new_short > short or new_long > long:
+        return height, width
+    return (new_short, new_long) if height <= width else (new_long, new_short)
+
+
+def decode(content: bytes, *, short_side: int | None = None) -> tuple[np.ndarray, str]:
+    """Pixels of an image file.
+
+    Grey, palette, CMYK and 16-bit images become RGB, transparency is composited on
+    white, and the first frame is taken. Orientation tags (EXIF) are not obeyed, as
+    in torchvision's ImageFolder.
+
+    Parameters
+    ----------
+    content : bytes
+        Of the file, in any format that Pillow reads.
+    short_side : int, optional
+        A larger image is shrunk to `canvas_size`, bilinearly with antialiasing.
+
+    Returns
+    -------
+    pixels : ndarray of shape (height, width, 3)
+        uint8, red, green, blue.
+    note : str
+        The mode of an image that was converted from an unusual one (CMYK, 16 bits);
+        else empty.
+
+    Raises
+    ------
+    ImageProblem
+        If the image is damaged, cut off, of an unknown format, smaller than 2 pixels,
+        or of a mode without a defined range (32-bit integers, floats).
+
+    Examples
+    --------
+    >>> file = BytesIO()
+    >>> Image.new("L", (300, 200), 77).save(file, "JPEG")
+    >>> decode(file.getvalue(), short_side=100)[0].shape
+    (100, 150, 3)
+    >>> decode(file.getvalue()[:500])
+    Traceback (most recent call last):
+    ...
+    versa.models.ipcl.decoding.ImageProblem: image file is truncated ...
+    """
+    layout = jpeg_layout(content)
+    if layout is not None:
+        height, width, channels = layout
+        _check_size(height, width)
+        target = canvas_size(height, width, short_side)
+        small = height * width <= _LARGE and min(height, width) < _REDUCED * min(target)
+        if channels in (1, 3) and small:
+            pixels = _jpeg(content)
+            if pixels is not None:
+                if target == pixels.shape[:2]:
+                    return pixels, ""
+                return _shrunk(Image.fromarray(pixels), short_side), ""
+    return _any_format(content, short_side)
+
+
+def jpeg_layout(content: bytes) -> tuple[int, int, int] | None:
+    """Height, width and number of channels in the header of a JPEG.
+
+    Parameters
+    ----------
+    content : bytes
+        Of the file.
+
+    Returns
+    -------
+    layout : tuple of 3 int, or None
+        None if this is no JPEG of 8 bits whose header says so.
+
+    Examples
+    --------
+    >>> jpeg_layout(b"no JPEG") is None
+    True
+    """
+    if content[:2] != b"\xff\xd8":
+        return None
+    at = 2
+    while at + 9 < len(content) and content[at] == 0xFF:
+        marker = content[at + 1]
+        if marker == 0xFF:  # filling
+            at += 1
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            bits, height, width, channels = struct.unpack_from(">BHHB", content, at + 4)
+            plain = marker in (0xC0, 0xC1, 0xC2) and bits == 8
+            return (height, width, channels) if plain and height and width else None
+        if marker == 0xDA or marker == 0x01 or 0xD0 <= marker <= 0xD9:
+            return None
+        at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+    return None
+
+
+def _jpeg(content: bytes) -> np.ndarray | None:
+    """Pixels by the fast decoder, or None if it cannot: Pillow then says why."""
+    decoder = _decoder()
+    if decoder is None:
+        return None
+    try:
+        decoded = decoder(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+    except RuntimeError:
+        return None
+    return np.ascontiguousarray(decoded.permute(1, 2, 0).numpy())
+
+
+@lru_cache(maxsize=1)
+def _decoder() -> Callable[[torch.Tensor], torch.Tensor] | None:
+    try:
+        import torchvision.io  # noqa: F401  (registers the operator)
+
+        # its Python function warns, at every call, that torchcodec shall follow it
+        operator = torch.ops.image.decode_jpeg.default
+    except (ImportError, AttributeError, RuntimeError):
+        pass
+    else:
+        return lambda content: operator(content, 3, False)
+    try:
+        from torchcodec.decoders import decode_jpeg
+    except (ImportError, OSError, RuntimeError):  # it links against other libraries
+        return None
+
+    def decoder(content: torch.Tensor) -> torch.Tensor:
+        if b"Exif\0\0" in content[:_HEADERS].numpy().tobytes():
+            # torchcodec would turn the image as its orientation tag says
+            raise RuntimeError("the image may have an orientation tag")
+        return decode_jpeg(content, mode="RGB")
+
+    return decoder
+
+
+def _any_format(content: bytes, short_side: int | None) -> tuple[np.ndarray, str]:
+    try:
+        image = Image.open(BytesIO(content))
+        width, height = image.size
+        _check_size(height, width)
+        mode = image.mode
+        target = canvas_size(height, width, short_side)
+        if image.format == "JPEG" and min(height, width) >= _REDUCED * min(target):
+            # twice the size that is needed, as Pillow's thumbnails take it
+            image.draft(None, (2 * target[1], 2 * target[0]))
+        image.load()
+        rgb = to_rgb(image)
+        if rgb is None:
+            raise ImageProblem(f"the mode {mode} has no defined range")
+        note = mode if mode in _UNUSUAL else ""
+        return _shrunk(rgb, short_side, target), note
+    except ImageProblem:
+        raise
+    except _BROKEN as error:
+        reason = " ".join(str(error).split())
+        # Pillow names the buffer by its address, which differs in every run
+        reason = reason.split(" <_io")[0] or type(error).__name__
+        raise ImageProblem(reason) from error
+
+
+def _shrunk(
+    image: Image.Image, short_side: int | None, size: tuple[int, int] | None = None
+) -> np.ndarray:
+    height, width = size or canvas_size(image.height, image.width, short_side)
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+def _check_size(height: int, width: int) -> None:
+    if min(height, width) < _SMALLEST:
+        raise ImageProblem(
+            f"the image has {width} x {height} pixels; at least "
+            f"{_SMALLEST} x {_SMALLEST} are needed"
+        )

@@ -1,0 +1,430 @@
+"""Chunks of decoded images, made ahead of time by threads.
+
+An image is decoded once, whatever the number of its views, and handed over as bytes.
+Decoders release Python's lock, so threads suffice: no second process, no copies
+through shared memory, nothing to clean up after a kill. What a chunk holds does not
+depend on the number of threads.
+"""
+
+import csv
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from versa.models.ipcl.chance import hashed
+from versa.models.ipcl.data import ImageSource
+from versa.models.ipcl.decoding import ImageProblem, decode
+
+__all__ = ["BadImages", "Chunk", "ChunkLoader", "TooManyBadImages", "stack_canvases"]
+
+logger = logging.getLogger("versa")
+
+_SUBSTITUTES = 32  # tried before a chunk is given up
+_PIECE = 8  # images per task of a thread
+_SUBSTITUTE = 2**63 + 3  # purpose of a random number; see `data`
+_HEADER = ("index", "image", "what", "reason")
+
+
+class TooManyBadImages(ValueError):  # noqa: N818
+    """More images are damaged than was allowed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Decoded images.
+
+    Parameters
+    ----------
+    indices : Tensor of shape (n_images,)
+        Of the images in their source, int64. Differs from what was asked for where a
+        damaged image was replaced.
+    canvases : Tensor of shape (n_images, 3, height, width)
+        uint8, on the CPU, in memory order (image, row, column, colour). An image
+        smaller than the canvas lies at the top left, the rest is 0. It is overwritten
+        when the next chunk is asked for.
+    sizes : Tensor of shape (n_images, 2)
+        Height and width of each image in pixels, int64.
+    labels : Tensor of shape (n_images,)
+        int64.
+    n_replaced : int
+        Damaged images among those asked for.
+    wait_seconds : float
+        For how long the caller stood waiting.
+    """
+
+    indices: torch.Tensor
+    canvases: torch.Tensor
+    sizes: torch.Tensor
+    labels: torch.Tensor
+    n_replaced: int
+    wait_seconds: float
+
+
+class BadImages:
+    """A list of the images that could not be used, with a limit.
+
+    Parameters
+    ----------
+    n_images : int
+        Images of the dataset.
+    limit : float
+        Share of them that may be damaged, in [0, 1]; at least one image may be.
+    log : path-like, optional
+        CSV file with the columns index, image, what ("skipped" or "converted") and
+        reason, one row per image. One that exists is continued, and counts. Each
+        process of a training run needs a file of its own, and has the whole limit.
+
+    Examples
+    --------
+    >>> bad = BadImages(2000, limit=0.001)
+    >>> bad.skip(7, "a.jpg", "image file is truncated")
+    >>> bad.n_skipped, bad.n_allowed
+    (1, 2)
+    """
+
+    def __init__(
+        self,
+        n_images: int,
+        *,
+        limit: float = 0.001,
+        log: str | os.PathLike[str] | None = None,
+    ) -> None:
+        if not 0 <= limit <= 1:
+            raise ValueError(f"limit of bad images must be in [0, 1]; got {limit}.")
+        self.n_images = n_images
+        self.n_allowed = max(1, int(limit * n_images))
+        self.log = None if log is None else Path(log)
+        self._lock = threading.Lock()
+        self._seen: dict[str, set[int]] = {"skipped": set(), "converted": set()}
+        if self.log is not None and self.log.is_file():
+            with open(self.log, newline="", encoding="utf-8", errors="replace") as file:
+                for row in csv.DictReader(file):
+                    what, index = row.get("what"), row.get("index") or ""
+                    if what in self._seen and index.isdigit():
+                        self._seen[what].add(int(index))
+
+    @property
+    def n_skipped(self) -> int:
+        """Images that could not be used."""
+        return len(self._seen["skipped"])
+
+    @property
+    def n_converted(self) -> int:
+        """Images of unusual modes that were turned into RGB."""
+        return len(self._seen["converted"])
+
+    def skip(self, index: int, name: str, reason: str) -> None:
+        """Note an image that cannot be used.
+
+        Raises
+        ------
+        TooManyBadImages
+            If there are now more than the limit.
+        """
+        with self._lock:
+            if self._note("skipped", index, name, reason):
+                logger.warning("image %s is skipped: %s.", name, reason)
+            if self.n_skipped > self.n_allowed:
+                raise TooManyBadImages(
+                    f"at most {self.n_allowed} of {self.n_images} images may be "
+                    f"damaged; {self.n_skipped} are, the last one {name} ({reason})."
+                    + (f" All are named in {self.log}." if self.log else "")
+                    + " Repair or remove them, or raise the limit."
+                )
+
+    def convert(self, index: int, name: str, mode: str) -> None:
+        """Note an image of an unusual mode that was turned into RGB."""
+        with self._lock:
+            self._note("converted", index, name, f"the mode was {mode}")
+
+    def _note(self, what: str, index: int, name: str, reason: str) -> bool:
+        if index in self._seen[what]:
+            return False
+        self._seen[what].add(index)
+        if self.log is None:
+            return True
+        try:
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            new = not self.log.exists()
+            with open(
+                self.log, "a", newline="", encoding="utf-8", errors="backslashreplace"
+            ) as file:
+                writer = csv.writer(file)
+                if new:
+                    writer.writerow(_HEADER)
+                writer.writerow((index, name, what, reason))
+        except OSError as error:  # a full disk must not end the training
+            logger.warning("the list %s cannot be written (%s).", self.log, error)
+        return True
+
+
+class ChunkLoader:
+    """Chunks of images, decoded ahead of time.
+
+    A damaged image is replaced by another of the same source, which depends on the
+    seed, the epoch and the image alone, so every chunk is full.
+
+    Parameters
+    ----------
+    images : ImageSource
+        Where they come from.
+    short_side : int, optional
+        Larger images are shrunk, see `canvas_size`.
+    workers : int, optional
+        Threads; default: one per usable CPU core.
+    prefetch : int
+        Chunks made ahead; the loader holds this number and one of them in memory.
+    pinned : bool
+        Whether canvases lie in page-locked memory, from where they are copied to a
+        GPU while it works. They may then be overwritten only after the copy, which
+        the loader waits for, if the copy was queued on the current stream.
+    bad : BadImages, optional
+        Where damaged images are noted; default: a list in memory with limit 0.1%.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> from versa.models.ipcl.data import ImageTree
+    >>> root = Path(tempfile.mkdtemp())
+    >>> for k in range(4):
+    ...     Image.new("RGB", (30 + k, 20)).save(root / f"{k}.png")
+    >>> loader = ChunkLoader(ImageTree(root), workers=1)
+    >>> for chunk in loader.chunks([[0, 3], [1, 2]], seed=0, epoch=0):
+    ...     print(chunk.indices.tolist(), chunk.canvases.shape)
+    [0, 3] torch.Size([2, 3, 20, 33])
+    [1, 2] torch.Size([2, 3, 20, 32])
+    """
+
+    def __init__(
+        self,
+        images: ImageSource,
+        *,
+        short_side: int | None = 256,
+        workers: int | None = None,
+        prefetch: int = 2,
+        pinned: bool = False,
+        bad: BadImages | None = None,
+    ) -> None:
+        if prefetch < 1 or (workers is not None and workers < 1):
+            raise ValueError(
+                "prefetch and workers must be at least 1; got "
+                f"prefetch={prefetch}, workers={workers}."
+            )
+        self.images = images
+        self.short_side = short_side
+        self.workers = workers or _cores()
+        self.prefetch = prefetch
+        self.pinned = pinned
+        self.bad = BadImages(len(images)) if bad is None else bad
+        self._slots: list[_Slot] = []  # of the last call of `chunks`
+
+    def chunks(
+        self, blocks: Iterable[ArrayLike], *, seed: int, epoch: int
+    ) -> Iterator[Chunk]:
+        """Decode blocks of images, one chunk after the other.
+
+        Parameters
+        ----------
+        blocks : iterable of array-like of int
+            Indices of the images of each chunk.
+        seed, epoch : int
+            As for `epoch_order`; they choose the substitutes.
+
+        Yields
+        ------
+        chunk : Chunk
+            Its canvases are valid until the next one is asked for.
+
+        Raises
+        ------
+        TooManyBadImages
+            If more images are damaged than allowed.
+        """
+        slots = self._slots or [_Slot(self.pinned) for _ in range(self.prefetch + 1)]
+        self._slots = []  # a second call at the same time makes its own
+        free, waiting = deque(slots), deque[_Work]()
+        rest = iter(blocks)
+        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="versa-decode")
+        try:
+            while True:
+                while len(waiting) < self.prefetch:
+                    block = next(rest, None)
+                    if block is None:
+                        break
+                    work = _Work(np.asarray(block), free.popleft(), (seed, epoch))
+                    waiting.append(work)
+                    self._submit(work, pool)
+                if not waiting:
+                    return
+                start = time.perf_counter()
+                canvases, sizes = waiting[0].done.result()
+                waited = time.perf_counter() - start
+                work = waiting.popleft()
+                yield Chunk(
+                    indices=torch.from_numpy(work.indices),
+                    canvases=canvases,
+                    sizes=sizes,
+                    labels=torch.from_numpy(self.images.labels[work.indices]),
+                    n_replaced=int((work.indices != work.wanted).sum()),
+                    wait_seconds=waited,
+                )
+                work.slot.given_back()
+                free.append(work.slot)
+        finally:
+            # reached as well by close(), Ctrl-C and errors: no thread stays behind
+            for work in waiting:
+                work.stopped = True
+            pool.shutdown(wait=True, cancel_futures=True)
+            for slot in slots:
+                slot.given_back()
+            self._slots = slots
+
+    def _submit(self, work: "_Work", pool: ThreadPoolExecutor) -> None:
+        def pass_on(piece: Future[None]) -> None:
+            if not piece.cancelled() and (error := piece.exception()) is not None:
+                work.failed(error)
+
+        for start in range(0, len(work.wanted), _PIECE):
+            pool.submit(self._piece, work, start).add_done_callback(pass_on)
+        if not len(work.wanted):
+            work.done.set_result(work.slot.filled([]))
+
+    def _piece(self, work: "_Work", start: int) -> None:
+        """Decode a few images; whoever finishes last puts the chunk together."""
+        if work.stopped:
+            return
+        stop = min(start + _PIECE, len(work.wanted))
+        for k in range(start, stop):
+            work.indices[k], work.pixels[k] = self._decoded(
+                int(work.wanted[k]), work.purpose
+            )
+        if work.finished(stop - start):
+            made = work.slot.filled(work.pixels)
+            work.pixels = []  # half of the memory
+            work.done.set_result(made)
+
+    def _decoded(self, index: int, purpose: tuple[int, int]) -> tuple[int, np.ndarray]:
+        candidate = index
+        for attempt in range(_SUBSTITUTES):
+            try:
+                pixels, note = decode(
+                    self.images.read(candidate), short_side=self.short_side
+                )
+            except ImageProblem as problem:
+                name = self.images.name(candidate)
+                self.bad.skip(candidate, name, str(problem))
+                bits = hashed(*purpose, _SUBSTITUTE, index, attempt)
+                candidate = int(bits[0] % np.uint64(len(self.images)))
+                continue
+            if note:
+                self.bad.convert(candidate, self.images.name(candidate), note)
+            return candidate, pixels
+        raise TooManyBadImages(
+            f"the image {self.images.name(index)} must have a substitute; "
+            f"{_SUBSTITUTES} images in a row are damaged. Repair or remove them."
+        )
+
+
+def stack_canvases(pixels: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images of different sizes in one tensor.
+
+    Parameters
+    ----------
+    pixels : sequence of ndarray of shape (height, width, 3)
+        uint8.
+
+    Returns
+    -------
+    canvases : Tensor of shape (n_images, 3, largest height, largest width)
+        Each image at the top left, the rest 0.
+    sizes : Tensor of shape (n_images, 2)
+        Height and width of each image, int64.
+
+    Examples
+    --------
+    >>> stack_canvases([np.ones((2, 3, 3), np.uint8), np.ones((4, 1, 3), np.uint8)])[1]
+    tensor([[2, 3],
+            [4, 1]])
+    """
+    return _Slot(False).filled(pixels)
+
+
+class _Slot:
+    """Memory of one chunk, used again and again; it grows when it must."""
+
+    def __init__(self, pinned: bool) -> None:
+        self._pinned = pinned
+        self._bytes = torch.empty(0, dtype=torch.uint8)
+        self._copied: torch.cuda.Event | None = None
+
+    def filled(self, pixels: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Canvases and sizes, see `stack_canvases`."""
+        if self._copied is not None:
+            self._copied.synchronize()
+            self._copied = None
+        sizes = np.array([p.shape[:2] for p in pixels], dtype=np.int64).reshape(-1, 2)
+        height, width = (int(side) for side in sizes.max(axis=0, initial=0))
+        n_bytes = len(pixels) * height * width * 3
+        if self._bytes.numel() < n_bytes:
+            # a little more, because the next chunk may be a little larger
+            room = n_bytes + n_bytes // 8
+            self._bytes = torch.empty(room, dtype=torch.uint8, pin_memory=self._pinned)
+        flat = self._bytes[:n_bytes].view(len(pixels), height, width, 3)
+        rows = flat.numpy()  # NumPy, because torch would wake its own threads
+        for k, image in enumerate(pixels):
+            h, w = image.shape[:2]
+            rows[k, :h, :w] = image
+            rows[k, h:] = 0
+            rows[k, :h, w:] = 0
+        return flat.permute(0, 3, 1, 2), torch.from_numpy(sizes)
+
+    def given_back(self) -> None:
+        """To be called by the thread that queued a copy to a GPU, if one did."""
+        if self._pinned:
+            self._copied = torch.cuda.Event()
+            self._copied.record()
+
+
+class _Work:
+    """One chunk while it is made."""
+
+    def __init__(
+        self, wanted: np.ndarray, slot: _Slot, purpose: tuple[int, int]
+    ) -> None:
+        self.wanted = wanted.astype(np.int64)
+        self.slot = slot
+        self.purpose = purpose
+        self.indices = self.wanted.copy()
+        self.pixels: list[np.ndarray] = [np.empty(0, np.uint8)] * len(wanted)
+        self.done: Future[tuple[torch.Tensor, torch.Tensor]] = Future()
+        self.stopped = False
+        self._left = len(wanted)
+        self._lock = threading.Lock()
+
+    def finished(self, n: int) -> bool:
+        """Whether these `n` images were the last."""
+        with self._lock:
+            self._left -= n
+            return self._left == 0
+
+    def failed(self, error: BaseException) -> None:
+        with self._lock:
+            self.stopped = True
+            if not self.done.done():
+                self.done.set_exception(error)
+
+
+def _cores() -> int:
+    usable = getattr(os, "sched_getaffinity", None)  # not on every system
+    return len(usable(0)) if usable else os.cpu_count() or 1
