@@ -14,7 +14,7 @@ import pytest
 
 import versa
 from tests.synthetic import synthetic_fit
-from versa.cli.compare import compare_command
+from versa.cli.compare import _file_name, compare_command
 
 # A cheap pretrained-sized network: no weights, no download.
 RUN = "import sys; from versa.cli.compare import compare_command as c; sys.exit(c())"
@@ -104,8 +104,8 @@ def test_fit_and_files(dataset, tmp_path, capsys):
     assert record["options"]["layers"] == layers.split(",")
     files = sorted(path.name for path in (out / "results").iterdir())
     assert files == [
-        "torchvision-squeezenet1_1-untrained-seed=1.nc",
-        "torchvision-squeezenet1_1-untrained.nc",
+        "torchvision-squeezenet1_1-untrained-2ce89c85.nc",
+        "torchvision-squeezenet1_1-untrained-seed=1-3557df30.nc",
     ]
     again = tmp_path / "again"
     results = [str(out / "results" / name) for name in reversed(files)]
@@ -164,6 +164,48 @@ def test_lists(capsys):
     assert "alexnet_gn_ipcl_ref01" in capsys.readouterr().out
     assert compare_command(["--list-datasets"]) == 0
     assert "simulated-orientation" in capsys.readouterr().out
+
+
+def test_layers_of_seeds_and_of_own_weights(tmp_path, capsys):
+    import torch
+    from torchvision import models
+
+    base = "torchvision/squeezenet1_1"
+    state = models.squeezenet1_1(weights=None).state_dict()
+    torch.save(state, tmp_path / "net.pth")
+    tables = []
+    for model in (base, f"{base}:untrained:seeds=0-2", f"{base}@{tmp_path}/net.pth"):
+        assert compare_command([model, "--list-layers", "--quiet"]) == 0
+        name, *rows = capsys.readouterr().out.splitlines()
+        assert name == model
+        tables.append(rows)
+    assert tables[0] == tables[1] == tables[2]
+    assert "features.12" in "".join(tables[0])
+
+
+def test_names_of_result_files_differ():
+    names = [
+        "alexnet_gn_ipcl_ref01",
+        "torchvision/resnet18",
+        "torchvision-resnet18",
+        "Net",
+        "net",
+        "net@/data/\u00e9.pth",
+        "net@/data/\u00fc.pth",
+        f"net@/{'very/' * 100}long.pth",
+        f"net@/{'very/' * 100}longer.pth",
+        "..",
+        "../..",
+    ]
+    files = [_file_name(name) for name in names]
+    assert len({name.lower() for name in files}) == len(names)
+    assert files[0] == "alexnet_gn_ipcl_ref01"
+    assert files[2] == "torchvision-resnet18"
+    assert files[1].startswith("torchvision-resnet18-")
+    for name in files:
+        assert len(name) < 100
+        assert name.isascii()
+        assert "/" not in name
 
 
 def test_help_and_version(capsys):

@@ -62,4 +62,6 @@ def test_refusals():
     with pytest.raises(ValueError, match=r"layer of mocov2_rn50_800ep must be among"):
         list_layers("mocov2_rn50_800ep", ["layer5"])
     with pytest.raises(ValueError, match="name must be of the zoo or of a library"):
+        sketch_model("alexnet_gn@a/weights.pth")
+    with pytest.raises(FileNotFoundError, match=r"a/weights\.pth does not exist"):
         list_layers("alexnet_gn@a/weights.pth")

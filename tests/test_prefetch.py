@@ -128,12 +128,18 @@ def test_command_installs(zoo, capsys, tmp_path):
         (["weights", "one", "two", "--file", "f"], "--file must come with one NAME"),
         (["weights", "one", "onne"], "model must be among"),
         (["weights", "one", "--file", "none.pth"], "none.pth is not there"),
+        (["weights", "one", "--where", "--file", "f"], "--where must come without"),
     ],
 )
 def test_command_refuses(zoo, capsys, arguments, text):
     assert data_command(arguments) == 2
     assert text in capsys.readouterr().err
     assert not zoo.asked
+
+
+def test_command_shows_where_an_error_arose(zoo):
+    with pytest.raises(ConnectionError, match="lost"):
+        data_command(["weights", "lost", "--traceback"])
 
 
 def test_command_without_a_subcommand(capsys):

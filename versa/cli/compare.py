@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["compare_command"]
 
+_NAME_LENGTH = 80  # of a result file, before the digits of its hash
 _FIT_ONLY = {
     "--dataset": "dataset",
     "--methods": "methods",
@@ -228,7 +230,8 @@ def _list_layers(options: argparse.Namespace) -> int:
         raise ValueError("MODEL must be given with --list-layers. See --list-models.")
     for name in options.models:
         print(f"{name}")
-        show(list_layers(name, _layer_list(options)))
+        first = _seeds(name)[0]  # all seeds have the same layers
+        show(list_layers(first, _layer_list(options)))
     return 0
 
 
@@ -347,7 +350,11 @@ def _fitted(
 
 
 def _file_name(model: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.=-]+", "-", model)
+    """Name of a result file; digits of a hash tell apart what looks the same."""
+    plain = re.sub(r"[^a-z0-9_.=-]+", "-", model.lower())[:_NAME_LENGTH]
+    if plain == model:
+        return plain
+    return f"{plain}-{hashlib.sha256(model.encode()).hexdigest()[:8]}"
 
 
 def _print(comparison: "Comparison") -> None:

@@ -81,6 +81,8 @@ def _weights(options: argparse.Namespace) -> int:
         wanted += [n for n in versa.list_models(paper=True)["name"] if n not in wanted]
     if not wanted:
         raise ValueError("NAME must be given at least once, or --paper.")
+    if options.where and options.file is not None:
+        raise ValueError("--where must come without --file; got both. Choose one.")
     if options.file is not None:
         if len(wanted) != 1:
             raise ValueError(f"--file must come with one NAME; got {len(wanted)}.")
@@ -89,10 +91,10 @@ def _weights(options: argparse.Namespace) -> int:
     if options.where:
         show(weights_table(wanted))
         return 0
-    return _prefetch(wanted)
+    return _prefetch(wanted, traceback=options.traceback)
 
 
-def _prefetch(wanted: Sequence[str]) -> int:
+def _prefetch(wanted: Sequence[str], *, traceback: bool) -> int:
     """One after the other; those that fail do not keep the others from coming."""
     from versa.models.names import named_model
     from versa.models.prefetch import prefetch_weights
@@ -104,6 +106,8 @@ def _prefetch(wanted: Sequence[str]) -> int:
         try:
             path = prefetch_weights(name)
         except (ValueError, OSError, ImportError) as error:
+            if traceback:
+                raise
             failed.append(name)
             sentence = " ".join(str(error).split())
             print(f"versa-data weights: {name}: {sentence}", file=sys.stderr)

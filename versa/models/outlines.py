@@ -17,7 +17,7 @@ from versa.models.layers import (
 from versa.models.libraries import library_model
 from versa.models.names import named_model
 from versa.models.networks import on_meta
-from versa.models.zoo import VisionModel
+from versa.models.zoo import VisionModel, load_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +67,7 @@ def list_layers(
     ----------
     model : str or VisionModel
         A name as `versa.load_model` takes it, or a loaded network with a resizing
-        preprocess.
+        preprocess. ``ARCHITECTURE@FILE`` is loaded.
     layer_list : None, "leaf" or list of str
         The default layers, all modules without children, or these.
 
@@ -92,7 +92,8 @@ def list_layers(
     import pandas as pd
 
     if isinstance(model, str):
-        model = sketch_model(model)
+        own = named_model(model).weights  # their file may say how it was built
+        model = load_model(model) if own else sketch_model(model)
     layers = resolve_layers(model, layer_list)
     shapes: dict[str, tuple[int, ...]] = {}
 
