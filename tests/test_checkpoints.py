@@ -337,6 +337,13 @@ def test_own_weights_of_a_network_that_reads_while_it_is_built(tmp_path):
     assert same_output(module, source)
 
 
+def test_an_absent_plug_in_costs_no_download(zoo):
+    served = zoo(b"weights", "plain", builder="no_such_pack.nets:Net", requires="nets")
+    with pytest.raises(ImportError, match="`pip install nets`"):
+        load_model("net")
+    assert not served.asked
+
+
 def test_a_damaged_file_in_the_cache_is_replaced(zoo):
     source = trained(Residual())
     served = zoo(packed(source.state_dict()), "plain")

@@ -108,7 +108,7 @@ def test_fit_and_files(dataset, tmp_path, capsys):
         "torchvision-squeezenet1_1-untrained-seed=1-3557df30.nc",
     ]
     again = tmp_path / "again"
-    results = [str(out / "results" / name) for name in reversed(files)]
+    results = [str(out / "results" / name) for name in files]
     assert compare_command([*results, "--out", str(again), "--family", "30"]) == 0
     for name, table in tables.items():
         pd.testing.assert_frame_equal(pd.read_csv(again / f"{name}.csv"), table)

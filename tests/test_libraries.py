@@ -5,6 +5,7 @@ import torch
 from torchvision import models
 
 from versa.models import download, libraries
+from versa.models.outlines import sketch_model
 from versa.models.preprocess import Preprocess
 from versa.models.zoo import load_model
 
@@ -117,6 +118,26 @@ def test_input_size_is_that_of_the_weights():
     assert model.module.transform_input
     large = load_model("torchvision/efficientnet_b1@IMAGENET1K_V1:untrained")
     assert large.preprocess == Preprocess(240, 240, MEAN, STD, "bicubic")
+
+
+def test_a_vit_has_the_positions_of_its_weights():
+    for name, side in (
+        ("vit_b_16@IMAGENET1K_SWAG_E2E_V1", 384),
+        ("vit_b_16@IMAGENET1K_SWAG_LINEAR_V1", 224),
+        ("vit_b_16", 224),
+        ("vit_h_14", 224),  # it has no IMAGENET1K_V1; the smaller of the two others
+    ):
+        base = name.partition("@")[0]
+        model = sketch_model(f"torchvision/{name}:untrained")
+        assert model.preprocess.crop == side
+        with torch.device("meta"):
+            expected = models.get_model(base, image_size=side).state_dict()
+        found = model.module.state_dict()
+        assert {k: v.shape for k, v in found.items()} == {
+            k: v.shape for k, v in expected.items()
+        }
+    with pytest.raises(ValueError, match="WEIGHTS of torchvision/vit_h_14@WEIGHTS"):
+        sketch_model("torchvision/vit_h_14")
 
 
 def test_timm_untrained_records_its_preprocessing():

@@ -24,6 +24,7 @@ __all__ = [
     "card_folder",
     "card_folders",
     "find_card",
+    "licence_notice",
     "read_card",
     "read_cards",
     "typed_record",
@@ -212,12 +213,39 @@ class ModelCard:
     @property
     def notice(self) -> str:
         """What its licence asks a user to know; empty if it restricts nothing."""
-        if self.seed is not None or self.licence in _FREE:
+        if self.seed is not None:
             return ""
-        return (
-            f"{self.name}: the licence of these weights is {self.licence}; check that "
-            f"your use is covered. Cite {self.citation or 'its authors'}."
-        )
+        return licence_notice(self.name, self.licence, self.citation)
+
+
+def licence_notice(name: str, licence: str, citation: str = "") -> str:
+    """What a licence asks a user to know; empty if it restricts nothing.
+
+    Parameters
+    ----------
+    name : str
+        Of the network.
+    licence : str
+        Of its weights, as an SPDX identifier where there is one.
+    citation : str, optional
+
+    Returns
+    -------
+    notice : str
+
+    Examples
+    --------
+    >>> licence_notice("net", "CC-BY-NC-4.0")[:51]
+    'net: the licence of these weights is CC-BY-NC-4.0; '
+    >>> licence_notice("net", "MIT")
+    ''
+    """
+    if licence in _FREE:
+        return ""
+    return (
+        f"{name}: the licence of these weights is {licence}; check that your use is "
+        f"covered. Cite {citation or 'its authors'}."
+    )
 
 
 def card_folder() -> Path:

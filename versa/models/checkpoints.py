@@ -20,7 +20,7 @@ from versa.models.adapters import (
 from versa.models.architectures import build_seeded, sketched
 from versa.models.cards import ModelCard
 from versa.models.download import WeightFile, fetch, weights_path
-from versa.models.networks import build_network
+from versa.models.networks import build_network, find_builder
 from versa.models.opening import begins_as_safetensors, open_checkpoint
 from versa.wording import unknown
 
@@ -71,6 +71,7 @@ def card_network(card: ModelCard, *, seed: int | None = None) -> nn.Module:
     if card.seed is not None:
         return build_seeded(build, card.seed if seed is None else seed)
     missing = card.rules.missing
+    find_builder(card.builder, requires=card.requires)  # before a download
 
     def network(path: Path) -> nn.Module:
         state = _card_state(card, path)

@@ -32,9 +32,11 @@ from versa.models.transfer import (
 
 __all__ = [
     "WeightFile",
+    "check_kept",
     "fetch",
     "install",
     "notice_once",
+    "remember_kept",
     "weights_path",
 ]
 
@@ -245,6 +247,39 @@ def install(
     return path
 
 
+def check_kept(file: WeightFile, found: Path) -> None:
+    """Refuse a file that another library keeps, if it is not the recorded one.
+
+    Parameters
+    ----------
+    file : WeightFile
+        Its name and address say where the record lies.
+    found : Path
+
+    Raises
+    ------
+    ValueError
+        If the file has another hash than the recorded one, or is a web page.
+    """
+    try:
+        _check(file, found, weights_path(file))
+    except AddressError as error:
+        raise ValueError(
+            f"weights of {file.name} in {found}: {error.reason}. {error.advice}"
+        ) from None
+
+
+def remember_kept(file: WeightFile, found: Path) -> None:
+    """Record the hash of a file that another library keeps, unless it is recorded.
+
+    Parameters
+    ----------
+    file, found
+        As of `check_kept`; the file has proved to be the network's.
+    """
+    _remember(file, weights_path(file), str(found), found=found)
+
+
 def notice_once(key: str, notice: str) -> None:
     """Log a sentence as a warning, once on this machine.
 
@@ -317,14 +352,16 @@ def _record(file: WeightFile, path: Path) -> dict[str, str]:
     return {"sha256": digits, "first_used": date}
 
 
-def _remember(file: WeightFile, path: Path, origin: str) -> None:
+def _remember(
+    file: WeightFile, path: Path, origin: str, *, found: Path | None = None
+) -> None:
     """Record the hash of a file that was accepted, unless it is recorded."""
-    place = _record_path(path)
+    place, found = _record_path(path), found or path
     if place.exists():
         return
-    digits = file_hash(path)
+    digits = file_hash(found)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    record = {"sha256": digits, "size": path.stat().st_size, "url": origin}
+    record = {"sha256": digits, "size": found.stat().st_size, "url": origin}
     try:
         with atomic_write(place) as temporary:
             text = json.dumps({**record, "first_used": today}, indent=1)

@@ -18,9 +18,9 @@ from torch import nn
 from versa.cache import file_hash, offline
 from versa.models.adapters import LAYOUTS, state_from
 from versa.models.architectures import build_seeded
-from versa.models.download import WeightFile, fetch
+from versa.models.download import WeightFile, check_kept, fetch, remember_kept
 from versa.models.networks import build_network
-from versa.models.opening import open_checkpoint
+from versa.models.opening import DAMAGED, open_checkpoint
 from versa.models.preprocess import Preprocess
 from versa.wording import listing, unknown
 
@@ -29,6 +29,7 @@ __all__ = [
     "fetch_library_weights",
     "find_library_model",
     "hub_file",
+    "library_licence",
     "library_model",
     "library_weights",
     "load_library_model",
@@ -37,6 +38,13 @@ __all__ = [
 ]
 
 _DEFAULT_WEIGHTS = "IMAGENET1K_V1"
+# licences as timm writes them
+_SPDX = {
+    "apache-2.0": "Apache-2.0",
+    "bsd-3-clause": "BSD-3-Clause",
+    "cc-by-4.0": "CC-BY-4.0",
+    "mit": "MIT",
+}
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 
 
@@ -81,7 +89,7 @@ def find_library_model(
     if library not in ("", "torchvision", "timm"):
         raise ValueError(unknown("library", library, ["torchvision", "timm"]))
     if library != "timm" and base.partition("@")[0] in _torchvision_names():
-        _torchvision_weights(base)
+        _torchvision_weights(base, untrained=untrained)
         return "torchvision", base
     if library != "torchvision" and _is_timm(base):
         _timm_config(base, untrained=untrained)
@@ -126,13 +134,17 @@ def library_model(library: str, base: str) -> LibraryModel:
         config = _timm_config(base, untrained=True)
         preprocess, validation = timm_transforms(config)
         return LibraryModel("timm", {"name": base}, preprocess, validation)
-    transform = _torchvision_weights(base).transforms()
+    transform = _torchvision_weights(base, untrained=True).transforms()
     size, resize = transform.crop_size[0], transform.resize_size[0]
     mean, std = tuple(transform.mean), tuple(transform.std)
     rest = (mean, std, transform.interpolation.value)
+    name = base.partition("@")[0]
+    options = {"name": name, "init_weights": True}
+    if name.startswith("vit_"):  # its positions are those of the weights' images
+        options["image_size"] = size
     return LibraryModel(
         "torchvision",
-        {"name": base.partition("@")[0], "init_weights": True},
+        options,
         Preprocess(size, size, *rest),
         Preprocess(max(resize, size), size, *rest),
     )
@@ -233,12 +245,18 @@ def _is_timm(name: str) -> bool:
     return timm.is_model(name)
 
 
-def _torchvision_weights(name: str) -> Any:
-    """Member of torchvision's enum of weights that a name means."""
+def _torchvision_weights(name: str, *, untrained: bool = False) -> Any:
+    """Member of torchvision's enum of weights that a name means.
+
+    An untrained network needs only the transform of one: of the smallest images, if
+    the name says nothing and the usual weights do not exist.
+    """
     from torchvision import models
 
     base, _, wanted = name.partition("@")
     members = {member.name: member for member in models.get_model_weights(base)}
+    if untrained and not wanted and _DEFAULT_WEIGHTS not in members:
+        return min(members.values(), key=lambda w: w.transforms().crop_size[0])
     wanted = wanted or _DEFAULT_WEIGHTS
     if wanted not in members:
         rule = f"WEIGHTS of torchvision/{base}@WEIGHTS"
@@ -326,19 +344,46 @@ def load_timm(name: str, **options: Any) -> nn.Module:
     Returns
     -------
     module : nn.Module
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, or its keys and shapes are not the network's.
+    FileNotFoundError, ConnectionError
+        If the file cannot be had.
     """
     import timm
+    from safetensors import SafetensorError
 
-    path = _timm_file(name, _timm_config(name, untrained=False))
-    return build_seeded(
-        lambda: timm.create_model(
-            name,
-            pretrained=True,
-            pretrained_cfg_overlay={"file": str(path)},
-            **options,
-        ),
-        0,
-    )
+    config = _timm_config(name, untrained=False)
+    path = _timm_file(name, config)
+    # timm compares file and network strictly only if it need not drop the classifier
+    headless = options.get("num_classes") == 0 and config.num_classes != 0
+    if headless:
+        options = {k: v for k, v in options.items() if k != "num_classes"}
+    # what the hub keeps of such networks is no .npz any more
+    custom = config.custom_load if path.suffix == ".npz" else False
+    overlay = {"file": str(path), "custom_load": custom}
+    try:
+        module = build_seeded(
+            lambda: timm.create_model(
+                name, pretrained=True, pretrained_cfg_overlay=overlay, **options
+            ),
+            0,
+        )
+    except (RuntimeError, SafetensorError, *DAMAGED) as error:
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise ValueError(
+            f"weights of timm/{name} are damaged, or not the network's ({reason}). "
+            f"Delete {path} and load it again; if the same file comes, another version "
+            "of timm may suit it."
+        ) from error
+    if headless:
+        cut: Any = module  # every network of timm has this method
+        cut.reset_classifier(0)
+    if config.hf_hub_id and not _names_its_hash(path):
+        remember_kept(_hub_record(name, config), path)
+    return module
 
 
 def _timm_address(name: str, config: Any) -> WeightFile:
@@ -349,13 +394,17 @@ def _timm_address(name: str, config: Any) -> WeightFile:
 def _timm_file(name: str, config: Any) -> Path:
     """Weight file of a network of timm: from its hub, else from its address."""
     if not config.hf_hub_id:
-        return fetch(_timm_address(name, config))
+        source = f"weights of timm/{name}"
+        return fetch(
+            _timm_address(name, config),
+            proof=lambda path: open_checkpoint(path, source=source),
+        )
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
     found = hub_file(name)
     if found is not None:
-        return _checked_blob(found, name)
+        return _checked_blob(found, name, config)
     address = f"{constants.ENDPOINT}/{config.hf_hub_id}"
     if offline():
         raise FileNotFoundError(
@@ -374,7 +423,7 @@ def _timm_file(name: str, config: Any) -> Path:
                 f"weights of timm/{name} could not be downloaded from {address}: "
                 f"{error}"
             ) from error
-        return _checked_blob(path, name)
+        return _checked_blob(path, name, config)
     raise ConnectionError(
         f"weights of timm/{name} could not be downloaded: {address} holds none of "
         f"{listing(_hub_names(config))}."
@@ -399,10 +448,42 @@ def _hub_names(config: Any) -> tuple[str, ...]:
     return (*named, "model.safetensors", "pytorch_model.bin")
 
 
-def _checked_blob(path: Path, name: str) -> Path:
-    """The file, if it has the SHA-256 under which the hub's cache keeps it."""
+def library_licence(library: str, base: str) -> str:
+    """Licence of the weights of a network as its library records it, or nothing.
+
+    Parameters
+    ----------
+    library, base : str
+        As `find_library_model` gives them.
+
+    Returns
+    -------
+    licence : str
+        As an SPDX identifier where it is one; torchvision records none.
+    """
+    if library != "timm":
+        return ""
+    recorded = _timm_config(base, untrained=True).license or ""
+    return _SPDX.get(recorded, recorded)
+
+
+def _names_its_hash(path: Path) -> bool:
+    """Whether the hub's cache keeps the file under its SHA-256."""
+    return re.fullmatch(r"[0-9a-f]{64}", path.resolve().name) is not None
+
+
+def _hub_record(name: str, config: Any) -> WeightFile:
+    """Under what the hash of a file that does not name it is recorded."""
+    return WeightFile(f"timm_{name}", (f"hf-hub:{config.hf_hub_id}",))
+
+
+def _checked_blob(path: Path, name: str, config: Any) -> Path:
+    """The file, if it has the SHA-256 under which it is kept, or that was recorded."""
+    if not _names_its_hash(path):  # a copy, or a system without links
+        check_kept(_hub_record(name, config), path)
+        return path
     promised = path.resolve().name
-    if re.fullmatch(r"[0-9a-f]{64}", promised) and file_hash(path) != promised:
+    if file_hash(path) != promised:
         raise ValueError(
             f"weights of timm/{name} must have the SHA-256 {promised}; {path} has "
             "another: the file is damaged. Delete it and run again."

@@ -25,8 +25,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_datas
 from versa.cache import atomic_write
 from versa.models.architectures import build_seeded
 from versa.models.digests import weights_digest
-from versa.models.features import on_device
-from versa.models.features import computing_device
+from versa.models.features import computing_device, on_device
 from versa.models.images import network_input, read_rgb
 from versa.models.layers import (
     evaluating,

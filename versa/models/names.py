@@ -5,7 +5,7 @@ import os
 import re
 from dataclasses import dataclass
 
-from versa.models.cards import ModelCard, find_card, read_cards
+from versa.models.cards import ModelCard, find_card, licence_notice, read_cards
 from versa.wording import listing
 
 __all__ = ["Named", "named_model"]
@@ -39,6 +39,24 @@ class Named:
     seed: int = 0
     weights: str = ""
     note: str = ""
+
+    @property
+    def licence(self) -> str:
+        """Licence of the weights, as far as it is recorded."""
+        if self.card is not None:
+            return self.card.licence
+        if self.weights or self.untrained:
+            return ""
+        from versa.models.libraries import library_licence
+
+        return library_licence(self.library, self.base)
+
+    @property
+    def notice(self) -> str:
+        """What the licence asks a user to know; empty if it restricts nothing."""
+        if self.card is not None:
+            return self.card.notice
+        return licence_notice(self.label, self.licence) if self.licence else ""
 
 
 def named_model(name: str, seed: int | None = None) -> Named:

@@ -3,7 +3,7 @@
 import contextlib
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -12,7 +12,13 @@ from torch import nn
 from versa.models.cards import BUILDERS
 from versa.wording import unknown
 
-__all__ = ["build_network", "on_meta", "timm_network", "torchvision_network"]
+__all__ = [
+    "build_network",
+    "find_builder",
+    "on_meta",
+    "timm_network",
+    "torchvision_network",
+]
 
 # What torchvision's pretrained builders change
 _TORCHVISION_OPTIONS = {
@@ -47,18 +53,7 @@ def build_network(
     ValueError
         If the constructor does not take the options.
     """
-    own = BUILDERS.get(builder)
-    module_name, attribute = own or builder.split(":")
-    try:
-        build = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        if own:
-            raise
-        raise ImportError(
-            f"{builder} must be installed to build this network; it is not there "
-            f"({error}). Install it with `pip install "
-            f"{requires or module_name.partition('.')[0]}`."
-        ) from error
+    build = find_builder(builder, requires=requires)
     try:
         with contextlib.redirect_stdout(sys.stderr):  # some plug-ins print
             module = build(**(options or {}))
@@ -70,6 +65,40 @@ def build_network(
             f"{type(module).__name__}."
         )
     return module
+
+
+def find_builder(builder: str, *, requires: str = "") -> Callable[..., Any]:
+    """The constructor that a card names, imported.
+
+    Parameters
+    ----------
+    builder, requires
+        As of `build_network`.
+
+    Returns
+    -------
+    build : callable
+
+    Raises
+    ------
+    ImportError
+        If the package of a plug-in is not installed.
+    """
+    own = BUILDERS.get(builder)
+    module_name, attribute = own or builder.split(":")
+    try:
+        build: Callable[..., Any] = getattr(
+            importlib.import_module(module_name), attribute
+        )
+    except (ImportError, AttributeError) as error:
+        if own:
+            raise
+        raise ImportError(
+            f"{builder} must be installed to build this network; it is not there "
+            f"({error}). Install it with `pip install "
+            f"{requires or module_name.partition('.')[0]}`."
+        ) from error
+    return build
 
 
 def torchvision_network(

@@ -11,12 +11,12 @@ from typing import Any, NoReturn
 from versa.models.transfer import page_in
 from versa.wording import unknown
 
-__all__ = ["begins_as_safetensors", "open_checkpoint"]
+__all__ = ["DAMAGED", "begins_as_safetensors", "open_checkpoint"]
 
 _PAGE_START = 2**16  # bytes that are searched for a title
 _GLOBAL_SETS = ("namespace", "numpy_array", "numpy_scalar")
-# How torch.load ends on a damaged file
-_DAMAGED = (
+#: how ``torch.load`` ends on a damaged file
+DAMAGED = (
     *(pickle.UnpicklingError, struct.error, EOFError, RuntimeError, ValueError),
     *(ArithmeticError, AssertionError, AttributeError, LookupError, TypeError),
 )
@@ -69,7 +69,7 @@ def open_checkpoint(path: Path, *, source: str, allow: tuple[str, ...] = ()) -> 
     try:
         with torch.serialization.safe_globals(ours):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=False)
-    except _DAMAGED as error:
+    except DAMAGED as error:
         _refuse_checkpoint(path, source, error)
 
 

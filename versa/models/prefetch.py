@@ -55,12 +55,15 @@ def prefetch_weights(name: str) -> Path | None:
         return path
     if _untrained(named):
         return None
-    notice = "" if named.card is None else named.card.notice
-    file = _download(named)
-    if file is not None:
-        return fetch(file, notice=notice, proof=_proof(named))
-    path = fetch_library_weights("timm", _timm_name(named))
-    notice_once(named.label, notice)
+    card = named.card
+    if card is not None and card.url:
+        proof = card_proof(card)
+        return fetch(card_weights(card), notice=named.notice, proof=proof)
+    if card is None:
+        path = fetch_library_weights(named.library, named.base)
+    else:
+        path = fetch_library_weights("timm", _timm_name(named))
+    notice_once(named.label, named.notice)
     return path
 
 
@@ -94,8 +97,7 @@ def install_weights(name: str, source: Path) -> Path:
             f"{name} must be a network whose weight file versa keeps; it is untrained, "
             "has a file of its own, or is kept by timm's hub."
         )
-    notice = "" if named.card is None else named.card.notice
-    return install(file, source, notice=notice, proof=_proof(named))
+    return install(file, source, notice=named.notice, proof=_proof(named))
 
 
 def weights_table(names: Iterable[str]) -> "pd.DataFrame":
@@ -135,8 +137,7 @@ def weights_table(names: Iterable[str]) -> "pd.DataFrame":
             else:
                 url, path = file.urls[0], str(weights_path(file))
                 present = Path(path).is_file()
-        licence = "" if named.card is None else named.card.licence
-        rows.append((named.label, present, url, path, licence))
+        rows.append((named.label, present, url, path, named.licence))
     return pd.DataFrame(rows, columns=["name", "present", "url", "path", "licence"])
 
 

@@ -375,6 +375,7 @@ def _load_card(card: ModelCard, named: Named) -> VisionModel:
 
 
 def _load_library(named: Named) -> VisionModel:
+    from versa.models.download import notice_once
     from versa.models.layers import default_layers
     from versa.models.libraries import library_model, load_library_model
 
@@ -382,6 +383,7 @@ def _load_library(named: Named) -> VisionModel:
         named.library, named.base, untrained=named.untrained, seed=named.seed
     )
     module.eval().requires_grad_(False)
+    notice_once(named.label, named.notice)
     record = library_model(named.library, named.base)
     layers = default_layers(module)
     transforms = record.preprocess, record.validation
