@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from versa.models.architectures import AlexNetGN, L2Norm, build_seeded
+from versa.models.architectures import AlexNetGN, L2Norm
+from versa.models.building import build_seeded
 
 
 def synthetic_weights(module):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from versa.models.adapters import check_state, state_from
-from versa.models.architectures import build_seeded
+from versa.models.building import build_seeded
 from versa.models.cards import BUILDERS, read_cards
 from versa.models.layers import default_layers, watch_layers
 from versa.models.networks import build_network, on_meta

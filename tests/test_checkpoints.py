@@ -14,7 +14,7 @@ from torch import nn
 from tests.card_files import Residual, Tiny, trained, write_card
 from tests.serving import Reply, old_numpy, server  # noqa: F401
 from versa.models.adapters import LAYOUTS
-from versa.models.architectures import build_seeded
+from versa.models.building import build_seeded
 from versa.models.cards import read_cards
 from versa.models.checkpoints import card_weights, filled, own_network
 from versa.models.download import weights_path

@@ -11,7 +11,7 @@ from torch.nn import functional
 from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from versa.models.architectures import build_seeded
+from versa.models.building import build_seeded
 from versa.models.features import (
     LayerGram,
     buffer_bytes,

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from versa.models.architectures import AlexNetGN, build_seeded
+from versa.models.architectures import AlexNetGN
+from versa.models.building import build_seeded
 from versa.models.ipcl import network as network_module
 from versa.models.ipcl.loss import IPCLLoss, unit_rows
 from versa.models.ipcl.network import (

@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import OneCycleLR
 from torchvision import transforms
 
-from versa.models.architectures import build_seeded
+from versa.models.building import build_seeded
 from versa.models.linear_readout import (
     accuracy,
     class_ranks,

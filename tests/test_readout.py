@@ -15,7 +15,7 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from versa.models.architectures import build_seeded
+from versa.models.building import build_seeded
 from versa.models.linear_readout import class_ranks
 from versa.models.preprocess import IMAGENET, Preprocess
 from versa.models.readout import (

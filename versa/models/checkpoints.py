@@ -17,7 +17,7 @@ from versa.models.adapters import (
     matching_state,
     state_from,
 )
-from versa.models.architectures import build_seeded, sketched
+from versa.models.building import build_seeded, sketched
 from versa.models.cards import ModelCard
 from versa.models.download import WeightFile, fetch, weights_path
 from versa.models.networks import build_network, find_builder

@@ -17,7 +17,7 @@ from torch import nn
 
 from versa.cache import file_hash, offline
 from versa.models.adapters import LAYOUTS, state_from
-from versa.models.architectures import build_seeded
+from versa.models.building import build_seeded
 from versa.models.download import WeightFile, check_kept, fetch, remember_kept
 from versa.models.networks import build_network
 from versa.models.opening import DAMAGED, open_checkpoint

@@ -23,7 +23,7 @@ from torch.nn import Linear, functional
 from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
 
 from versa.cache import atomic_write
-from versa.models.architectures import build_seeded
+from versa.models.building import build_seeded
 from versa.models.digests import weights_digest
 from versa.models.features import computing_device, on_device
 from versa.models.images import network_input, read_rgb

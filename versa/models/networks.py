@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import nn
 
+from versa.models.building import sketched
 from versa.models.cards import BUILDERS
 from versa.wording import unknown
 
@@ -201,10 +201,5 @@ def on_meta(
         On the meta device. A network whose constructor needs numbers is built in
         full and moved there.
     """
-    try:
-        with torch.device("meta"):
-            module = build_network(builder, options, requires=requires)
-    except (NotImplementedError, RuntimeError, ValueError):
-        # it reads a tensor while it is built, or the options are wrong: then again here
-        module = build_network(builder, options, requires=requires)
+    module = sketched(lambda: build_network(builder, options, requires=requires))
     return module.to("meta")
