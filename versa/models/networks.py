@@ -131,6 +131,7 @@ def torchvision_network(
 
     Examples
     --------
+    >>> import torch
     >>> with torch.device("meta"):
     ...     torchvision_network("resnet18", head=False).fc
     Identity()
@@ -175,6 +176,7 @@ def timm_network(name: str, **options: Any) -> nn.Module:
 
     Examples
     --------
+    >>> import torch
     >>> with torch.device("meta"):
     ...     timm_network("vit_tiny_patch16_224", num_classes=0).num_features
     192

@@ -1,0 +1,193 @@
+"""Checkpoints of a training run: whole files, the newest few and every tenth epoch.
+
+A checkpoint holds tensors, numbers and text in plain containers, so that it opens
+without trusting its author (``weights_only=True``). It appears under its name when all
+of it is on the disk. One that cannot be read is passed over for the one before.
+"""
+
+import logging
+import os
+import pickle
+import re
+import shutil
+import zipfile
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from versa.cache import atomic_write
+
+__all__ = [
+    "Checkpoint",
+    "load_newest",
+    "read_state",
+    "remove_leftovers",
+    "save_state",
+    "saved_checkpoints",
+]
+
+logger = logging.getLogger("versa")
+
+_NAME = re.compile(r"step-(\d{8,})(?:-epoch-(\d{4,}))?\.pt")
+_MILESTONE = 10  # epochs
+_PIECE = 2**24  # bytes written at a time
+_BROKEN = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    KeyError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+)
+
+
+class Checkpoint(NamedTuple):
+    """A file of a run.
+
+    Attributes
+    ----------
+    step : int
+        Optimizer steps done.
+    epoch : int or None
+        Epochs done, if it was saved at the end of one.
+    path : Path
+    """
+
+    step: int
+    epoch: int | None
+    path: Path
+
+
+def saved_checkpoints(folder: Path) -> list[Checkpoint]:
+    """Checkpoints of a folder, oldest first. They are not opened."""
+    found = []
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if match := _NAME.fullmatch(path.name):
+                epoch = None if match[2] is None else int(match[2])
+                found.append(Checkpoint(int(match[1]), epoch, path))
+    return sorted(found, key=lambda one: (one.step, one.path.name))
+
+
+def save_state(
+    folder: Path,
+    state: dict[str, Any],
+    *,
+    step: int,
+    epoch: int | None = None,
+    keep: int = 3,
+) -> Path:
+    """Write a checkpoint and remove those that are no longer wanted.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if it does not exist.
+    state : dict
+        Tensors, numbers and text, in dicts, lists and tuples.
+    step : int
+        Optimizer steps done.
+    epoch : int, optional
+        Epochs done, at the end of one. Every tenth is kept for good.
+    keep : int
+        Newest checkpoints that stay beside those.
+
+    Returns
+    -------
+    path : Path
+
+    Raises
+    ------
+    OSError
+        If the disk is full or cannot be written. What was there before is kept.
+    """
+    ending = "" if epoch is None else f"-epoch-{epoch:04d}"
+    path = folder / f"step-{step:08d}{ending}.pt"
+    # through memory: torch's own writer does not survive a disk that fills up
+    content = BytesIO()
+    torch.save(state, content)
+    view = content.getbuffer()
+    with atomic_write(path) as temporary, open(temporary, "wb", buffering=0) as file:
+        start = 0
+        while start < len(view):
+            start += file.write(view[start : start + _PIECE])
+        os.fsync(file.fileno())
+    _sync_folder(folder)
+    for old in saved_checkpoints(folder)[:-keep]:
+        if old.epoch is None or old.epoch % _MILESTONE:
+            old.path.unlink(missing_ok=True)
+    return path
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Content of a checkpoint, on the CPU.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if (bad := archive.testzip()) is not None:
+                raise ValueError(f"the check sum of its part {bad} is wrong")
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except _BROKEN as error:
+        reason = " ".join(str(error).split()).partition(". ")[0][:160]
+        raise ValueError(f"checkpoint {path} cannot be read ({reason}).") from error
+    return state
+
+
+def load_newest(folder: Path) -> tuple[Checkpoint, dict[str, Any]] | None:
+    """Newest checkpoint that can be read, with its content.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    found : tuple of Checkpoint and dict, or None
+        None if the folder holds no checkpoint.
+
+    Raises
+    ------
+    ValueError
+        If there are checkpoints and none of them can be read.
+    """
+    saved = saved_checkpoints(folder)
+    for checkpoint in reversed(saved):
+        try:
+            return checkpoint, read_state(checkpoint.path)
+        except ValueError as error:
+            logger.warning("%s The one before it is taken.", error)
+    if saved:
+        raise ValueError(
+            f"at least one of {len(saved)} checkpoints in {folder} must be readable; "
+            "none is. Move the folder away to begin again."
+        )
+    return None
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed writer left; for the only process that writes there."""
+    for leftover in folder.glob(".step-*.versa-tmp"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Wait until a new name in the folder is on the disk, where that is possible."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:  # some network drives do not know it
+        logger.debug("the folder %s cannot be synchronised (%s).", folder, error)
+    finally:
+        os.close(handle)
