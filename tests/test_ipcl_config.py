@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import yaml
 
 from versa.models.ipcl.augment import SET_1, SET_2
 from versa.models.ipcl.config import TrainConfig
@@ -59,6 +60,16 @@ def test_a_written_configuration_is_read_back(tmp_path):
         ("optimizer.momenta=[0.9]", "optimizer.momenta must be a list of 2 numbers"),
         ("optimizer.momenta=[0.9, 1]", "momenta must be two numbers in"),
         ("loss=3", "loss must be a table of keys; got 3"),
+        ("data=[a, 1]", r"data\[1\] must be text; got 1"),
+        ("weights=[1, .inf]", "weights must be numbers of at least 0"),
+        ("optimizer.lr=" + "9" * 400, "optimizer.lr must be a number; got 999"),
+        ("epochs=3\nseed: 5", "a change must set one key; got 'epochs=3"),
+        ("options={1: 2}", "keys of options must be text; got 1"),
+        ("options={[a]: 2}", "keys must be text; line 1 has another"),
+        ("options={a: [1, {b: 2020-01-01}]}", r"options.a\[1\].b must be a number, "),
+        ("loss.temperature.x=1", "loss.temperature must be a number; got {'x': 1}"),
+        ("augmentation.hue=0.6", r"augmentation.hue must be in \[0, 0.5\]; got 0.6"),
+        ("augmentation.mean=[1, 2]", "augmentation.mean must be a list of 3 numbers"),
         ("data=photos", "data must be a list of texts; got 'photos'"),
         ("method=simclr", "method must be among ipcl, supervised; got 'simclr'"),
         ("precision=half", "precision must be among fp32"),
@@ -95,6 +106,45 @@ def test_bad_recipes_are_named(tmp_path, text, sentence):
         read_config(path)
 
 
+@pytest.mark.parametrize("record", ["loss", "optimizer", "monitor", "engine"])
+def test_every_number_has_a_range_and_a_type(record):
+    for name, now in vars(getattr(TrainConfig(), record)).items():
+        if isinstance(now, bool) or not isinstance(now, int | float):
+            continue
+        with pytest.raises(ValueError, match=f"{record}.{name} must be .*; got -1"):
+            parse_config({record: {name: -1}})
+        with pytest.raises(ValueError, match=f"{record}.{name} must be .* got 'x'"):
+            parse_config({record: {name: "x"}})
+        with pytest.raises(ValueError, match=f"{record}.{name} must be .* got None"):
+            parse_config({record: {name: None}})
+        same = parse_config({record: {name: now}})
+        assert same == TrainConfig()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "method=supervised",
+        "architecture=timm/resnet50",
+        "seed=9223372036854775807",
+        "images_per_epoch=12",
+        "optimizer.lr=1e-300",
+        "optimizer.momenta=[0, 0.1]",
+        "augmentation.ratio=[0.333333333333333333, 1]",
+        "loss.normalize_prototype=true",
+        "monitor.gallery=7",
+        "engine.save_minutes=.inf",
+        'options={"": {}, "on": ["1e-3", 1.0e-5, null, "yes", -0.0]}',
+    ],
+)
+def test_any_configuration_survives_writing(change):
+    config = read_config(None, change)
+    assert config != TrainConfig()
+    written = config_text(config)
+    assert parse_config(yaml.safe_load(written)) == config
+    assert config_text(parse_config(yaml.safe_load(written))) == written
+
+
 def test_lists_of_weights_and_folders_belong_together():
     with pytest.raises(ValueError, match="one number per data folder; got 1 for 2"):
         TrainConfig(data=("a", "b"), weights=(1.0,))
@@ -110,6 +160,8 @@ def test_only_what_changes_the_network_differs():
     other = read_config(None, "optimizer.lr=0.1", "options={norm: batch}")
     assert differences(one, other) == [
         "optimizer.lr: 0.03 and 0.1",
-        "options.norm: None and batch",
+        "options.norm: not set and batch",
     ]
+    none = read_config(None, "options={norm: null}")  # is not the default of norm
+    assert differences(one, none) == ["options.norm: not set and None"]
     assert math.isclose(other.optimizer.lr, 0.1)

@@ -40,6 +40,21 @@ def test_rates_of_the_paper():
     assert last == pytest.approx((3e-9, 0.95), rel=1e-6)
 
 
+def test_halfway_up_and_down_by_hand():
+    # cos(pi / 2) = 0: the mean of both ends; cos(pi / 3) = 1 / 2: a quarter of the way
+    rates = {"peak": 1.0, "start_divisor": 5.0, "end_divisor": 2.0}
+    assert one_cycle(20, 100, **rates) == pytest.approx((0.6, 0.9))
+    assert one_cycle(70, 100, **rates) == pytest.approx((0.55, 0.9))
+    assert one_cycle(60, 100, **rates) == pytest.approx((0.775, 0.875))
+    assert one_cycle(70, 100, momenta=(0.5, 0.1), **rates)[1] == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("group", [-1, 101])
+def test_no_rate_beyond_the_training(group):
+    with pytest.raises(ValueError, match=f"group must be from 0 to 100.* got {group}"):
+        one_cycle(group, 100)
+
+
 @pytest.mark.parametrize("warmup", [0.0, 1.0])
 def test_a_cycle_may_only_fall_or_only_rise(warmup):
     rates = [one_cycle(g, 20, warmup=warmup)[0] for g in range(20)]
@@ -68,6 +83,12 @@ def test_every_group_is_dealt_once_and_evenly(n_groups, chunk_groups):
         shares = [sum(dealt) for dealt in zip(*rounds, strict=True)]
         assert max(shares) - min(shares) <= 1
         assert len(rounds) == -(-max(shares) // chunk_groups)  # no pass too many
+
+
+def test_dealing_by_hand():
+    assert rounds_of(5, 2, 2) == [[1, 1], [2, 1]]
+    assert rounds_of(3, 2, 1) == [[1, 0], [1, 1]]  # the last round has all
+    assert rounds_of(4, 1, 100) == [[4]]
 
 
 def test_more_processes_than_groups_are_refused():

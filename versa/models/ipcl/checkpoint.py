@@ -11,6 +11,8 @@ import pickle
 import re
 import shutil
 import zipfile
+import zlib
+from collections import OrderedDict
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,7 +43,9 @@ _BROKEN = (
     KeyError,
     pickle.UnpicklingError,
     zipfile.BadZipFile,
+    zlib.error,
 )
+_DIRECTORY = 0x10  # attribute of a part that torch would take for empty
 
 
 class Checkpoint(NamedTuple):
@@ -101,9 +105,12 @@ def save_state(
 
     Raises
     ------
+    TypeError
+        If the state holds something else, with which it could not be read again.
     OSError
         If the disk is full or cannot be written. What was there before is kept.
     """
+    _check_plain("state", state)
     ending = "" if epoch is None else f"-epoch-{epoch:04d}"
     path = folder / f"step-{step:08d}{ending}.pt"
     # through memory: torch's own writer does not survive a disk that fills up
@@ -116,7 +123,13 @@ def save_state(
             start += file.write(view[start : start + _PIECE])
         os.fsync(file.fileno())
     _sync_folder(folder)
-    for old in saved_checkpoints(folder)[:-keep]:
+    # A torn one of a later step, which the run has gone back from, displaces none
+    others = [
+        one
+        for one in saved_checkpoints(folder)
+        if one.step <= step and one.path != path
+    ]
+    for old in others[: max(0, len(others) - (keep - 1))]:
         if old.epoch is None or old.epoch % _MILESTONE:
             old.path.unlink(missing_ok=True)
     return path
@@ -132,9 +145,14 @@ def read_state(path: Path) -> dict[str, Any]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            for part in archive.infolist():
+                if part.compress_type or part.external_attr & _DIRECTORY:
+                    raise ValueError(f"its part {part.filename} is none of torch's")
             if (bad := archive.testzip()) is not None:
                 raise ValueError(f"the check sum of its part {bad} is wrong")
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict):
+            raise ValueError(f"it holds a {type(state).__name__}, not a state")
     except FileNotFoundError:
         raise
     except _BROKEN as error:
@@ -165,7 +183,7 @@ def load_newest(folder: Path) -> tuple[Checkpoint, dict[str, Any]] | None:
         try:
             return checkpoint, read_state(checkpoint.path)
         except ValueError as error:
-            logger.warning("%s The one before it is taken.", error)
+            logger.warning("%s The one before it is tried.", error)
     if saved:
         raise ValueError(
             f"at least one of {len(saved)} checkpoints in {folder} must be readable; "
@@ -178,6 +196,25 @@ def remove_leftovers(folder: Path) -> None:
     """Remove what a killed writer left; for the only process that writes there."""
     for leftover in folder.glob(".step-*.versa-tmp"):
         shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _check_plain(name: str, value: Any) -> None:
+    """Refuse what ``torch.load(weights_only=True)`` would not read."""
+    if type(value) in (dict, OrderedDict):
+        for key, item in value.items():
+            _check_plain(f"key of {name}", key)
+            _check_plain(f"{name}[{key!r}]", item)
+    elif type(value) in (list, tuple):
+        for i, item in enumerate(value):
+            _check_plain(f"{name}[{i}]", item)
+    elif not (
+        isinstance(value, torch.Tensor)
+        or type(value) in (bool, int, float, str, bytes, type(None))
+    ):
+        raise TypeError(
+            f"{name} must be a tensor, a number, text, or a dict, list or tuple of "
+            f"them; got {type(value).__name__}. Convert it before saving."
+        )
 
 
 def _sync_folder(folder: Path) -> None:

@@ -44,6 +44,10 @@ class Launch:
         Its number on this machine.
     address, port : str and int
         Where process 0 listens.
+    served : bool
+        Whether torchrun itself listens there, and process 0 only calls.
+    attempt : int
+        How often torchrun has begun again.
     """
 
     rank: int = 0
@@ -51,6 +55,8 @@ class Launch:
     local_rank: int = 0
     address: str = ""
     port: int = 0
+    served: bool = False
+    attempt: int = 0
 
 
 def launch_from(environment: Mapping[str, str]) -> Launch:
@@ -76,7 +82,7 @@ def launch_from(environment: Mapping[str, str]) -> Launch:
     >>> launch_from({"SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8",
     ...     "SLURM_LOCALID": "1", "SLURM_STEP_NODELIST": "gpu[07-08]",
     ...     "SLURM_JOB_ID": "123"})
-    Launch(rank=5, n_ranks=8, local_rank=1, address='gpu07', port=20123)
+    Launch(rank=5, n_ranks=8, local_rank=1, address='gpu07', port=20123, ...)
     """
     get = environment.get
     if "RANK" in environment and "WORLD_SIZE" in environment:  # torchrun
@@ -86,6 +92,8 @@ def launch_from(environment: Mapping[str, str]) -> Launch:
             int(get("LOCAL_RANK", "0")),
             get("MASTER_ADDR", "localhost"),
             int(get("MASTER_PORT", "29500")),
+            get("TORCHELASTIC_USE_AGENT_STORE", "").lower() in ("true", "1"),
+            int(get("TORCHELASTIC_RESTART_COUNT", "0")),
         )
     if int(get("SLURM_STEP_NUM_TASKS", "1")) > 1 and "SLURM_PROCID" in environment:
         nodes = get("SLURM_STEP_NODELIST", get("SLURM_JOB_NODELIST", ""))
@@ -107,9 +115,9 @@ def launch_from(environment: Mapping[str, str]) -> Launch:
 
 
 def _first_node(nodes: str) -> str:
-    """First name of a list such as ``gpu[07-08,11],cpu3``."""
-    match = re.match(r"([^,\[]+)(?:\[(\w+)[^\]]*\])?", nodes)
-    return f"{match[1]}{match[2] or ''}" if match else ""
+    """First name of a list such as ``gpu[07-08,11]-a[1-2],cpu3``."""
+    match = re.match(r"(?:[^,\[]|\[[^\]]*\])+", nodes)
+    return re.sub(r"\[(\w+)[^\]]*\]", r"\1", match[0]) if match else ""
 
 
 class Team:
@@ -195,7 +203,7 @@ class Team:
         result: T = message[0]
         return result
 
-    def missing(self, patience: float = _DEAD + _BEAT) -> str:
+    def missing(self, patience: float = _DEAD + 3 * _BEAT) -> str:
         """Wait until it is known which process is gone; empty if none is."""
         if self._watch is None:
             return ""
@@ -237,9 +245,9 @@ class Watch(threading.Thread):
                     if self.store.check([f"end/{other}"]):
                         self._lost(other, self.store.get(f"end/{other}").decode())
                         return
-                    if not self.store.check([f"beat/{other}"]):
-                        continue  # it has not come this far yet
-                    beat = self.store.get(f"beat/{other}").decode()
+                    beat = ""  # it has not come this far yet
+                    if self.store.check([f"beat/{other}"]):
+                        beat = self.store.get(f"beat/{other}").decode()
                     if beat != beats[other]:
                         beats[other], seen[other] = beat, time.monotonic()
                     elif time.monotonic() - seen[other] > _DEAD:
@@ -258,6 +266,8 @@ class Watch(threading.Thread):
     def stop(self, reason: str) -> None:
         """End the watch; tell the others why, if it is not their fault."""
         self._over.set()
+        if self.is_alive():
+            self.join(self.grace)  # one client is not for two threads
         if reason and not self.found.is_set():
             try:
                 self.store.set(f"end/{self.launch.rank}", reason)
@@ -300,6 +310,10 @@ def team_started(device: str | None, launch: Launch | None = None) -> Iterator[T
         If a machine has fewer devices than processes.
     ConnectionError
         If not all processes come, or one stops early.
+
+    Notes
+    -----
+    A process that reaches the end waits there for the others.
     """
     launch = launch_from(os.environ) if launch is None else launch
     place = _place(device, launch)
@@ -309,12 +323,15 @@ def team_started(device: str | None, launch: Launch | None = None) -> Iterator[T
     backend = "nccl" if place.type == "cuda" else "gloo"
     try:
         store = distributed.TCPStore(
-            launch.address, launch.port, launch.n_ranks, launch.rank == 0, _START
+            launch.address,
+            launch.port,
+            launch.n_ranks,
+            launch.rank == 0 and not launch.served,
+            _START,
         )
-        # torchrun already listens at that port, so both launchers are served alike
         distributed.init_process_group(
             backend,
-            store=distributed.PrefixStore("versa", store),
+            store=distributed.PrefixStore(f"versa/{launch.attempt}", store),
             rank=launch.rank,
             world_size=launch.n_ranks,
             timeout=_TIMEOUT,
@@ -332,6 +349,7 @@ def team_started(device: str | None, launch: Launch | None = None) -> Iterator[T
     reason = "it was ended"
     try:
         yield team
+        team.total([0.0])  # who ends first must not look dead to the others
         reason = ""
     except RuntimeError as error:
         reason = _first_line(error)
@@ -344,7 +362,9 @@ def team_started(device: str | None, launch: Launch | None = None) -> Iterator[T
         raise
     finally:
         watch.stop(reason)
-        if not reason:  # else the others may be unable to answer
+        # nccl may wait for others that cannot answer; threads of gloo that are still
+        # there when the interpreter ends may abort it
+        if not reason or backend == "gloo":
             distributed.destroy_process_group()
 
 

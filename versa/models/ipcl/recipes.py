@@ -17,6 +17,8 @@ from versa.wording import unknown
 
 __all__ = ["config_text", "differences", "parse_config", "read_config"]
 
+_UNSET = "not set"  # an option that is absent, which is not one that is None
+
 
 def read_config(path: str | os.PathLike[str] | None, *changes: str) -> TrainConfig:
     """Configuration of a recipe with some changes.
@@ -64,7 +66,10 @@ def read_config(path: str | os.PathLike[str] | None, *changes: str) -> TrainConf
             inner = place.get(name)
             place[name] = dict(inner) if isinstance(inner, dict) else {}
             place = place[name]
-        place[names[-1]] = _yaml(f"value: {text}")["value"]
+        written = _yaml(f"value: {text}")
+        if list(written) != ["value"]:
+            raise ValueError(f"a change must set one key; got {change!r}.")
+        place[names[-1]] = written["value"]
     return parse_config(table)
 
 
@@ -124,9 +129,10 @@ def differences(one: TrainConfig, other: TrainConfig) -> list[str]:
     first, second = (dict(_leaves(_plain(c))) for c in (one, other))
     ignored = ("data", "monitor", "engine")
     return [
-        f"{key}: {first.get(key)} and {second.get(key)}"
+        f"{key}: {first.get(key, _UNSET)} and {second.get(key, _UNSET)}"
         for key in dict.fromkeys([*first, *second])
-        if first.get(key) != second.get(key) and key.split(".")[0] not in ignored
+        if first.get(key, _UNSET) != second.get(key, _UNSET)
+        and key.split(".")[0] not in ignored
     ]
 
 
@@ -157,6 +163,10 @@ def _yaml(text: str) -> dict[str, Any]:
     def mapping(loader: Any, node: Any) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key, _ in node.value:
+            if not isinstance(key.value, str):
+                raise ValueError(
+                    f"keys must be text; line {key.start_mark.line + 1} has another."
+                )
             if key.value in seen:
                 raise ValueError(
                     f"keys must be different; {key.value!r} is there twice, the second "
@@ -219,15 +229,36 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
         kinds = [arguments[0]] * len(value) if many else list(arguments)
         if len(kinds) == len(value):
             pairs = zip(value, kinds, strict=True)
-            return tuple(_typed(name, item, kind) for item, kind in pairs)
+            return tuple(
+                _typed(f"{name}[{i}]", item, kind)
+                for i, (item, kind) in enumerate(pairs)
+            )
     elif isinstance(hint, type) and type(value) is hint:
         return value
     elif hint is float and type(value) in (int, str):
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, OverflowError):
             return float(value)  # YAML takes 1e-3 for text
     elif isinstance(value, Mapping) and get_origin(hint) is Mapping:
+        _check_plain(name, value)
         return dict(value)
     raise ValueError(f"{name} must be {_kind(hint)}; got {value!r}.")
+
+
+def _check_plain(name: str, value: Any) -> None:
+    """Refuse what would not be the same after writing and reading."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise ValueError(f"keys of {name} must be text; got {key!r}.")
+            _check_plain(f"{name}.{key}", item)
+    elif isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            _check_plain(f"{name}[{i}]", item)
+    elif type(value) not in (bool, int, float, str, NoneType):
+        raise ValueError(
+            f"{name} must be a number, text, true, false, null, a list or a table; "
+            f"got {value!r}."
+        )
 
 
 def _kind(hint: Any) -> str:

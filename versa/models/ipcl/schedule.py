@@ -119,6 +119,11 @@ def one_cycle(
     -------
     lr, momentum : float
 
+    Raises
+    ------
+    ValueError
+        If the group lies beyond the training, where the rate would rise again.
+
     References
     ----------
     Smith & Topin (2018), https://arxiv.org/abs/1708.07120, as in fastai 1.
@@ -131,6 +136,11 @@ def one_cycle(
     0.03 0.85
     3e-09 0.95
     """
+    if not 0 <= group <= n_groups:
+        raise ValueError(
+            f"group must be from 0 to {n_groups}, the groups of the training; got "
+            f"{group}. Raise epochs to train longer."
+        )
     rise = int(n_groups * warmup)
     lowest = peak / start_divisor
     if group < rise:
