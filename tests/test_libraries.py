@@ -1,6 +1,9 @@
 """Networks of torchvision and timm by name, offline."""
 
+import dataclasses
+
 import pytest
+import timm
 import torch
 from torchvision import models
 
@@ -160,14 +163,19 @@ def test_timm_untrained_records_its_preprocessing():
         ),
         ("timm/resnet10t.c4_in1k", ValueError, "Did you mean resnet10t.c3_in1k"),
         ("timm/legacy_senet154.in1k", FileNotFoundError, "legacy_senet154-"),
-        (
-            "timm/vit_base_patch16_sapiens2.fb:untrained",
-            ValueError,
-            "square RGB images",
-        ),
         ("timm/resnet50_mlp", ValueError, "has no pretrained weights; load timm"),
     ],
 )
 def test_timm_refusals(name, error, text):
     with pytest.raises(error, match=text):
         load_model(name)
+
+
+@pytest.mark.parametrize("size", [(3, 224, 112), (1, 224, 224)])
+def test_timm_images_must_be_square_and_coloured(monkeypatch, size):
+    name = "resnet10t.c3_in1k"
+    config = dataclasses.replace(timm.get_pretrained_cfg(name), input_size=size)
+    monkeypatch.setattr(timm, "get_pretrained_cfg", lambda _: config)
+    with pytest.raises(ValueError, match=r"square RGB images; it takes \(") as e:
+        load_model(f"timm/{name}:untrained")
+    assert str(size) in str(e.value)

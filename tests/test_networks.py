@@ -17,6 +17,10 @@ def reading(width=2):
 
 def number():
     return 7
+
+def even(width=2):
+    assert width % 2 == 0, "width is even."
+    return torch.nn.Linear(3, width)
 """
 
 
@@ -75,6 +79,7 @@ def test_missing_plug_in_names_the_command(plug_in):
         ),
         ("torchvision", {"name": "raft_small", "head": False}, "head must be true for"),
         ("versa_plug_in:network", {"depth": 1}, "options must suit .*'depth'"),
+        ("versa_plug_in:even", {"width": 3}, r"options must .*: width is even\.$"),
         ("versa_plug_in:number", {}, "must return an nn.Module; .* returns int"),
     ],
 )

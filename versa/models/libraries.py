@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from torch import nn
@@ -19,7 +20,7 @@ from versa.cache import file_hash, offline
 from versa.models.adapters import LAYOUTS, state_from
 from versa.models.building import build_seeded
 from versa.models.download import WeightFile, check_kept, fetch, remember_kept
-from versa.models.networks import build_network
+from versa.models.networks import build_network, filled_timm_network, on_meta
 from versa.models.opening import DAMAGED, open_checkpoint
 from versa.models.preprocess import Preprocess
 from versa.wording import listing, unknown
@@ -348,35 +349,33 @@ def load_timm(name: str, **options: Any) -> nn.Module:
     Raises
     ------
     ValueError
-        If the file is damaged, or its keys and shapes are not the network's.
+        If the file is damaged, or its keys and shapes are not the network's, or the
+        options do not suit it.
     FileNotFoundError, ConnectionError
         If the file cannot be had.
     """
-    import timm
     from safetensors import SafetensorError
 
     config = _timm_config(name, untrained=False)
+    classes = options.get("num_classes", config.num_classes)
+    if classes not in (0, config.num_classes):
+        raise ValueError(
+            f"num_classes of timm/{name} must be 0, for no classifier, or "
+            f"{config.num_classes} as in its weights; got {classes}."
+        )
     path = _timm_file(name, config)
     # timm compares file and network strictly only if it need not drop the classifier
-    headless = options.get("num_classes") == 0 and config.num_classes != 0
-    if headless:
-        options = {k: v for k, v in options.items() if k != "num_classes"}
-    # what the hub keeps of such networks is no .npz any more
-    custom = config.custom_load if path.suffix == ".npz" else False
-    overlay = {"file": str(path), "custom_load": custom}
+    headless = classes != config.num_classes
+    kept = {k: v for k, v in options.items() if not (headless and k == "num_classes")}
     try:
-        module = build_seeded(
-            lambda: timm.create_model(
-                name, pretrained=True, pretrained_cfg_overlay=overlay, **options
-            ),
-            0,
-        )
-    except (RuntimeError, SafetensorError, *DAMAGED) as error:
-        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        module = filled_timm_network(name, path, **kept)
+    except (SafetensorError, *DAMAGED) as error:
+        on_meta("timm", {"name": name, **kept})  # options may be at fault, not the file
+        reason = shorten(str(error), 400, placeholder=" ...").rstrip(".")
         raise ValueError(
-            f"weights of timm/{name} are damaged, or not the network's ({reason}). "
-            f"Delete {path} and load it again; if the same file comes, another version "
-            "of timm may suit it."
+            f"weights of timm/{name} are damaged, or not the network's "
+            f"({reason or type(error).__name__}). Delete {path} and load it again; if "
+            "the same file comes, another version of timm may suit it."
         ) from error
     if headless:
         cut: Any = module  # every network of timm has this method

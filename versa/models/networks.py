@@ -1,19 +1,22 @@
-"""Networks of torchvision and timm, built without weights."""
+"""Networks of torchvision and timm, built; those of timm also filled from a file."""
 
 import contextlib
 import importlib
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
-from versa.models.building import sketched
+from versa.models.building import build_seeded, sketched
 from versa.models.cards import BUILDERS
-from versa.wording import unknown
+from versa.wording import listing, unknown
 
 __all__ = [
     "build_network",
+    "filled_timm_network",
     "find_builder",
     "on_meta",
     "timm_network",
@@ -57,8 +60,9 @@ def build_network(
     try:
         with contextlib.redirect_stdout(sys.stderr):  # some plug-ins print
             module = build(**(options or {}))
-    except TypeError as error:
-        raise ValueError(f"options must suit {builder}: {error}.") from error
+    except (AssertionError, TypeError) as error:
+        reason = str(error).rstrip(".") or type(error).__name__
+        raise ValueError(f"options must suit {builder}: {reason}.") from error
     if not isinstance(module, nn.Module):
         raise ValueError(
             f"builder must return an nn.Module; {builder} returns "
@@ -185,6 +189,87 @@ def timm_network(name: str, **options: Any) -> nn.Module:
 
     module: nn.Module = timm.create_model(name, pretrained=False, **options)
     return module
+
+
+def filled_timm_network(name: str, path: Path, **options: Any) -> nn.Module:
+    """A network of timm with the weights of a file, read as timm itself does.
+
+    timm renames and resizes what it reads, and leaves a weight that some files lack
+    as it was initialised. Here that is an error.
+
+    Parameters
+    ----------
+    name : str
+        As ``timm.create_model`` takes it, with a tag.
+    path : Path
+        The file that timm knows under this name.
+    **options
+        More arguments of ``timm.create_model``. A classifier must have the classes of
+        the file.
+
+    Returns
+    -------
+    module : nn.Module
+
+    Raises
+    ------
+    ValueError
+        If a weight of the network is not in the file. What timm raises itself is left
+        as it is.
+    """
+    import timm
+
+    # what the hub keeps of networks with a loader of their own is no .npz any more
+    custom = {} if path.suffix == ".npz" else {"custom_load": False}
+    overlay = {"file": str(path), **custom}
+    with _Filled() as filled:
+        module = build_seeded(
+            lambda: timm.create_model(
+                name, pretrained=True, pretrained_cfg_overlay=overlay, **options
+            ),
+            0,
+        )
+    expected = module.state_dict(keep_vars=True)
+    usual = _absent_by_design(timm.get_pretrained_cfg(name))
+    absent = [
+        key
+        for key, value in expected.items()
+        if id(value) not in filled.tensors and not key.startswith(usual)
+    ]
+    if absent:
+        raise ValueError(
+            f"the file lacks {len(absent)} of the network's {len(expected)} keys: "
+            f"{listing(absent)}"
+        )
+    return module
+
+
+def _absent_by_design(config: Any) -> tuple[str, ...]:
+    """Beginnings of the keys that a file without classifier need not hold.
+
+    ConvNeXt V2 by FCMAE has not even the norm beside its classifier, head.norm.
+    """
+    names = config.classifier or ()
+    names = (names,) if isinstance(names, str) else names
+    if config.num_classes != 0:
+        return ()
+    return tuple(f"{name.rpartition('.')[0]}." for name in names if "." in name)
+
+
+class _Filled(torch.overrides.TorchFunctionMode):
+    """Notes the tensors into which others are copied, as weights of a file are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tensors: dict[int, torch.Tensor] = {}  # held, so that no id is used twice
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """See the base class."""
+        if func is torch.Tensor.copy_:
+            self.tensors[id(args[0])] = args[0]
+        return func(*args, **(kwargs or {}))
 
 
 def on_meta(
