@@ -7,6 +7,7 @@ hashing the file's bytes. Run: ``python benchmarks/zoo.py``.
 
 import hashlib
 import os
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -21,6 +22,18 @@ def best(function, n=9):
         function()
         times.append(time.perf_counter() - start)
     return min(times)
+
+
+def ratios(ours, rival, n=15):
+    """Quartiles of n ratios of times taken one after the other."""
+    pairs = []
+    for _ in range(n):
+        start = time.perf_counter()
+        ours()
+        middle = time.perf_counter()
+        rival()
+        pairs.append((middle - start) / (time.perf_counter() - middle))
+    return statistics.quantiles(pairs)
 
 
 def main():
@@ -74,7 +87,9 @@ def load(folder):
     for name, value in seconds.items():
         print(f"  {name}: {value:.3f} s")
     bare_seconds = seconds["torch.load + load_state_dict"]
-    print(f"  versa / bare: {ours / bare_seconds:.2f} (bar: 1.5)")
+    print(f"  versa / bare, shortest times: {ours / bare_seconds:.2f} (bar: 1.5)")
+    low, middle, high = ratios(lambda: load_model(card.name), bare)
+    print(f"  pairs, median (quartiles): {middle:.2f} ({low:.2f} to {high:.2f})")
 
 
 if __name__ == "__main__":
