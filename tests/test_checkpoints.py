@@ -341,6 +341,10 @@ def test_an_absent_plug_in_costs_no_download(zoo):
     served = zoo(b"weights", "plain", builder="no_such_pack.nets:Net", requires="nets")
     with pytest.raises(ImportError, match="`pip install nets`"):
         load_model("net")
+    with pytest.raises(ImportError, match="`pip install nets`"):
+        prefetch_weights("net")
+    with pytest.raises(ImportError, match="`pip install nets`"):
+        load_model("net", weights="absent.pt")  # nor does it ask for the file first
     assert not served.asked
 
 

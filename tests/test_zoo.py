@@ -368,6 +368,18 @@ def test_a_record_of_another_form_is_refused(tmp_path, record):
         load_model(f"alexnet_gn@{path}", options=None)
 
 
+def test_a_record_with_a_bad_preprocessing_names_the_file(tmp_path, caplog):
+    state = trained(AlexNetGN(out_dim=3)).state_dict()
+    path = saved(tmp_path / "w.safetensors", state, preprocess={"size": 64})
+    with pytest.raises(ValueError, match=r"of .*w\.safetensors: preprocess: .*crop"):
+        load_model(f"alexnet_gn@{path}")
+    # nothing is said about the images of weights that are not there
+    caplog.set_level(logging.INFO, logger="versa")
+    with pytest.raises(FileNotFoundError, match=r"none\.pt does not exist"):
+        load_model("alexnet_gn", weights=tmp_path / "none.pt")
+    assert not caplog.records
+
+
 @pytest.mark.parametrize(
     "wrap",
     [

@@ -71,13 +71,13 @@ def card_network(card: ModelCard, *, seed: int | None = None) -> nn.Module:
     if card.seed is not None:
         return build_seeded(build, card.seed if seed is None else seed)
     missing = card.rules.missing
-    find_builder(card.builder, requires=card.requires)  # before a download
 
     def network(path: Path) -> nn.Module:
         state = _card_state(card, path)
         return filled(build, state, source=_source(card), missing=missing)
 
     if card.file:
+        find_builder(card.builder, requires=card.requires)
         return network(_existing(Path(card.file), f"file of {card.name}.toml"))
     file, proof = card_weights(card), card_proof(card)
     return while_checked(file, network, notice=card.notice, proof=proof)
@@ -95,7 +95,13 @@ def card_proof(card: ModelCard) -> Callable[[Path], None]:
     -------
     proof : callable
         From the path of a file to None; see `versa.models.download.fetch`.
+
+    Raises
+    ------
+    ImportError
+        If the package of a plug-in is not installed: no file can be proved then.
     """
+    find_builder(card.builder, requires=card.requires)
 
     def proof(path: Path) -> None:
         state = _card_state(card, path)

@@ -401,27 +401,33 @@ def _own(
     """A network of a known architecture with weights of the user."""
     from versa.models.checkpoints import own_network, training_record
     from versa.models.layers import default_layers
-    from versa.models.networks import build_network
+    from versa.models.networks import build_network, find_builder
 
     card = find_card(architecture)
     builder, known, usual, validation = _architecture(architecture, card)
+    requires = card.requires if card is not None else ""
+    find_builder(builder, requires=requires)
     record = training_record(path)
     if record.get("builder") == builder:
         known = {**known, **record.get("options", {})}
     if preprocess is None and "preprocess" in record:
-        preprocess = typed_record(Preprocess, record["preprocess"])
-    elif preprocess is None:
+        try:
+            preprocess = typed_record(Preprocess, record["preprocess"])
+        except ValueError as error:
+            raise ValueError(f"metadata 'versa' of {path}: preprocess: {error}") from (
+                error
+            )
+    chosen = {**known, **options}
+    module = own_network(
+        lambda: build_network(builder, chosen, requires=requires), path, layout
+    )
+    if preprocess is None:
         logger.warning(
             "%s: nothing records how the images of its training were prepared; as for "
             "%s, they are prepared by %s. Pass preprocess= if that is wrong.",
             *(label, builder, usual),
         )
         preprocess = usual
-    requires = card.requires if card is not None else ""
-    chosen = {**known, **options}
-    module = own_network(
-        lambda: build_network(builder, chosen, requires=requires), path, layout
-    )
     module.eval().requires_grad_(False)
     same = card is not None and chosen == dict(card.options)
     layers = card.layers if card is not None and same else default_layers(module)
