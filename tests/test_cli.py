@@ -17,7 +17,13 @@ from tests.synthetic import synthetic_fit
 from versa.cli.compare import _file_name, compare_command
 
 # A cheap pretrained-sized network: no weights, no download.
-RUN = "import sys; from versa.cli.compare import compare_command as c; sys.exit(c())"
+# A shell that starts the tests in the background has their children ignore SIGINT
+RUN = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from versa.cli.compare import compare_command
+sys.exit(compare_command())
+"""
 NETWORKS = ["torchvision/squeezenet1_1:untrained"]
 
 

@@ -164,6 +164,16 @@ def test_groups_at_once_equal_groups_in_turn(rows, store):
         assert torch.equal(other.log_z, turn.log_z)
 
 
+def test_a_process_without_a_group_follows_the_others():
+    x = made((6, 20))
+    one, idle = small(), small()
+    one.groups(x)
+    terms = idle.groups(x[:0], gathered=unit_rows(x), first=6)
+    assert terms.loss.shape == (0,)
+    assert torch.equal(idle.queue, one.queue)
+    assert torch.equal(idle.log_z, one.log_z)
+
+
 @pytest.mark.parametrize("own", [2, 3])
 def test_own_groups_among_the_gathered_ones(own):
     x = made((6, 20))

@@ -11,18 +11,15 @@ from torch.nn import functional
 from versa.models.architectures import AlexNetGN
 from versa.models.building import build_seeded
 from versa.models.ipcl import network as network_module
+from versa.models.ipcl.layout import MomentsGroupNorm, StridedConv2d, fast_layout
 from versa.models.ipcl.loss import IPCLLoss, unit_rows
-from versa.models.ipcl.network import (
+from versa.models.ipcl.network import embedding_network, training_network
+from versa.models.ipcl.norms import (
     GroupedBatchNorm,
     GroupedBatchNorm2d,
-    MomentsGroupNorm,
-    StridedConv2d,
     apply_statistics,
-    embedding_network,
-    fast_layout,
     set_groups,
     take_statistics,
-    training_network,
 )
 from versa.models.networks import build_network
 
@@ -187,7 +184,7 @@ def test_statistics_wait_until_they_are_applied():
         assert torch.equal(value, before[key])
     found = take_statistics(later)
     assert found.shape == (3, 12)
-    assert take_statistics(later).shape == (0, 0)
+    assert take_statistics(later).shape == (0, 12)
     apply_statistics(later, take_statistics(later))  # of nothing: nothing
     apply_statistics(later, found)
     for key, value in later.state_dict().items():
@@ -389,6 +386,21 @@ def test_head_of_zeros_is_drawn(monkeypatch):
     drawn = embedding_network("torchvision/vit_b_16", out_dim=4)
     assert drawn[1].weight.all()
     torch.testing.assert_close(drawn(torch.ones(2, 3)).norm(dim=1), torch.ones(2))
+
+
+def small_network(out_dim, width):
+    return nn.Sequential(nn.Linear(3, width), nn.BatchNorm1d(width))[:out_dim]
+
+
+def test_a_network_of_the_user():
+    name = f"{__name__}:small_network"
+    network = training_network(name, {"out_dim": 2, "width": 5})
+    assert isinstance(network[1], GroupedBatchNorm)
+    torch.testing.assert_close(network(torch.randn(4, 3)).norm(dim=1), torch.ones(4))
+    with pytest.raises(ValueError, match=r"options must suit .*small_network: .*tall"):
+        training_network(name, {"out_dim": 2, "tall": 5})
+    with pytest.raises(ImportError, match="no_such_pack:net must be installed"):
+        training_network("no_such_pack:net")
 
 
 def test_random_layers_are_named(caplog):

@@ -275,8 +275,10 @@ def test_if_all_mirrors_fail_each_reason_is_told(server, cache):
 
 # Two processes
 
+# A shell that starts the tests in the background has their children ignore SIGINT
 SCRIPT = """
-import logging, sys, time
+import logging, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
 from versa.models.download import WeightFile, fetch
 print(fetch(WeightFile("net", (sys.argv[1],), sys.argv[2])), flush=True)

@@ -28,6 +28,7 @@ _GRACE = 12.0  # for the main thread to stop by itself, then the process is ende
 _TIMEOUT = timedelta(minutes=30)  # of an exchange between processes that live
 _START = timedelta(minutes=5)  # for all to come
 _REFUSED = 2  # exit code
+_BUCKET = 2**23  # numbers sent together
 
 T = TypeVar("T")
 
@@ -130,15 +131,22 @@ class Team:
         Of this process.
     watch : Watch, optional
         Of the heartbeats; None alone.
+    talk : ProcessGroup, optional
+        For numbers of the CPU, so that no process waits for its GPU to exchange them.
     """
 
     def __init__(
-        self, launch: Launch, device: torch.device, watch: "Watch | None" = None
+        self,
+        launch: Launch,
+        device: torch.device,
+        watch: "Watch | None" = None,
+        talk: Any = None,
     ) -> None:
         self.rank = launch.rank
         self.n_ranks = launch.n_ranks
         self.device = device
         self._watch = watch
+        self._talk = talk
 
     @property
     def leads(self) -> bool:
@@ -154,10 +162,28 @@ class Team:
         """Sum of numbers over all processes, as float64."""
         if self.alone:
             return list(values)
-        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
-        distributed.all_reduce(tensor)
+        tensor = torch.tensor(values, dtype=torch.float64)
+        distributed.all_reduce(tensor, group=self._talk)
         found: list[float] = tensor.tolist()
         return found
+
+    def add_up(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Replace tensors by their sums over all processes, in place.
+
+        Parameters
+        ----------
+        tensors : sequence of Tensor
+            Of one type, on the device, with the same shapes in all processes.
+        """
+        if self.alone:
+            return
+        for start, stop in _buckets([t.numel() for t in tensors]):
+            part = tensors[start:stop]
+            flat = torch.cat([t.reshape(-1) for t in part])
+            distributed.all_reduce(flat)
+            pieces = flat.split([t.numel() for t in part])
+            for tensor, piece in zip(part, pieces, strict=True):
+                tensor.copy_(piece.view_as(tensor))
 
     def gathered(self, rows: torch.Tensor, counts: Sequence[int]) -> torch.Tensor:
         """Rows of all processes, process 0 first.
@@ -195,9 +221,9 @@ class Team:
                 message[0] = action()
             except (ValueError, OSError) as error:
                 message[1] = str(error)
-                distributed.broadcast_object_list(message, src=0)
+                distributed.broadcast_object_list(message, src=0, group=self._talk)
                 raise
-        distributed.broadcast_object_list(message, src=0)
+        distributed.broadcast_object_list(message, src=0, group=self._talk)
         if message[1] is not None:
             raise ValueError(message[1])
         result: T = message[0]
@@ -345,7 +371,8 @@ def team_started(device: str | None, launch: Launch | None = None) -> Iterator[T
             "of the others."
         ) from error
     watch.start()
-    team = Team(launch, place, watch)
+    talk = None if backend == "gloo" else distributed.new_group(backend="gloo")
+    team = Team(launch, place, watch, talk)
     reason = "it was ended"
     try:
         yield team
@@ -366,6 +393,18 @@ def team_started(device: str | None, launch: Launch | None = None) -> Iterator[T
         # there when the interpreter ends may abort it
         if not reason or backend == "gloo":
             distributed.destroy_process_group()
+
+
+def _buckets(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Blocks of tensors that are sent together."""
+    start = total = 0
+    for k, size in enumerate(sizes):
+        if total and total + size > _BUCKET:
+            yield start, k
+            start, total = k, 0
+        total += size
+    if total:
+        yield start, len(sizes)
 
 
 def _place(device: str | None, launch: Launch) -> torch.device:

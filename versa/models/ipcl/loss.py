@@ -235,7 +235,8 @@ class IPCLLoss(nn.Module):
         Parameters
         ----------
         embeddings : Tensor of shape (n_groups, n_views * n_images, dim)
-            Groups of this process, view-major inside each.
+            Groups of this process, view-major inside each; with `gathered` there may
+            be none.
         n_views : int
             Views per image, at least 2.
         gathered : Tensor of shape (n_all_groups, n_views * n_images, dim), optional
@@ -338,7 +339,8 @@ class IPCLLoss(nn.Module):
         first: int,
     ) -> None:
         shape = tuple(embeddings.shape)
-        if len(shape) != 3 or shape[2] != self.dim or 0 in shape:
+        least = 1 if gathered is None else 0
+        if len(shape) != 3 or shape[0] < least or shape[1] < 1 or shape[2] != self.dim:
             raise ValueError(
                 f"embeddings must have {self.dim} columns and at least one row; got "
                 f"shape {shape}. Set dim to the size of the network's output."

@@ -1,0 +1,381 @@
+"""A network in training: its weights, the loss, the optimizer, and their one step.
+
+A step is made of rounds. In a round every process takes some groups through the
+network; what the groups leave behind (queue, running statistics) moves on as if they
+had come one after the other, whoever took them. Gradients are exchanged once per step.
+"""
+
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from versa.models.building import build_seeded
+from versa.models.ipcl.augment import views
+from versa.models.ipcl.chance import draws, hashed
+from versa.models.ipcl.colours import colours_fused
+from versa.models.ipcl.config import TrainConfig
+from versa.models.ipcl.distributed import Team
+from versa.models.ipcl.layout import fast_layout
+from versa.models.ipcl.loader import Chunk
+from versa.models.ipcl.loss import IPCLLoss, unit_rows
+from versa.models.ipcl.network import random_layers, training_network
+from versa.models.ipcl.norms import apply_statistics, set_groups, take_statistics
+
+__all__ = ["Diverged", "Learner", "network_options"]
+
+_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_DROPS = 2**63 + 4  # purpose of a random number; see `data`
+
+
+class Diverged(ValueError):  # noqa: N818
+    """The loss or its gradient is no longer finite."""
+
+
+def network_options(config: TrainConfig, n_classes: int) -> dict[str, Any]:
+    """Arguments of `training_network` and of a card for the network of a run.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    n_classes : int
+        Of the training images; a supervised network has an output for each.
+
+    Returns
+    -------
+    options : dict
+
+    Examples
+    --------
+    >>> network_options(TrainConfig(options={"norm": "batch"}), 10)
+    {'norm': 'batch', 'out_dim': 128, 'l2norm': True}
+    """
+    ipcl = config.method == "ipcl"
+    head = {"out_dim": config.dim if ipcl else n_classes, "l2norm": ipcl}
+    return {**config.options, **head}
+
+
+class Learner:
+    """A network in training.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    n_images : int
+        Of the training set: N of the noise, unless the configuration says another.
+    n_classes : int
+        Of the training images.
+    team : Team
+        The processes; the network is on the device of this one.
+
+    Attributes
+    ----------
+    network : nn.Module
+        With the keys of the state dict that an export has.
+    loss : IPCLLoss or None
+        None of a supervised network.
+    """
+
+    def __init__(
+        self, config: TrainConfig, *, n_images: int, n_classes: int, team: Team
+    ) -> None:
+        self.config = config
+        self.team = team
+        kind = torch.float64 if config.precision == "fp64" else torch.float32
+        network = build_seeded(
+            lambda: training_network(
+                config.architecture, network_options(config, n_classes)
+            ),
+            config.seed,
+        )
+        self.network = fast_layout(network.to(team.device, kind), team.device).train()
+        self.rows = config.group_images * config.n_views
+        set_groups(self.network, self.rows, collect=not team.alone)
+        self.loss = None
+        if config.method == "ipcl":
+            chosen = config.loss
+            self.loss = IPCLLoss(
+                config.dim,
+                chosen.queue_size,
+                chosen.temperature,
+                chosen.n_images or n_images,
+                normalize_prototype=chosen.normalize_prototype,
+                queue_prototypes=chosen.queue_prototypes,
+                log_z=chosen.log_z,
+                seed=config.seed,
+            ).to(team.device, kind)
+        self._parameters = [p for p in self.network.parameters() if p.requires_grad]
+        cuda = team.device.type == "cuda"
+        self.optimizer = torch.optim.SGD(
+            self._parameters,
+            lr=config.optimizer.lr,
+            momentum=config.optimizer.momenta[0],
+            weight_decay=config.optimizer.weight_decay,
+            fused=cuda or None,
+        )
+        self._scaler = torch.amp.GradScaler(
+            team.device.type, enabled=config.precision == "fp16"
+        )
+        compiled = config.engine.compile
+        self._forward: Any = torch.compile(self.network) if compiled else self.network
+        self._colours = torch.compile(colours_fused) if compiled else None
+        self._drops = bool(random_layers(self.network))
+        self._sums: list[torch.Tensor] = []
+        self._before: dict[str, Any] = {}
+        if cuda:
+            torch.backends.cudnn.benchmark = True
+            torch.backends.cudnn.allow_tf32 = config.precision == "tf32"
+            torch.backends.cuda.matmul.allow_tf32 = False
+
+    def views(self, chunk: Chunk, epoch: int) -> torch.Tensor:
+        """Views of a chunk of images, as the network takes them.
+
+        Parameters
+        ----------
+        chunk : Chunk
+            Of whole groups.
+        epoch : int
+
+        Returns
+        -------
+        x : Tensor of shape (n_groups * n_views * group_images, 3, size, size)
+            Group after group, view-major inside each; on the device.
+        """
+        config = self.config
+        drawn = draws(
+            config.augmentation,
+            seed=config.seed,
+            epoch=epoch,
+            images=chunk.indices.numpy(),
+            n_views=config.n_views,
+            sizes=chunk.sizes.numpy(),
+        )
+        x = views(
+            chunk.canvases.to(self.team.device, non_blocking=True),
+            drawn,
+            config.augmentation,
+            dtype=self.input_type,
+            colours=self._colours,
+        )
+        shape = (config.n_views, -1, config.group_images)
+        return x.unflatten(0, shape).transpose(0, 1).flatten(0, 2)
+
+    @property
+    def input_type(self) -> torch.dtype:
+        """Type of what the network takes."""
+        if self.config.precision == "fp64":
+            return torch.float64
+        on_cpu = self.team.device.type == "cpu"
+        return (
+            torch.float32 if on_cpu else _HALF.get(self.config.precision, torch.float32)
+        )
+
+    def cast(self) -> AbstractContextManager[Any]:
+        """The precision in which the network computes."""
+        half = _HALF.get(self.config.precision)
+        if half is None:
+            return nullcontext()
+        return torch.autocast(self.team.device.type, dtype=half)
+
+    def begin(self) -> None:
+        """Start a step. What `abandon` needs is copied."""
+        self._sums = []
+        self._before = {
+            "network": {k: b.clone() for k, b in self.network.named_buffers()},
+            "loss": {}
+            if self.loss is None
+            else {k: b.clone() for k, b in self.loss.state_dict().items()},
+        }
+
+    def abandon(self) -> None:
+        """Undo what the rounds of an unfinished step have left behind."""
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for key, buffer in self.network.named_buffers():
+                buffer.copy_(self._before["network"][key])
+        if self.loss is not None:
+            self.loss.load_state_dict(self._before["loss"])
+
+    def learn(
+        self, x: torch.Tensor, labels: torch.Tensor, counts: Sequence[int], step: int
+    ) -> None:
+        """One round: gradients of the own groups are added to those of the step.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_groups * n_views * group_images, 3, height, width)
+            As `views` gives them; n_groups may be 0.
+        labels : Tensor of shape (n_groups * group_images,)
+            Classes of the images.
+        counts : sequence of int
+            Groups of each process in this round.
+        step : int
+            Number of the step.
+        """
+        own = counts[self.team.rank]
+        if own:
+            with self._drawing(step), self.cast():
+                out = self._forward(x)
+        else:
+            units = self.config.dim if self.loss is not None else 1
+            out = x.new_zeros(0, units)
+        out = out.reshape(own, self.rows, -1)
+        if self.loss is not None:
+            first = sum(counts[: self.team.rank])
+            losses, sums = self._contrast(self.loss, out, counts, first)
+        else:
+            losses, sums = self._classify(out, labels)
+        self._sums.append(sums)
+        if own:
+            share = losses.sum() / self.config.groups_per_step
+            self._scaler.scale(share).backward()
+        if not self.team.alone:
+            found = take_statistics(self.network)
+            if found.shape[1]:
+                apply_statistics(self.network, self.team.gathered(found, counts))
+
+    def finish(self, step: int, lr: float, momentum: float) -> dict[str, float]:
+        """End a step: exchange gradients and change the weights.
+
+        Parameters
+        ----------
+        step : int
+            Number of the step, for the error.
+        lr, momentum : float
+
+        Returns
+        -------
+        found : dict of str to float
+            ``loss`` and its parts, or ``accuracy`` in percent; ``gradient_norm``.
+
+        Raises
+        ------
+        Diverged
+            If the loss or its gradient is not finite. The weights stay as they were.
+        """
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        self.team.add_up(gradients)
+        self._scaler.unscale_(self.optimizer)
+        norm = torch.stack([g.detach().norm() for g in gradients]).norm()
+        own = torch.stack(self._sums).sum(0).tolist()
+        sums = [value / self.config.groups_per_step for value in self.team.total(own)]
+        parts = ["accuracy"] if self.loss is None else ["positive", "negative"]
+        found = {**dict(zip(["loss", *parts], sums, strict=True)), "gradient_norm": float(norm)}
+        bad = [
+            name
+            for name, value in found.items()
+            if not math.isfinite(value)
+            # in fp16 the scaler leaves such a step out and goes on more carefully
+            and not (name == "gradient_norm" and self._scaler.is_enabled())
+        ]
+        if bad:
+            raise Diverged(
+                f"{bad[0]} must be finite; it is {found[bad[0]]} in step {step}. The "
+                "last checkpoint is kept. Lower optimizer.lr, or choose a precision "
+                "with a wider range, such as bf16 or fp32."
+            )
+        for group in self.optimizer.param_groups:
+            group["lr"], group["momentum"] = lr, momentum
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        return found
+
+    def state(self) -> dict[str, Any]:
+        """Everything that changes in training, on the CPU."""
+        parts = {
+            "network": self.network.state_dict(),
+            "loss": {} if self.loss is None else self.loss.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self._scaler.state_dict(),
+        }
+        kept: dict[str, Any] = _on_cpu(parts)
+        return kept
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from a `state`.
+
+        Raises
+        ------
+        ValueError
+            If it is of another network.
+        """
+        try:
+            self.network.load_state_dict(state["network"])
+            if self.loss is not None:
+                self.loss.load_state_dict(state["loss"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self._scaler.load_state_dict(state["scaler"])
+        except (RuntimeError, KeyError, TypeError) as error:
+            raise ValueError(
+                "a checkpoint must hold the network, the loss and the optimizer of "
+                f"this configuration; it does not ({str(error)[:200]})."
+            ) from error
+
+    def _contrast(
+        self, loss: IPCLLoss, out: torch.Tensor, counts: Sequence[int], first: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        gathered = None
+        if not self.team.alone:
+            gathered = self.team.gathered(unit_rows(out.detach()), counts)
+        terms = loss.groups(
+            out,
+            self.config.n_views,
+            gathered=gathered,
+            first=0 if gathered is None else first,
+        )
+        parts = torch.stack([terms.loss.detach(), terms.positive, terms.negative])
+        return terms.loss, parts.double().sum(1)
+
+    def _classify(
+        self, out: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        n_groups, n_views = len(out), self.config.n_views
+        truth = labels.to(out.device).view(n_groups, 1, -1).expand(-1, n_views, -1)
+        truth = truth.reshape(n_groups, self.rows)
+        logits = out if out.dtype == torch.float64 else out.float()
+        costs = [
+            functional.cross_entropy(rows, classes)
+            for rows, classes in zip(logits, truth, strict=True)
+        ]
+        losses = torch.stack(costs) if costs else logits.new_zeros(0)
+        hits = 100 * (logits.detach().argmax(-1) == truth).double().mean(1)
+        return losses, torch.stack([losses.detach().double().sum(), hits.sum()])
+
+    def _drawing(self, step: int) -> AbstractContextManager[Any]:
+        """Seeds of Dropout and its like, so that a restart changes nothing."""
+        if not self._drops:
+            return nullcontext()
+        place = (step, len(self._sums), self.team.rank)
+        seed = int(hashed(self.config.seed, _DROPS, *place)[0] >> 1)
+        return _Seeded(seed, self.team.device)
+
+
+class _Seeded(AbstractContextManager[None]):
+    """A seed of torch's generators that is forgotten at the end."""
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        devices = [device] if device.type == "cuda" else []
+        self._fork = torch.random.fork_rng(devices=devices)
+        self._seed = seed
+
+    def __enter__(self) -> None:
+        self._fork.__enter__()
+        torch.manual_seed(self._seed)
+
+    def __exit__(self, *error: Any) -> None:
+        self._fork.__exit__(*error)
+
+
+def _on_cpu(value: Any) -> Any:
+    """Plain containers with tensors of the CPU."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu()
+    if isinstance(value, dict):
+        return {key: _on_cpu(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_on_cpu(item) for item in value]
+    return value

@@ -1,0 +1,256 @@
+"""BatchNorm over ghost groups.
+
+BatchNorm sees one group of views at a time, however many groups go through the network
+together, and its running statistics move on as if the groups had come one by one.
+"""
+
+from collections.abc import Iterator
+from typing import cast
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+__all__ = [
+    "GroupedBatchNorm",
+    "GroupedBatchNorm2d",
+    "apply_statistics",
+    "give_groups",
+    "set_groups",
+    "take_statistics",
+]
+
+
+class _Grouped(_BatchNorm):
+    """What the two grouped norms share."""
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        *,
+        rows: int | None = None,
+        after: nn.Module | None = None,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats)
+        self._start(rows, after)
+
+    def _start(self, rows: int | None, after: nn.Module | None) -> None:
+        self.rows = rows
+        self.after = after
+        self.collect = False
+        self.collected: list[torch.Tensor] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalise `x` of shape (n_groups * rows, num_features, ...)."""
+        out = self._by_group(x) if self.training else super().forward(x)
+        return out if self.after is None else self.after(out)
+
+    def _by_group(self, x: torch.Tensor) -> torch.Tensor:
+        self._check_input_dim(x)
+        rows = self.rows or len(x)
+        if len(x) % rows:
+            raise ValueError(
+                f"x must hold whole groups of {rows} rows in training; got {len(x)} "
+                "rows. Set their number with set_groups."
+            )
+        parts = x.split(rows)
+        kind = torch.float64 if x.dtype == torch.float64 else torch.float32
+        found = torch.zeros(
+            len(parts), 2, self.num_features, dtype=kind, device=x.device
+        )
+        # With momentum 1 torch's running mean and (unbiased) variance are the group's
+        how = (self.weight, self.bias, True, 1.0, self.eps)
+        out = [
+            functional.batch_norm(part, found[g, 0], found[g, 1], *how)
+            for g, part in enumerate(parts)
+        ]
+        if self.collect:
+            self.collected.append(found)
+        else:
+            self.apply_statistics(found)
+        return out[0] if len(out) == 1 else torch.cat(out)
+
+    @torch.no_grad()
+    def apply_statistics(self, found: torch.Tensor) -> None:
+        """Take up `collected` statistics (n_groups, 2, num_features) in that order."""
+        mean, variance = self.running_mean, self.running_var
+        if mean is None or variance is None or self.num_batches_tracked is None:
+            return
+        n_groups = len(found)
+        self.num_batches_tracked.add_(n_groups)
+        ages = torch.arange(n_groups - 1, -1, -1, device=found.device)
+        if self.momentum is None:  # the plain mean of all groups so far
+            weights = 1 / self.num_batches_tracked.to(found.dtype).expand(n_groups)
+        else:
+            weights = self.momentum * (1 - self.momentum) ** ages.to(found.dtype)
+        kept = 1 - weights.sum()
+        values = (weights[:, None, None] * found).sum(0)  # (2, num_features)
+        mean.mul_(kept).add_(values[0])
+        variance.mul_(kept).add_(values[1])
+
+
+class GroupedBatchNorm(_Grouped, nn.BatchNorm1d):
+    """BatchNorm1d over ghost groups.
+
+    In train mode the rows are taken in blocks of `rows`, and each block is normalised
+    by its own mean and variance. The running statistics become what they would be if
+    the blocks had come one at a time. Keys of the state dict and eval mode are those
+    of ``nn.BatchNorm1d``.
+
+    Parameters
+    ----------
+    num_features, eps, momentum, affine, track_running_stats
+        As of ``nn.BatchNorm1d``.
+    rows : int, optional
+        Rows of a group; by default the batch is one group.
+    after : nn.Module, optional
+        Applied to the result, such as an activation; without parameters.
+
+    Attributes
+    ----------
+    collect : bool
+        Whether the statistics are kept in `collected` instead of being applied, so
+        that those of several processes can be applied in their global order.
+    collected : list of Tensor of shape (n_groups, 2, num_features)
+        Mean and unbiased variance of the groups, one entry per forward pass.
+
+    Examples
+    --------
+    >>> norm = GroupedBatchNorm(1, affine=False, rows=2)
+    >>> norm(torch.tensor([[0.0], [2.0], [7.0], [9.0]])).round().flatten().tolist()
+    [-1.0, 1.0, -1.0, 1.0]
+    >>> norm.running_mean  # 0.9 * (0.9 * 0 + 0.1 * 1) + 0.1 * 8
+    tensor([0.8900])
+    """
+
+
+class GroupedBatchNorm2d(_Grouped, nn.BatchNorm2d):
+    """BatchNorm2d over ghost groups: as `GroupedBatchNorm`; a row is one image."""
+
+
+def give_groups(network: nn.Module) -> None:
+    """Turn every BatchNorm of a network into one with ghost groups, in place.
+
+    Parameters
+    ----------
+    network : nn.Module
+
+    Raises
+    ------
+    ValueError
+        If a norm mixes images in a way that ghost groups do not cover.
+
+    Examples
+    --------
+    >>> network = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    >>> give_groups(network)
+    >>> network[1]
+    GroupedBatchNorm(3, eps=1e-05, momentum=0.1, affine=True, ...)
+    """
+    for name, part in list(network.named_modules()):
+        if isinstance(part, _BatchNorm) and not isinstance(part, _Grouped):
+            _give_groups(name, part)
+
+
+def _give_groups(name: str, norm: _BatchNorm) -> None:
+    """Turn a BatchNorm into one with ghost groups, in place."""
+    kinds: dict[str, type[_Grouped]] = {
+        "BatchNorm1d": GroupedBatchNorm,
+        "BatchNorm2d": GroupedBatchNorm2d,
+        "BatchNormAct2d": GroupedBatchNorm2d,  # of timm: drop and act follow
+    }
+    kind = type(norm).__name__
+    if kind not in kinds:
+        raise ValueError(
+            "norms of a network in training must be GroupNorm, LayerNorm, BatchNorm1d "
+            f"or BatchNorm2d; {name} is {kind}, which knows no groups. Choose an "
+            "architecture without it."
+        )
+    rest = list(norm.children())
+    norm.__class__ = kinds[kind]
+    cast(_Grouped, norm)._start(None, nn.Sequential(*rest) if rest else None)
+
+
+def _norms(network: nn.Module) -> Iterator[_Grouped]:
+    return (part for part in network.modules() if isinstance(part, _Grouped))
+
+
+def set_groups(network: nn.Module, rows: int | None, *, collect: bool = False) -> None:
+    """Tell every grouped norm how many rows make a group.
+
+    Parameters
+    ----------
+    network : nn.Module
+        After `give_groups`.
+    rows : int or None
+        Rows of a group (images times views); None for the whole batch.
+    collect : bool
+        Whether statistics wait for `apply_statistics` instead of being applied at
+        once, as several processes need.
+
+    Raises
+    ------
+    ValueError
+        If `rows` is below 2, of which there is no variance.
+    """
+    if rows is not None and rows < 2:
+        raise ValueError(f"rows must be at least 2; got {rows}.")
+    for norm in _norms(network):
+        norm.rows = rows
+        norm.collect = collect
+        norm.collected = []
+
+
+def take_statistics(network: nn.Module) -> torch.Tensor:
+    """Statistics that the norms collected since the last call, as one tensor.
+
+    Parameters
+    ----------
+    network : nn.Module
+        After forward passes in train mode with ``set_groups(..., collect=True)``.
+
+    Returns
+    -------
+    statistics : Tensor of shape (n_groups, n_statistics)
+        In the order of the forward passes, of shape (0, n_statistics) if there
+        were none. For one exchange between the processes.
+    """
+    like = next(network.parameters())
+    found = []
+    for norm in _norms(network):
+        empty = like.new_zeros(0, 2, norm.num_features)
+        found.append(torch.cat(norm.collected or [empty]).flatten(1))
+        norm.collected = []
+    return torch.cat(found, dim=1) if found else torch.empty(0, 0)
+
+
+def apply_statistics(network: nn.Module, statistics: torch.Tensor) -> None:
+    """Move all running statistics on by the groups of all processes.
+
+    Parameters
+    ----------
+    network : nn.Module
+        After `give_groups`.
+    statistics : Tensor of shape (n_groups, n_statistics)
+        Of `take_statistics`, groups of all processes in global order.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many statistics as the network has.
+    """
+    norms = list(_norms(network))
+    sizes = [2 * norm.num_features for norm in norms]
+    if sum(sizes) != statistics.shape[1]:
+        raise ValueError(
+            f"statistics must have {sum(sizes)} columns for this network; got "
+            f"{statistics.shape[1]}. Every norm must take part in each forward pass."
+        )
+    for norm, found in zip(norms, statistics.split(sizes, 1), strict=True):
+        if len(found):
+            norm.apply_statistics(found.unflatten(1, (2, -1)))
