@@ -25,7 +25,7 @@ from versa.models.ipcl.loss import IPCLLoss, unit_rows
 from versa.models.ipcl.network import random_layers, training_network
 from versa.models.ipcl.norms import apply_statistics, set_groups, take_statistics
 
-__all__ = ["Diverged", "Learner", "network_options"]
+__all__ = ["Diverged", "Learner", "loss_parts", "network_options"]
 
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _DROPS = 2**63 + 4  # purpose of a random number; see `data`
@@ -56,6 +56,19 @@ def network_options(config: TrainConfig, n_classes: int) -> dict[str, Any]:
     ipcl = config.method == "ipcl"
     head = {"out_dim": config.dim if ipcl else n_classes, "l2norm": ipcl}
     return {**config.options, **head}
+
+
+def loss_parts(config: TrainConfig) -> list[str]:
+    """Names of the loss and of what it is made of, or of what goes with it.
+
+    Examples
+    --------
+    >>> loss_parts(TrainConfig())
+    ['loss', 'positive', 'negative']
+    """
+    if config.method == "supervised":
+        return ["loss", "accuracy"]
+    return ["loss", "positive", "negative"]
 
 
 class Learner:
@@ -160,7 +173,8 @@ class Learner:
             dtype=self.input_type,
             colours=self._colours,
         )
-        shape = (config.n_views, -1, config.group_images)
+        n_groups = len(chunk.indices) // config.group_images
+        shape = (config.n_views, n_groups, config.group_images)
         return x.unflatten(0, shape).transpose(0, 1).flatten(0, 2)
 
     @property
@@ -218,11 +232,10 @@ class Learner:
         own = counts[self.team.rank]
         if own:
             with self._drawing(step), self.cast():
-                out = self._forward(x)
+                out = self._forward(x).unflatten(0, (own, self.rows))
         else:
             units = self.config.dim if self.loss is not None else 1
-            out = x.new_zeros(0, units)
-        out = out.reshape(own, self.rows, -1)
+            out = x.new_zeros(0, self.rows, units)
         if self.loss is not None:
             first = sum(counts[: self.team.rank])
             losses, sums = self._contrast(self.loss, out, counts, first)
@@ -263,7 +276,10 @@ class Learner:
         own = torch.stack(self._sums).sum(0).tolist()
         sums = [value / self.config.groups_per_step for value in self.team.total(own)]
         parts = ["accuracy"] if self.loss is None else ["positive", "negative"]
-        found = {**dict(zip(["loss", *parts], sums, strict=True)), "gradient_norm": float(norm)}
+        found = {
+            **dict(zip(["loss", *parts], sums, strict=True)),
+            "gradient_norm": float(norm),
+        }
         bad = [
             name
             for name, value in found.items()
@@ -334,8 +350,8 @@ class Learner:
         self, out: torch.Tensor, labels: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         n_groups, n_views = len(out), self.config.n_views
-        truth = labels.to(out.device).view(n_groups, 1, -1).expand(-1, n_views, -1)
-        truth = truth.reshape(n_groups, self.rows)
+        truth = labels.to(out.device).view(n_groups, 1, self.config.group_images)
+        truth = truth.expand(-1, n_views, -1).reshape(n_groups, self.rows)
         logits = out if out.dtype == torch.float64 else out.float()
         costs = [
             functional.cross_entropy(rows, classes)

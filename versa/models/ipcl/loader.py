@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -231,7 +231,7 @@ class ChunkLoader:
 
     def chunks(
         self, blocks: Iterable[ArrayLike], *, seed: int, epoch: int
-    ) -> Iterator[Chunk]:
+    ) -> Generator[Chunk, None, None]:
         """Decode blocks of images, one chunk after the other.
 
         Parameters

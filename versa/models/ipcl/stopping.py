@@ -1,0 +1,71 @@
+"""Signals that end a training run: they only raise a flag, and the run saves itself."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+__all__ = ["StopFlag", "stop_flag"]
+
+# What a scheduler sends before it takes the machine away (Slurm's --signal=USR2)
+_PREEMPTION = ("SIGTERM", "SIGUSR2")
+
+
+class StopFlag:
+    """Whether this process was asked to stop.
+
+    Attributes
+    ----------
+    interrupted : bool
+        By Ctrl-C.
+    preempted : bool
+        By SIGTERM or SIGUSR2.
+    """
+
+    def __init__(self) -> None:
+        self.interrupted = False
+        self.preempted = False
+
+    @property
+    def asked(self) -> bool:
+        """Whether any signal came."""
+        return self.interrupted or self.preempted
+
+    def raise_it(self, number: int, _frame: FrameType | None = None) -> None:
+        """Handle a signal. A second Ctrl-C ends the program at once."""
+        if number == signal.SIGINT:
+            self.interrupted = True
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        else:
+            self.preempted = True
+
+
+@contextmanager
+def stop_flag() -> Iterator[StopFlag]:
+    """Turn signals into a flag; outside the main thread it never rises.
+
+    Yields
+    ------
+    flag : StopFlag
+
+    Examples
+    --------
+    >>> with stop_flag() as flag:
+    ...     signal.raise_signal(signal.SIGTERM)
+    ...     flag.asked
+    True
+    """
+    flag = StopFlag()
+    former: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGINT", *_PREEMPTION):
+            number = getattr(signal, name, None)  # not on every system
+            if number is not None:
+                former[number] = signal.signal(number, flag.raise_it)
+    try:
+        yield flag
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
