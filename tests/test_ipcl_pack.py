@@ -250,7 +250,7 @@ def test_two_cannot_pack_into_one_file(tmp_path):
     tree = write_tree(tmp_path / "tree")
     with (
         filelock.FileLock(tmp_path / "a.pack.lock"),
-        pytest.raises(RuntimeError, match="being packed by another process"),
+        pytest.raises(ValueError, match="being packed by another process"),
     ):
         pack(tree, tmp_path / "a.pack")
     pack(tree, tmp_path / "a.pack")

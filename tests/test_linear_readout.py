@@ -15,8 +15,8 @@ from versa.models.building import build_seeded
 from versa.models.linear_readout import (
     accuracy,
     class_ranks,
-    one_cycle,
     readout_linear,
+    readout_rates,
     training_crop,
 )
 from versa.models.preprocess import IMAGENET, Preprocess
@@ -90,7 +90,7 @@ def test_schedule_is_fastais(n_steps):
     rise = int(n_steps * 0.3)
     rates = FastaiScheduler(n_steps, (3e-5, 30, 3e-9), rise).values[:n_steps]
     momenta = FastaiScheduler(n_steps, (0.95, 0.85, 0.95), rise).values[:n_steps]
-    ours = np.array([one_cycle(step, n_steps, 30.0) for step in range(n_steps)])
+    ours = np.array([readout_rates(step, n_steps, 30.0) for step in range(n_steps)])
     np.testing.assert_allclose(ours[:, 0], rates, rtol=1e-9, atol=1e-18)
     np.testing.assert_allclose(ours[:, 1], momenta, rtol=1e-12)
 
@@ -111,7 +111,7 @@ def test_schedule_is_torchs_with_one_more_step(n_steps):
     for step in range(n_steps):
         group = optimizer.param_groups[0]
         expected = group["lr"], group["momentum"]
-        assert one_cycle(step, n_steps, 30.0) == pytest.approx(expected, rel=1e-9)
+        assert readout_rates(step, n_steps, 30.0) == pytest.approx(expected, rel=1e-9)
         optimizer.step()
         theirs.step()
 
@@ -190,7 +190,9 @@ def test_training_is_that_of_torchs_optimizer(
                 for k in part
             ]
             group = sgd.param_groups[0]
-            group["lr"], group["momentum"] = one_cycle(6 * epoch + step, n_steps, 0.5)
+            group["lr"], group["momentum"] = readout_rates(
+                6 * epoch + step, n_steps, 0.5
+            )
             with torch.no_grad():
                 x = module(torch.stack(crops))
             loss = functional.cross_entropy(classifier(x), torch.tensor(labels[part]))

@@ -45,6 +45,7 @@ _FREE = (
     "CC-BY-4.0",
     "CC0-1.0",
     "MIT",
+    "own",  # weights that were trained here
 )
 
 

@@ -27,6 +27,7 @@ from versa.models.building import build_seeded
 from versa.models.digests import weights_digest
 from versa.models.features import computing_device, on_device
 from versa.models.images import network_input, read_rgb
+from versa.models.ipcl.schedule import one_cycle
 from versa.models.layers import (
     evaluating,
     output_rows,
@@ -51,7 +52,6 @@ Outputs = Generator[tuple[np.ndarray, dict[str, torch.Tensor]], None, None]
 State = dict[str, Any]  # tensors, numbers and text
 
 _SCALE, _RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # torchvision's RandomResizedCrop
-_RISE, _DIVISOR, _LAST_DIVISOR, _MOMENTA = 0.3, 1e6, 1e4, (0.95, 0.85)  # one_cycle
 _TOP = 5
 
 
@@ -273,27 +273,21 @@ def accuracy(ranks: torch.Tensor, n_classes: int) -> dict[str, float]:
     return {"top1": top1, "top5": top5 if n_classes >= _TOP else math.nan}
 
 
-def one_cycle(step: int, n_steps: int, peak_lr: float) -> tuple[float, float]:
-    """Learning rate and momentum of a step, counted from 0, by fastai's schedule.
+def readout_rates(step: int, n_steps: int, peak_lr: float) -> tuple[float, float]:
+    """Learning rate and momentum of a step, counted from 0.
 
-    The rate goes from ``peak_lr / 1e6`` to `peak_lr` in the first 30 % of the steps and
-    then towards ``peak_lr / 1e10``, the momentum from .95 to .85 and back, both along
-    half a cosine.
+    The rate rises from ``peak_lr / 1e6`` in the first 30 % of the steps and falls
+    towards ``peak_lr / 1e10``; see `versa.models.ipcl.schedule.one_cycle`.
 
     Examples
     --------
-    >>> one_cycle(30, 100, peak_lr=30.0)
+    >>> readout_rates(30, 100, peak_lr=30.0)
     (30.0, 0.85)
     """
-    rise = max(1, int(n_steps * _RISE))
-    if step <= rise:
-        way, rates, momenta = step / rise, (peak_lr / _DIVISOR, peak_lr), _MOMENTA
-    else:
-        way, momenta = (step - rise) / (n_steps - rise), _MOMENTA[::-1]
-        rates = peak_lr, peak_lr / _DIVISOR / _LAST_DIVISOR
-    part = (math.cos(math.pi * way) + 1) / 2
-    rate, momentum = (end + (start - end) * part for start, end in (rates, momenta))
-    return rate, momentum
+    warmup = max(0.3, 1 / n_steps)  # at least one step
+    return one_cycle(
+        step, n_steps, peak=peak_lr, warmup=warmup, start_divisor=1e6, end_divisor=1e4
+    )
 
 
 def training_crop(
@@ -345,7 +339,7 @@ def readout_linear(
     """Accuracy of a linear classifier that is trained on a layer of a frozen network.
 
     The paper's protocol by default: SGD, one cycle of the learning rate over all
-    batches (`one_cycle`), random crops and flips of the training images
+    batches (`readout_rates`), random crops and flips of the training images
     (`training_crop`), one centre crop of the others, the accuracy after the last epoch.
 
     Parameters
@@ -474,7 +468,7 @@ def _descend(state: State, x: torch.Tensor, labels: np.ndarray, n_steps: int) ->
             f"loss must be finite; it is {loss.item()} at step {state['step'] + 1}. "
             "Lower peak_lr, or read out a layer of smaller values."
         )
-    rate, momentum = one_cycle(state["step"], n_steps, settings["peak_lr"])
+    rate, momentum = readout_rates(state["step"], n_steps, settings["peak_lr"])
     for name, slope in zip(names, slopes, strict=True):
         slope = slope.add(state[name], alpha=settings["weight_decay"])
         state[f"{name}_speed"].mul_(momentum).add_(slope)

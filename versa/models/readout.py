@@ -1,7 +1,8 @@
 """Read-outs: how well the classes of images can be told from a layer.
 
-The k nearest neighbours and a map in two dimensions are here, the trained read-out in
-`versa.models.linear_readout`; all names can be had from here.
+The k nearest neighbours are here, the trained read-out in
+`versa.models.linear_readout`, maps in two dimensions in `versa.models.maps`; all names
+can be had from here.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,6 +26,7 @@ from versa.models.linear_readout import (
     readout_linear,
     validation_transform,
 )
+from versa.models.maps import embedding_map, plot_map
 from versa.models.zoo import VisionModel
 from versa.wording import listing
 
@@ -33,6 +35,7 @@ __all__ = [
     "embedding_map",
     "knn_accuracy",
     "labelled_images",
+    "plot_map",
     "readout_knn",
     "readout_linear",
     "stream_features",
@@ -409,54 +412,3 @@ def _too_few(k: int, n_gallery: int) -> str:
         f"k must be at most the number of gallery images, {n_gallery}; got {k}. Pass "
         f"k={max(1, n_gallery)} or less."
     )
-
-
-def embedding_map(
-    features: ArrayLike | torch.Tensor, *, seed: int = 0, perplexity: float = 30.0
-) -> np.ndarray:
-    """Map of images in two dimensions, neighbours near each other (t-SNE).
-
-    Parameters
-    ----------
-    features : array-like or Tensor of shape (n_images, ...)
-        Such as the embedding of the paper's Fig. 1b. They are flattened, not scaled.
-    seed : int
-    perplexity : float
-        Neighbours that count, roughly; below n_images.
-
-    Returns
-    -------
-    places : ndarray of shape (n_images, 2)
-        float32, in arbitrary units and orientation.
-
-    Raises
-    ------
-    ValueError
-        If a feature is not finite, or `perplexity` is not below n_images.
-
-    References
-    ----------
-    van der Maaten & Hinton (2008), https://jmlr.org/papers/v9/vandermaaten08a.html
-
-    Examples
-    --------
-    >>> x = np.random.default_rng(0).normal(size=(10, 4))
-    >>> embedding_map(x, perplexity=3).shape
-    (10, 2)
-    """
-    from sklearn.manifold import TSNE
-
-    if isinstance(features, torch.Tensor):
-        features = features.detach().cpu().numpy()
-    x = np.asarray(features, dtype=float)
-    x = x.reshape(len(x), -1)
-    if not np.isfinite(x).all():
-        bad = np.flatnonzero(~np.isfinite(x).all(axis=1))
-        raise ValueError(f"features must be finite; rows {listing(bad)} are not.")
-    if not 0 < perplexity < len(x):
-        raise ValueError(
-            f"perplexity must be above 0 and below the number of images, {len(x)}; got "
-            f"{perplexity}."
-        )
-    fit = TSNE(2, perplexity=perplexity, init="pca", random_state=seed)
-    return fit.fit_transform(x).astype(np.float32)

@@ -191,11 +191,9 @@ def pack(
     ------
     ValueError
         If the file exists, an interrupted one was begun with other images or options,
-        or no image can be used.
+        no image can be used, or another process is packing into this file.
     OSError
         If the disk is full or cannot be written. What is done stays done.
-    RuntimeError
-        If another process is packing into this file.
 
     Examples
     --------
@@ -233,7 +231,7 @@ def pack(
             }
             _pack(images, path, options, workers or os.cpu_count() or 1, progress)
     except filelock.Timeout as error:
-        raise RuntimeError(
+        raise ValueError(
             f"{path} is being packed by another process. Wait for it to end."
         ) from error
     Path(f"{path}.lock").unlink(missing_ok=True)

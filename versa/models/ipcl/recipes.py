@@ -12,10 +12,18 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from versa.models.cards import card_folder
 from versa.models.ipcl.config import TrainConfig
 from versa.wording import unknown
 
-__all__ = ["config_text", "differences", "parse_config", "read_config"]
+__all__ = [
+    "config_text",
+    "differences",
+    "parse_config",
+    "read_config",
+    "read_text",
+    "recipe_names",
+]
 
 _UNSET = "not set"  # an option that is absent, which is not one that is None
 
@@ -26,7 +34,8 @@ def read_config(path: str | os.PathLike[str] | None, *changes: str) -> TrainConf
     Parameters
     ----------
     path : path-like, optional
-        YAML file; without it, the defaults.
+        YAML file, or the name of a recipe of versa (see `recipe_names`); without it,
+        the defaults.
     *changes : str
         ``key=value``, with dots in the names of nested keys and YAML as the value.
 
@@ -47,8 +56,9 @@ def read_config(path: str | os.PathLike[str] | None, *changes: str) -> TrainConf
     """
     table: dict[str, Any] = {}
     if path is not None:
+        path = _recipe(path)
         try:
-            table = _yaml(Path(path).read_text(encoding="utf-8"))
+            table = _yaml(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
     try:
@@ -71,6 +81,39 @@ def read_config(path: str | os.PathLike[str] | None, *changes: str) -> TrainConf
             raise ValueError(f"a change must set one key; got {change!r}.")
         place[names[-1]] = written["value"]
     return parse_config(table)
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with versa, for `read_config`.
+
+    Examples
+    --------
+    >>> "ipcl_ref01" in recipe_names()
+    True
+    """
+    return sorted(path.stem for path in (card_folder() / "recipes").glob("*.yaml"))
+
+
+def _recipe(path: str | os.PathLike[str]) -> Path:
+    if Path(path).is_file():
+        return Path(path)
+    name = os.fspath(path)
+    if name in recipe_names():
+        return card_folder() / "recipes" / f"{name}.yaml"
+    if "/" in name or name.endswith((".yaml", ".yml")):
+        raise FileNotFoundError(f"a recipe must be a file; {name} is none.")
+    raise ValueError(unknown("recipe", name, recipe_names()))
+
+
+def read_text(text: str) -> TrainConfig:
+    """Configuration from the text of `config_text`.
+
+    Examples
+    --------
+    >>> read_text(config_text(TrainConfig(epochs=7))).epochs
+    7
+    """
+    return parse_config(_yaml(text))
 
 
 def parse_config(table: Mapping[str, Any]) -> TrainConfig:

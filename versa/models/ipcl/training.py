@@ -29,7 +29,7 @@ from versa.models.ipcl.learner import Learner, loss_parts
 from versa.models.ipcl.loader import BadImages, ChunkLoader
 from versa.models.ipcl.logs import RunLog
 from versa.models.ipcl.monitor import Monitor, Stopped
-from versa.models.ipcl.recipes import config_text, differences, parse_config
+from versa.models.ipcl.recipes import config_text, differences, read_text
 from versa.models.ipcl.schedule import Plan, one_cycle, rounds_of
 from versa.models.ipcl.stopping import StopFlag, stop_flag
 
@@ -51,6 +51,8 @@ class Outcome:
         Optimizer steps done, and those of the whole training.
     preempted, interrupted : bool
         By a signal of the scheduler, or by Ctrl-C. The same command goes on.
+    leads : bool
+        Whether this is the process that writes the files.
     """
 
     folder: Path
@@ -58,6 +60,7 @@ class Outcome:
     n_steps: int
     preempted: bool = False
     interrupted: bool = False
+    leads: bool = True
 
     @property
     def finished(self) -> bool:
@@ -217,6 +220,7 @@ class _Run:
             self.plan.n_steps,
             preempted=preempted,
             interrupted=interrupted,
+            leads=self.team.leads,
         )
 
     def resume(self) -> None:
@@ -248,7 +252,7 @@ class _Run:
 
     def check_same(self, state: dict[str, Any]) -> None:
         """Refuse to go on with something else than was begun."""
-        begun = parse_config(_table(state["config"]))
+        begun = read_text(state["config"])
         if different := differences(begun, self.config):
             raise ValueError(
                 f"the options of a run must stay the same; {self.folder} was begun "
@@ -428,10 +432,3 @@ class _Run:
             )
             return False
         return True
-
-
-def _table(text: str) -> dict[str, Any]:
-    import yaml
-
-    table: dict[str, Any] = yaml.safe_load(text)
-    return table

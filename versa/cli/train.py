@@ -1,0 +1,292 @@
+"""The console script ``versa-train-ipcl``: train, and all that goes with it."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import versa
+from versa.cli.readouts import add_readouts
+from versa.cli.running import run_command
+
+__all__ = ["train_command"]
+
+_AGAIN = 75  # exit code: stopped by a scheduler, run the same command again
+_EPILOG = """\
+other commands (each with -h):
+  versa-train-ipcl pack DATA FILE        one memory-mapped file of small JPEGs
+  versa-train-ipcl bench [DATA]          how fast this machine trains, and could
+  versa-train-ipcl export RUN            safetensors and a card of the zoo
+  versa-train-ipcl plot RUN              figure of loss, rate and accuracy
+  versa-train-ipcl knn MODEL             accuracy of the nearest neighbours
+  versa-train-ipcl linear MODEL          accuracy of a linear read-out
+  versa-train-ipcl map MODEL IMAGES      images in two dimensions (t-SNE)
+A folder of images with one of these names is written ./NAME.
+
+The defaults are the recipe of Konkle & Alvarez (2022). The same command goes on with a
+run that was stopped. Exit codes: 0 done; 2 something must be changed, and the message
+says what; 75 a scheduler asked to stop (SIGTERM, SIGUSR2), all is saved: run it again.
+
+examples:
+  versa-train-ipcl /data/imagenet/train --out runs/ipcl \\
+      --set monitor.val=/data/imagenet/val --set precision=bf16 \\
+      --set engine.chunk_groups=4 --set engine.compile=true
+  versa-train-ipcl --config supervised_ref12_5views imagenet.pack --out runs/a
+  torchrun --nproc-per-node 8 --no-python versa-train-ipcl imagenet.pack --out runs/b
+"""
+
+
+def train_command(arguments: Sequence[str] | None = None) -> int:
+    """The console script ``versa-train-ipcl``.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Command line without the program's name; ``sys.argv`` by default.
+
+    Returns
+    -------
+    code : int
+        0; 2 after a sentence on the standard error that says what to change; 75 if a
+        scheduler stopped the training, which the same command continues.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    commands = _commands()
+    if given and given[0] in commands:
+        parser = commands[given[0]]
+        given = given[1:]
+    else:
+        parser = _train_parser()
+    _add_common(parser)
+    action = parser.get_default("action")
+    return run_command(parser, action, given, _interrupted)
+
+
+def _interrupted(_options: argparse.Namespace) -> str:
+    return "what is done is kept; run the same command to go on"
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--quiet", action="store_true", help="no progress bars, warnings only")
+    add("--traceback", action="store_true", help="on an error, show where it arose")
+
+
+def _parser(
+    name: str,
+    action: Callable[[argparse.Namespace], int],
+    description: str,
+    epilog: str | None = None,
+) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"versa-train-ipcl {name}".strip(),
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(action=action)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "data",
+        nargs="*",
+        metavar="DATA",
+        help="folder of images, one subfolder per class or none, or a file of pack; "
+        "several are drawn from by their weights",
+    )
+    add(
+        "--config",
+        metavar="RECIPE",
+        help="YAML file, or the name of a recipe of versa; absent keys have defaults",
+    )
+    add(
+        "--set",
+        dest="changes",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="another value of a key, such as epochs=10 or optimizer.lr=0.01; may be "
+        "given several times",
+    )
+
+
+def _train_parser() -> argparse.ArgumentParser:
+    parser = _parser(
+        "",
+        _train,
+        "Train a network by instance-prototype contrastive learning (IPCL), or its\n"
+        "supervised twin (--set method=supervised).",
+        _EPILOG,
+    )
+    add = parser.add_argument
+    add("--version", action="version", version=f"versa {versa.__version__}")
+    _add_config(parser)
+    add("--out", metavar="FOLDER", help="folder of the run; it is made or continued")
+    add(
+        "--new-data",
+        action="store_true",
+        help="go on although the images have changed since the run was begun",
+    )
+    add(
+        "--print-config",
+        action="store_true",
+        help="print the complete configuration as YAML and train nothing",
+    )
+    return parser
+
+
+def _commands() -> dict[str, argparse.ArgumentParser]:
+    pack = _parser("pack", _pack, "Write images into one memory-mapped file of JPEGs.")
+    add = pack.add_argument
+    add("data", metavar="DATA", help="folder of images")
+    add("file", metavar="FILE", help="file to make; if interrupted it goes on")
+    add("--short-side", type=int, default=256, help="pixels (default: %(default)s)")
+    add("--quality", type=int, default=90, help="of the JPEGs (default: %(default)s)")
+    add("--workers", type=int, help="threads (default: one per core)")
+
+    bench = _parser("bench", _bench, "Measure how fast a configuration trains here.")
+    _add_config(bench)
+    bench.add_argument(
+        "--seconds",
+        type=float,
+        default=10.0,
+        help="for each measurement (default: %(default)s)",
+    )
+
+    export = _parser("export", _export, "Write the weights of a run, and a card.")
+    add = export.add_argument
+    add("run", metavar="RUN", help="folder of the run")
+    add("--out", metavar="FOLDER", help="of card and weights (default: RUN/export)")
+    add("--name", help="in the zoo (default: the name of the run's folder)")
+    add("--step", type=int, help="of the checkpoint (default: the newest)")
+
+    plot = _parser("plot", _plot, "Draw loss, learning rate and accuracy of a run.")
+    add = plot.add_argument
+    add("run", metavar="RUN", help="folder of the run")
+    add("--out", metavar="FILE", help="figure (default: RUN/curve.png)")
+    made = {"pack": pack, "bench": bench, "export": export, "plot": plot}
+    return made | add_readouts(_parser)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from versa.models.ipcl.recipes import config_text, read_config
+
+    config = read_config(options.config, *_changes(options))
+    if options.print_config:
+        print(config_text(config), end="")
+        return 0
+    if not config.data:
+        raise ValueError("DATA must name at least one folder of images or packed file.")
+    if options.out is None:
+        raise ValueError("--out must name the folder of the run, such as runs/ipcl.")
+    from versa.models.ipcl.training import train
+
+    end = train(
+        config, options.out, new_data=options.new_data, progress=not options.quiet
+    )
+    if end.interrupted:
+        raise KeyboardInterrupt
+    place = f"step {end.step} of {end.n_steps}"
+    if end.preempted:
+        print(f"stopped and saved after {place}; run the same command to go on.")
+        return _AGAIN
+    if end.leads:
+        from versa.models.ipcl.export import EXPORTS, export_run
+
+        path = Path(options.out) / EXPORTS / f"{Path(options.out).resolve().name}.toml"
+        print(f"trained for {end.n_steps} steps.")
+        if not path.is_file():
+            try:
+                export_run(options.out)
+            except ValueError as error:
+                print(f"Not exported: {error}")
+                print(
+                    f"Write weights and card by versa-train-ipcl export {options.out}"
+                )
+                return 0
+        print(f"Card, and weights beside it: {path}")
+        print(f"With VERSA_ZOO={path.parent} the network is called {path.stem}.")
+    return 0
+
+
+def _changes(options: argparse.Namespace) -> list[str]:
+    from json import dumps
+
+    data = [f"data={dumps(options.data)}"] if options.data else []
+    return [*data, *options.changes]
+
+
+def _pack(options: argparse.Namespace) -> int:
+    from tqdm.auto import tqdm
+
+    from versa.models.ipcl.data import ImageTree
+    from versa.models.ipcl.pack import pack
+
+    images = ImageTree(options.data)
+    with tqdm(
+        total=len(images), unit="image", disable=True if options.quiet else None
+    ) as bar:
+
+        def progress(done: int, _total: int) -> None:
+            bar.update(done - bar.n)
+
+        packed = pack(
+            images,
+            options.file,
+            short_side=options.short_side,
+            quality=options.quality,
+            workers=options.workers,
+            progress=progress,
+        )
+    print(f"{options.file}: {len(packed)} of {len(images)} images")
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from versa.models.ipcl.bench import measure_speeds
+    from versa.models.ipcl.data import open_images
+    from versa.models.ipcl.recipes import read_config
+
+    config = read_config(options.config, *_changes(options))
+    images = open_images(config.data) if config.data else None
+    found = measure_speeds(config, images, seconds=options.seconds)
+    rows = [
+        ("floor: matrix products alone", found.floor),
+        ("network alone, forward and backward", found.bare),
+        ("training step, views resident", found.step),
+        ("views alone", found.views),
+        ("training step with its views", found.whole),
+        ("decoding alone", found.decoding),
+        ("training from files", found.training),
+    ]
+    print(
+        f"{found.flops / 1e9:.2f} GFLOP per image of {config.n_views} views; ", end=""
+    )
+    print(f"matrix product {found.matmul / 1e12:.3g} TFLOP/s in {config.precision}")
+    print(f"{'images/s':>12}  {'of the floor':>12}")
+    for name, value in rows:
+        if value is not None:
+            print(f"{value:12.1f}  {value / found.floor:12.3f}  {name}")
+    if found.memory is not None:
+        print(f"peak memory of the device: {found.memory / 2**30:.1f} GiB")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from versa.models.ipcl.export import export_run
+
+    print(export_run(options.run, options.out, name=options.name, step=options.step))
+    return 0
+
+
+def _plot(options: argparse.Namespace) -> int:
+    from versa.models.ipcl.logs import CURVE, plot_run
+
+    path = Path(options.run) / CURVE if options.out is None else Path(options.out)
+    plot_run(options.run, path)
+    print(path)
+    return 0
