@@ -396,7 +396,10 @@ def test_a_network_of_the_user():
     name = f"{__name__}:small_network"
     network = training_network(name, {"out_dim": 2, "width": 5})
     assert isinstance(network[1], GroupedBatchNorm)
+    ran = []
+    network.l2norm.register_forward_hook(lambda *_: ran.append(1))
     torch.testing.assert_close(network(torch.randn(4, 3)).norm(dim=1), torch.ones(4))
+    assert ran == [1]
     with pytest.raises(ValueError, match=r"options must suit .*small_network: .*tall"):
         training_network(name, {"out_dim": 2, "tall": 5})
     with pytest.raises(ImportError, match="no_such_pack:net must be installed"):

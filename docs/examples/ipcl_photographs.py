@@ -27,8 +27,7 @@ def photographs():
     for name in PHOTOGRAPHS:
         pixels = getattr(skimage.data, name)()
         yield name, np.stack([pixels] * 3, -1) if pixels.ndim == 2 else pixels[..., :3]
-    for name, pixels in zip(("china", "flower"), load_sample_images().images):
-        yield name, pixels
+    yield from zip(("china", "flower"), load_sample_images().images, strict=True)
 
 
 def cut(folder):

@@ -141,7 +141,8 @@ def embedding_network(
             if not (part.weight.is_meta or part.weight.any()):
                 part.reset_parameters()
         network.add_module("l2norm", L2Norm())
-        network.register_forward_hook(_scaled_output)
+        if type(network).forward is not nn.Sequential.forward:  # which runs it now
+            network.register_forward_hook(_scaled_output)
     return network
 
 
