@@ -39,6 +39,7 @@ html_theme_options = {"description": "Does this network see like the brain does?
 COMMANDS = {
     "versa-compare": ("versa.cli.compare", "compare_command", ["-h"]),
     "versa-data": ("versa.cli.data", "data_command", ["weights", "-h"]),
+    "versa-train-ipcl": ("versa.cli.train", "train_command", ["-h"]),
 }
 (DOCS / "generated").mkdir(exist_ok=True)
 for command, (module, function, arguments) in COMMANDS.items():
