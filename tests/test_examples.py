@@ -242,3 +242,31 @@ def test_own_data_page(tmp_path, monkeypatch, cache, capsys):
     assert versa.load_result(Path("results", "my-net.nc")).model == "my net"
     folder = versa.write_dataset(namespace["brain"], "mine")
     assert versa.read_dataset(folder).fingerprint == namespace["brain"].fingerprint
+
+
+# ---- IPCL on packaged photographs ---------------------------------------------
+
+
+@pytest.mark.slow
+def test_ipcl_on_photographs(tmp_path, cache):
+    pytest.importorskip("skimage")
+    photographs = example("ipcl_photographs")
+    photographs.cut(tmp_path / "images")
+    assert photographs.train(tmp_path, stop_after=60) == 75
+    run = tmp_path / "photographs"
+    stopped = pd.read_csv(run / "steps.csv")["step"].max()
+    assert 60 <= stopped < 300
+    assert photographs.train(tmp_path) == 0
+    steps = pd.read_csv(run / "steps.csv")
+    assert steps["step"].tolist() == list(range(1, 301))
+    assert steps["loss"].iloc[-30:].mean() < 0.7 * steps["loss"].iloc[:30].mean()
+    epochs = pd.read_csv(run / "epochs.csv").dropna(subset="knn_top1")
+    untrained, trained = epochs.iloc[0], epochs.iloc[-1]
+    assert untrained["epoch"] == 0
+    assert trained["epoch"] == 30
+    # by more than two standard errors of a share among 120 and 360 images
+    assert trained["knn_top1"] > untrained["knn_top1"] + 9
+    assert trained["pairs_top1"] > untrained["pairs_top1"] + 3.5
+    said = photographs.compare(tmp_path)
+    assert "| photographs " in said
+    assert "| alexnet_gn_untrained " in said
