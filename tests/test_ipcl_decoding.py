@@ -165,3 +165,17 @@ def test_layout_of_a_jpeg():
     turned = encoded(picture(height=30, width=50), exif=exif)
     assert jpeg_layout(turned) == (30, 50, 3)
     assert decode(turned)[0].shape == (30, 50, 3)  # orientation is not obeyed
+
+
+@pytest.mark.parametrize(
+    ("size", "target"),
+    [((375, 500), (256, 341)), ((90, 64), (81, 60)), ((64, 64), (10, 13))],
+)
+def test_shrinking_is_pillows(size, target):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+    expected = Image.fromarray(pixels).resize(target[::-1], Image.Resampling.BILINEAR)
+    error = np.abs(decoding._resized(pixels, target).astype(int) - expected)
+    assert error.max() <= 1
+    assert (error > 0).mean() < 0.01
+    assert decoding._resized(pixels, size) is pixels

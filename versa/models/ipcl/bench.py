@@ -260,14 +260,14 @@ def _from_files(
         chunks = loader.chunks(blocks(), seed=0, epoch=0)
         done, start = 0, 0.0
         for k, chunk in enumerate(chunks):
-            if k == config.engine.prefetch + 1:  # what was made ahead does not count
-                _wait(team.device)
-                done, start = 0, time.perf_counter()
             if use:
                 x = learner.views(chunk, 0)
                 learner.learn(x, chunk.labels, [n_groups], 0)
             done += len(chunk.indices)
-            if start and time.perf_counter() - start > seconds:
+            if k == config.engine.prefetch:  # what was made ahead does not count
+                _wait(team.device)
+                done, start = 0, time.perf_counter()
+            elif start and time.perf_counter() - start > seconds:
                 break
         _wait(team.device)
         rates.append(done / (time.perf_counter() - start))

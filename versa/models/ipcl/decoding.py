@@ -14,6 +14,7 @@ from io import BytesIO
 import numpy as np
 import torch
 from PIL import Image
+from torch.nn import functional
 
 from versa.models.images import to_rgb
 
@@ -133,9 +134,7 @@ def decode(content: bytes, *, short_side: int | None = None) -> tuple[np.ndarray
         if channels in (1, 3) and small:
             pixels = _jpeg(content)
             if pixels is not None:
-                if target == pixels.shape[:2]:
-                    return pixels, ""
-                return _shrunk(Image.fromarray(pixels), short_side), ""
+                return _resized(pixels, target), ""
     return _any_format(content, short_side)
 
 
@@ -227,7 +226,7 @@ def _any_format(content: bytes, short_side: int | None) -> tuple[np.ndarray, str
         if rgb is None:
             raise ImageProblem(f"the mode {mode} has no defined range")
         note = mode if mode in _UNUSUAL else ""
-        return _shrunk(rgb, short_side, target), note
+        return _resized(np.asarray(rgb), target), note
     except ImageProblem:
         raise
     except _BROKEN as error:
@@ -237,13 +236,18 @@ def _any_format(content: bytes, short_side: int | None) -> tuple[np.ndarray, str
         raise ImageProblem(reason) from error
 
 
-def _shrunk(
-    image: Image.Image, short_side: int | None, size: tuple[int, int] | None = None
-) -> np.ndarray:
-    height, width = size or canvas_size(image.height, image.width, short_side)
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(image)
+def _resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Pixels of another size, by the antialiased bilinear filter of Pillow.
+
+    torch has it for bytes four times as fast; a level differs here and there by one.
+    """
+    if pixels.shape[:2] == size:
+        return pixels
+    if not pixels.flags.writeable:  # torch warns of what it only reads
+        pixels = pixels.copy()
+    x = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    y = functional.interpolate(x, size=size, mode="bilinear", antialias=True)
+    return np.ascontiguousarray(y[0].permute(1, 2, 0).numpy())
 
 
 def _check_size(height: int, width: int) -> None:
