@@ -175,7 +175,7 @@ def test_shrinking_is_pillows(size, target):
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
     expected = Image.fromarray(pixels).resize(target[::-1], Image.Resampling.BILINEAR)
-    error = np.abs(decoding._resized(pixels, target).astype(int) - expected)
-    assert error.max() <= 1
-    assert (error > 0).mean() < 0.01
+    error = decoding._resized(pixels, target).astype(int) - expected
+    assert np.abs(error).max() <= 1  # of 255, on noise, the worst case
+    assert abs(error.mean()) < 0.1
     assert decoding._resized(pixels, size) is pixels
