@@ -276,6 +276,29 @@ def as_far_as(data, changes, n_steps):
     return dict(network.state_dict()), queue
 
 
+def test_stopped_between_two_epochs(tmp_path, data, monkeypatch):
+    changes = {"monitor__every": 1, "monitor__pairs": 5, "engine__keep": 9}
+    measure = training.Monitor.measure
+    calls = []
+
+    def stopped_once(self, learner):
+        calls.append(1)
+        if len(calls) == 2:  # after the first epoch
+            raise training.Stopped
+        return measure(self, learner)
+
+    monkeypatch.setattr(training.Monitor, "measure", stopped_once)
+    end = trained(tmp_path, data, **changes)
+    assert (end.step, end.finished) == (4, False)
+    assert [one.epoch for one in saved_checkpoints(tmp_path / CHECKPOINTS)] == [None]
+    assert trained(tmp_path, data, **changes).finished
+    epochs = {one.epoch for one in saved_checkpoints(tmp_path / CHECKPOINTS)}
+    assert epochs == {None, 1, 2, 3}  # the first one has its own after all
+    table = rows(tmp_path / "epochs.csv")
+    assert [row["epoch"] for row in table] == ["0", "1", "2", "3"]
+    assert all(row["pairs_top1"] for row in table)
+
+
 # What goes wrong
 
 

@@ -58,6 +58,9 @@ def test_wheel(source, tmp_path):
     pip("wheel", "--no-deps", "--no-build-isolation", "-q", "-w", tmp_path, source)
     (wheel,) = tmp_path.glob("versa-*.whl")
     packed = zipfile.ZipFile(wheel).namelist()
+    recipes = {path.name for path in (ROOT / "model_zoo" / "recipes").iterdir()}
+    assert {f"versa/model_zoo/recipes/{name}" for name in recipes} <= set(packed)
+    assert {"ipcl_ref01.yaml", "slurm.sbatch"} <= recipes
     assert {f"versa/model_zoo/{name}.toml" for name in CARDS} <= set(packed)
     assert "versa/py.typed" in packed
     assert not [name for name in packed if name.startswith(("tests", "model_zoo"))]

@@ -175,6 +175,7 @@ class _Run:
             team=team,
         )
         self.step = 0
+        self.ended_epoch = True  # whether the newest checkpoint is of an epoch's end
         self.seconds = 0.0  # of training, over all starts
         self.saved_at = time.monotonic()
         self.asked = (False, False)
@@ -245,6 +246,7 @@ class _Run:
             return
         if state is None:
             state = read_state(Path(path))
+        self.ended_epoch = "-epoch-" in Path(path).name
         self.step = int(state["step"])
         self.seconds = float(state["seconds"])
         self.learner.load(state)
@@ -274,9 +276,11 @@ class _Run:
         for epoch in range(self.step // per_epoch, self.plan.epochs + 1):
             if self.step == epoch * per_epoch:
                 if not self.end_epoch(epoch):
-                    self.save()
+                    if self.step > started_at:
+                        self.save()
                     return False
-                if self.step > started_at:
+                if self.step > started_at or not self.ended_epoch:
+                    self.ended_epoch = True
                     kept = self.save(epoch)
                     last = epoch == self.plan.epochs
                     if any(self.team.total([float(last and not kept)])):
