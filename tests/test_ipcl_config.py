@@ -165,3 +165,9 @@ def test_only_what_changes_the_network_differs():
     none = read_config(None, "options={norm: null}")  # is not the default of norm
     assert differences(one, none) == ["options.norm: not set and None"]
     assert math.isclose(other.optimizer.lr, 0.1)
+
+
+def test_options_that_other_keys_set_are_refused():
+    for name in ("out_dim", "l2norm"):
+        with pytest.raises(ValueError, match=f"options must leave out {name}"):
+            read_config(None, f"options={{{name}: 3}}")

@@ -128,8 +128,9 @@ def test_a_checkpoint_of_choice(tmp_path, data):
     run(tmp_path / "run", data)
     early = export_run(tmp_path / "run", name="early", step=4)
     late = export_run(tmp_path / "run", name="late")
-    assert "step 4" in read_card(early).notes
-    assert "step 8" in read_card(late).notes
+    assert "step 4 of 8" in read_card(early).notes
+    assert read_card(early).epochs == 1
+    assert "step 8 of 8" in read_card(late).notes
     with pytest.raises(ValueError, match=r"of a checkpoint in .*, 4, 8; got 5"):
         export_run(tmp_path / "run", step=5)
 

@@ -1,6 +1,7 @@
 """What is measured and written down while a network trains."""
 
 import csv
+import io
 import signal
 import sys
 import threading
@@ -158,9 +159,41 @@ def test_a_table_goes_back_and_survives_a_torn_row(tmp_path):
     again = RunTable(path, ["step", "loss"], 3)
     assert [row["step"] for row in again.rows()] == ["1", "2", "3"]
     assert again.rows()[2]["loss"] == "0.333333"
-    other = RunTable(path, ["step", "loss", "lr"], 9)
-    assert other.rows() == []  # of another kind of run; the old one is set aside
-    assert len(rows_of(tmp_path / "steps.old.csv")) == 3
+    other = RunTable(path, ["step", "lr"], 9)
+    other.add({"step": 4, "lr": 0.5})
+    rows = other.rows()  # nothing of other columns is lost
+    assert [(r["step"], r["loss"][:5], r["lr"]) for r in rows] == [
+        ("1", "1", ""), ("2", "0.5", ""), ("3", "0.333", ""), ("4", "", "0.5"),
+    ]  # fmt: skip
+    assert RunTable(path, ["step"], -1).rows() == []
+
+
+def test_a_full_disk_leaves_no_half_of_a_row(tmp_path, monkeypatch, caplog):
+    table = RunTable(tmp_path / "steps.csv", ["step", "loss"], 0)
+    table.add({"step": 1, "loss": 0.5})
+
+    class Full(io.FileIO):
+        def write(self, content):
+            return super().write(content[: len(content) // 2])
+
+    def opened(path, mode, buffering):
+        return Full(path, mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("builtins.open", opened)
+        table.add({"step": 2, "loss": 0.25})
+    assert "cannot be written (no space left)" in caplog.text
+    table.add({"step": 3, "loss": 0.125})
+    assert [row["step"] for row in table.rows()] == ["1", "3"]
+
+
+def test_a_torn_log_keeps_nobody_from_the_end(tmp_path):
+    log = log_some(tmp_path)
+    with open(tmp_path / STEPS, "a") as file:
+        file.write("5,1,20,0.1\n6,1,24,0.1,0.9,8,1,0.5,2,0,0.25")
+    log.add_epoch({"epoch": 2, "step": 4})
+    log.close()
+    assert len(rows_of(tmp_path / EPOCHS)) == 1
 
 
 def test_a_log_that_cannot_be_written_is_no_end(tmp_path, caplog):
@@ -203,7 +236,7 @@ def test_an_epoch_is_the_mean_of_its_steps(tmp_path):
     assert len(rows_of(tmp_path / STEPS)) == 4
 
 
-def test_tensorboard_has_the_same_numbers(tmp_path, monkeypatch):
+def test_tensorboard_has_the_same_numbers(tmp_path, monkeypatch, caplog):
     written = {}
 
     class Writer:
@@ -211,6 +244,8 @@ def test_tensorboard_has_the_same_numbers(tmp_path, monkeypatch):
             written["start"] = (folder, purge_step)
 
         def add_scalar(self, name, value, step):
+            if step == 99:
+                raise OSError("No space left on device")
             written[name, step] = value
 
         def close(self):
@@ -225,6 +260,11 @@ def test_tensorboard_has_the_same_numbers(tmp_path, monkeypatch):
     assert written["train/loss", 4] == 2.0
     assert written["measures/knn_top1", 4] == 9.5
     assert written["closed"]
+    log = log_some(tmp_path, step=4)
+    log.add_epoch({"epoch": 3, "step": 99, "knn_top1": 1.0})
+    assert "TensorBoard's files cannot be written" in caplog.text
+    log.add_epoch({"epoch": 4, "step": 100, "knn_top1": 1.0})
+    assert ("measures/knn_top1", 100) not in written
 
 
 def test_without_tensorboard(tmp_path, monkeypatch):

@@ -293,11 +293,13 @@ def trunk():
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_fast_layout_keeps_values_gradients_and_keys(device):
     plain, other = trunk(), trunk()
-    fast = fast_layout(other, device)
+    fast = fast_layout(other, device, compiled=True)
     assert fast is other
     kinds = {type(part) for part in fast.modules()}
     assert StridedConv2d in kinds
     assert (MomentsGroupNorm in kinds) == (device == "cuda")
+    plain_kinds = {type(part) for part in fast_layout(trunk(), device).modules()}
+    assert MomentsGroupNorm not in plain_kinds  # slower unless it is compiled
     assert list(fast.state_dict()) == list(plain.state_dict())
     rng = torch.Generator().manual_seed(1)
     x = torch.randn(2, 3, 99, 120, generator=rng, dtype=torch.float64)

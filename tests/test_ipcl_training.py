@@ -415,6 +415,59 @@ def test_changed_images_are_refused(tmp_path, data, caplog):
     assert "the images have changed" in caplog.text
 
 
+def test_damaged_images_of_other_data_are_forgotten(tmp_path, data):
+    images = shutil.copytree(data, tmp_path / "images")
+    (images / "class1" / "3.png").write_bytes(b"no image")
+    folder = tmp_path / "run"
+    trained(folder, images, epochs=2, engine__keep=9)
+    for one in saved_checkpoints(folder / CHECKPOINTS)[1:]:
+        one.path.unlink()  # as if it had been stopped after the first epoch
+    (images / "class1" / "3.png").unlink()
+    for k in range(3):
+        (images / "class2" / f"{k}.png").write_bytes(b"no image")
+    settings = config(images, epochs=2, engine__max_bad=0.1)
+    train(settings, folder, new_data=True, progress=False, launch=ALONE)
+    found = rows(folder / "bad_images.csv")
+    assert found
+    assert all("class2" in row["image"] for row in found)
+    assert (folder / "bad_images.old1.csv").is_file()
+
+
+def test_damaged_validation_images_have_the_same_limit(tmp_path, data):
+    val = shutil.copytree(data, tmp_path / "val")
+    for k in range(3):
+        (val / "class0" / f"{k}.png").write_bytes(b"no image")
+    changes = {"monitor__every": 1, "monitor__val": val, "monitor__k": 3, "epochs": 1}
+    with pytest.raises(ValueError, match="at most 1 of 48 images may be damaged"):
+        trained(tmp_path / "strict", data, **changes)
+    assert trained(tmp_path / "run", data, engine__max_bad=0.1, **changes).finished
+    assert len(rows(tmp_path / "run" / "bad_images-val.csv")) == 3
+
+
+def test_what_another_beginning_left_is_dropped(tmp_path, data, monkeypatch):
+    def broken(self, step, lr, momentum):
+        raise training.Stopped  # whatever ends it before the first checkpoint
+
+    changes = {"monitor__every": 1, "monitor__pairs": 9, "epochs": 1}
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Learner, "finish", broken)
+        with pytest.raises(training.Stopped):
+            trained(tmp_path / "run", data, seed=5, **changes)
+    assert len(rows(tmp_path / "run" / "epochs.csv")) == 1
+    trained(tmp_path / "run", data, **changes)
+    trained(tmp_path / "whole", data, **changes)
+    first, whole = (
+        [row["pairs_top1"] for row in rows(tmp_path / name / "epochs.csv")]
+        for name in ("run", "whole")
+    )
+    assert first == whole
+    # measures may change; what was written stays, and the options are those of now
+    changes |= {"monitor__val": data, "monitor__k": 3}
+    trained(tmp_path / "run", data, **changes)
+    assert [r["pairs_top1"] for r in rows(tmp_path / "run" / "epochs.csv")] == whole
+    assert str(data) in (tmp_path / "run" / CONFIG).read_text()
+
+
 def test_damaged_images(tmp_path, data):
     images = shutil.copytree(data, tmp_path / "images")
     (images / "class1" / "3.png").write_bytes(b"no image")

@@ -67,6 +67,7 @@ def card(tmp_path_factory, data):
 def test_train_exports_what_load_model_takes(card, capsys, data, monkeypatch):
     folder = card.parents[1]
     assert read_card(card).diet == "images"
+    assert (read_card(card).epochs, read_card(card).notes[-13:]) == (3, "step 12 of 12")
     # the same command again: nothing to do, the card is as it was
     before = card.stat().st_mtime_ns
     assert run(data, "--out", folder, "--quiet", *sets(data)) == 0
@@ -81,10 +82,22 @@ def test_train_exports_what_load_model_takes(card, capsys, data, monkeypatch):
     torch.testing.assert_close(out.norm(dim=1), torch.ones(2))
 
 
+def test_an_export_from_the_middle_is_replaced(tmp_path, data, capsys):
+    folder = tmp_path / "run"
+    assert run(data, "--out", folder, *sets(data, engine__keep=9)) == 0
+    assert run("export", folder, "--step", "4") == 0
+    card = folder / "export" / "run.toml"
+    assert read_card(card).epochs == 1
+    assert read_card(card).notes.endswith("step 4 of 12")
+    assert run(data, "--out", folder, *sets(data)) == 0
+    assert read_card(card).notes.endswith("step 12 of 12")
+
+
 def test_options_and_recipes(tmp_path, capsys, data):
-    assert run("--print-config", "--set", "epochs=7", "a", "b") == 0
+    odd = "b \U0001f600"
+    assert run("--print-config", "--set", "epochs=7", "a", odd) == 0
     table = yaml.safe_load(capsys.readouterr().out)
-    assert (table["epochs"], table["data"]) == (7, ["a", "b"])
+    assert (table["epochs"], table["data"]) == (7, ["a", odd])
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("epochs: 3\noptimizer: {lr: 0.5}\n")
     assert run("--print-config", "--config", recipe, "--set", "optimizer.lr=0.25") == 0

@@ -80,7 +80,7 @@ def _add_images(parser: argparse.ArgumentParser) -> None:
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--device", help="cpu, cuda, cuda:1 (default: cuda where there is one)")
+    add("--device", help="cpu, cuda, cuda:1 (default: cpu)")
     add("--batch-size", type=int, default=128, help="(default: %(default)s)")
     add("--workers", type=int, help="threads that read images")
 
@@ -94,18 +94,21 @@ def _opened(options: argparse.Namespace) -> tuple["VisionModel", Path | None]:
     card = Path(options.model)
     if not card.is_file():
         raise ValueError(f"a card must be a file; {card} is none.")
-    others = os.environ.get("VERSA_ZOO", "")
-    os.environ["VERSA_ZOO"] = os.pathsep.join(filter(None, [others, str(card.parent)]))
-    return load_model(card.stem), card
+    others = os.environ.get("VERSA_ZOO")
+    places = [place for place in (others, str(card.parent)) if place]
+    os.environ["VERSA_ZOO"] = os.pathsep.join(places)
+    try:
+        return load_model(card.stem), card
+    finally:
+        os.environ.pop("VERSA_ZOO")
+        if others is not None:
+            os.environ["VERSA_ZOO"] = others
 
 
 def _passing(options: argparse.Namespace) -> dict[str, Any]:
-    import torch
-
-    best = "cuda" if torch.cuda.is_available() else "cpu"
     return {
         "batch_size": options.batch_size,
-        "device": options.device or best,
+        "device": options.device,
         "workers": options.workers,
         "progress": not options.quiet,
     }
@@ -176,7 +179,6 @@ def _record(card: Path, field: str, value: float, source: str) -> None:
 
 def _map(options: argparse.Namespace) -> int:
     import numpy as np
-    import torch
 
     from versa.models.readout import (
         embedding_map,
@@ -204,7 +206,7 @@ def _map(options: argparse.Namespace) -> int:
     some = ([source.images[k] for k in chosen], labels)
     layer = options.layer or _embedding(model)
     parts = stream_features(model, some, layer, **_passing(options))
-    features = torch.cat([x.flatten(1).cpu() for x, _ in parts])
+    features = np.concatenate([x.flatten(1).cpu().numpy() for x, _ in parts])
     places = embedding_map(features, seed=options.seed, perplexity=options.perplexity)
     plot_map(places, labels, source.classes, options.out)
     table = Path(options.out).with_suffix(".csv")

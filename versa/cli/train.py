@@ -195,11 +195,14 @@ def _train(options: argparse.Namespace) -> int:
         print(f"stopped and saved after {place}; run the same command to go on.")
         return _AGAIN
     if end.leads:
+        from versa.models.checkpoints import training_record
         from versa.models.ipcl.export import EXPORTS, export_run
 
         path = Path(options.out) / EXPORTS / f"{Path(options.out).resolve().name}.toml"
         print(f"trained for {end.n_steps} steps.")
-        if not path.is_file():
+        weights = path.with_suffix(".safetensors")
+        made = training_record(weights).get("step") if path.is_file() else None
+        if made != end.step:  # none, or one from the middle of the training
             try:
                 export_run(options.out)
             except ValueError as error:
@@ -216,7 +219,7 @@ def _train(options: argparse.Namespace) -> int:
 def _changes(options: argparse.Namespace) -> list[str]:
     from json import dumps
 
-    data = [f"data={dumps(options.data)}"] if options.data else []
+    data = [f"data={dumps(options.data, ensure_ascii=False)}"] if options.data else []
     return [*data, *options.changes]
 
 

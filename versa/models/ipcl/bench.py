@@ -11,7 +11,7 @@ import torch
 
 from versa.models.ipcl.config import TrainConfig
 from versa.models.ipcl.data import ImageSource, epoch_order
-from versa.models.ipcl.distributed import Launch, Team
+from versa.models.ipcl.distributed import Launch, Team, team_started
 from versa.models.ipcl.learner import Learner, network_options
 from versa.models.ipcl.loader import BadImages, Chunk, ChunkLoader
 from versa.models.ipcl.network import embedding_network
@@ -102,7 +102,11 @@ def training_flops(config: TrainConfig) -> int:
 
 
 def matmul_rate(
-    device: torch.device, dtype: torch.dtype = torch.float32, *, seconds: float = 2.0
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    *,
+    tf32: bool = False,
+    seconds: float = 2.0,
 ) -> float:
     """Rate of a large square matrix product, in FLOP per second.
 
@@ -110,6 +114,8 @@ def matmul_rate(
     ----------
     device : torch.device
     dtype : torch.dtype
+    tf32 : bool
+        Whether float32 is rounded to TF32 on the way.
     seconds : float
         How long to measure.
 
@@ -120,7 +126,12 @@ def matmul_rate(
     """
     side = _SIDE[device.type]
     a = torch.randn(side, side, device=device).to(dtype)
-    median = _medians([lambda: torch.mm(a, a)], device, seconds)[0]
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    try:
+        median = _medians([lambda: torch.mm(a, a)], device, seconds)[0]
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
     return 2 * side**3 / median
 
 
@@ -143,8 +154,13 @@ def measure_speeds(
     -------
     speeds : Speeds
     """
-    name = config.engine.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    team = Team(Launch(), torch.device(name))
+    with team_started(config.engine.device, Launch()) as team:
+        return _measured(config, images, team, seconds)
+
+
+def _measured(
+    config: TrainConfig, images: ImageSource | None, team: Team, seconds: float
+) -> Speeds:
     device = team.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -178,7 +194,8 @@ def measure_speeds(
     learner.begin()
     last = max(0.0, _medians([finish], device, seconds / 3)[0] - learn_time) / rounds
     flops = training_flops(config)
-    rate = matmul_rate(device, _TYPES.get(config.precision, torch.float32))
+    kind = _TYPES.get(config.precision, torch.float32)
+    rate = matmul_rate(device, kind, tf32=config.precision == "tf32")
     decoding = training = None
     if images is not None:
         decoding, training = _from_files(config, images, learner, seconds)

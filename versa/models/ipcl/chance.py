@@ -123,8 +123,9 @@ class Draws:
         return self.boxes.shape[1]
 
     def to(self, device: torch.device | str) -> "Draws":
-        """The same numbers on another device."""
-        return Draws(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        """The same numbers on another device; a GPU is not waited for."""
+        parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Draws(**{name: _moved(t, device) for name, t in parts.items()})
 
     def part(self, start: int, stop: int) -> "Draws":
         """The numbers of the images from `start` up to but without `stop`."""
@@ -134,6 +135,13 @@ class Draws:
             if f.name != "sizes"
         }
         return Draws(sizes=self.sizes[start:stop], **parts)
+
+
+def _moved(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    # from pageable memory a copy would wait for all that the GPU has to do before
+    if torch.device(device).type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def draws(

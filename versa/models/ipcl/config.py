@@ -295,6 +295,11 @@ class TrainConfig:
                 "group_images times n_views must be at least 2, which a BatchNorm "
                 "needs; got 1."
             )
+        if known := [name for name in ("out_dim", "l2norm") if name in self.options]:
+            raise ValueError(
+                f"options must leave out {known[0]}, which dim and method set; got "
+                f"{self.options[known[0]]}."
+            )
         if self.weights and self.data and len(self.weights) != len(self.data):
             raise ValueError(
                 "weights must hold one number per data folder; got "

@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed
 
+from versa.models.ipcl.loader import usable_cores
+
 __all__ = ["Launch", "Team", "launch_from", "team_started"]
 
 logger = logging.getLogger("versa")
@@ -49,6 +51,8 @@ class Launch:
         Whether torchrun itself listens there, and process 0 only calls.
     attempt : int
         How often torchrun has begun again.
+    n_local : int
+        Processes that share the cores of this one: torchrun binds none to some.
     """
 
     rank: int = 0
@@ -58,6 +62,7 @@ class Launch:
     port: int = 0
     served: bool = False
     attempt: int = 0
+    n_local: int = 1
 
 
 def launch_from(environment: Mapping[str, str]) -> Launch:
@@ -95,6 +100,7 @@ def launch_from(environment: Mapping[str, str]) -> Launch:
             int(get("MASTER_PORT", "29500")),
             get("TORCHELASTIC_USE_AGENT_STORE", "").lower() in ("true", "1"),
             int(get("TORCHELASTIC_RESTART_COUNT", "0")),
+            int(get("LOCAL_WORLD_SIZE", "1")),
         )
     if int(get("SLURM_STEP_NUM_TASKS", "1")) > 1 and "SLURM_PROCID" in environment:
         nodes = get("SLURM_STEP_NODELIST", get("SLURM_JOB_NODELIST", ""))
@@ -145,8 +151,14 @@ class Team:
         self.rank = launch.rank
         self.n_ranks = launch.n_ranks
         self.device = device
+        self.n_local = launch.n_local
         self._watch = watch
         self._talk = talk
+
+    @property
+    def cores(self) -> int:
+        """Cores for the threads of this process."""
+        return max(1, usable_cores() // self.n_local)
 
     @property
     def leads(self) -> bool:

@@ -17,6 +17,7 @@ from versa.models.ipcl.checkpoint import load_newest, read_state, saved_checkpoi
 from versa.models.ipcl.config import TrainConfig
 from versa.models.ipcl.learner import network_options
 from versa.models.ipcl.recipes import read_text
+from versa.models.ipcl.schedule import Plan
 from versa.models.layers import default_layers
 from versa.models.networks import build_network
 from versa.models.outlines import list_layers
@@ -89,13 +90,19 @@ def export_run(
     module.load_state_dict(weights)
     model = VisionModel(name, module.eval(), preprocess, default_layers(module))
     layers = list_layers(model)
-    steps = f"step {state['step']}"
+    plan = Plan(
+        config.images_per_epoch or state["n_images"],
+        config.group_images,
+        config.groups_per_step,
+        config.epochs,
+    )
+    steps = f"step {state['step']} of {plan.n_steps}"
     table = {
         "name": name,
         "method": {"ipcl": "IPCL"}.get(config.method, config.method),
         "architecture": _architecture(config),
         "diet": "+".join(Path(path).stem for path in config.data) or "unknown",
-        "epochs": config.epochs,
+        "epochs": state["step"] // plan.steps_per_epoch,
         "notes": f"trained by versa {state['versa']}, {steps}",
         "builder": builder,
         "file": f"{name}.safetensors",

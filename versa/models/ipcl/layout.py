@@ -77,12 +77,14 @@ def _blocks_last(x: torch.Tensor, size: int) -> torch.Tensor:
     return x.permute(0, 2, 4, 3, 5, 1).flatten(3).permute(0, 3, 1, 2)
 
 
-def fast_layout(network: nn.Module, device: torch.device | str) -> nn.Module:
+def fast_layout(
+    network: nn.Module, device: torch.device | str, *, compiled: bool = False
+) -> nn.Module:
     """Rearrange a network for speed; its values and state-dict keys stay.
 
     Memory is channels-last, and a convolution of few channels with a stride works on
-    blocks (`StridedConv2d`). On CUDA, GroupNorm works by the moments of channels
-    (`MomentsGroupNorm`), to be compiled; on the CPU torch's own is faster.
+    blocks (`StridedConv2d`). If it is compiled for CUDA, GroupNorm works by the moments
+    of channels (`MomentsGroupNorm`); otherwise torch's own is faster.
 
     Parameters
     ----------
@@ -90,6 +92,8 @@ def fast_layout(network: nn.Module, device: torch.device | str) -> nn.Module:
         Changed in place: its parameters stay the same objects.
     device : device or str
         Where it will be trained; nothing is moved there.
+    compiled : bool
+        Whether it will go through ``torch.compile``.
 
     Returns
     -------
@@ -102,9 +106,9 @@ def fast_layout(network: nn.Module, device: torch.device | str) -> nn.Module:
     >>> type(fast_layout(network, "cpu")[0]).__name__
     'StridedConv2d'
     """
-    on_cuda = torch.device(device).type == "cuda"
+    moments = compiled and torch.device(device).type == "cuda"
     for part in network.modules():
-        if on_cuda and type(part) is nn.GroupNorm and part.affine:
+        if moments and type(part) is nn.GroupNorm and part.affine:
             part.__class__ = MomentsGroupNorm
         elif type(part) is nn.Conv2d and _suits_blocks(part):
             part.__class__ = StridedConv2d

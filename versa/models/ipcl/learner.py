@@ -104,7 +104,9 @@ class Learner:
             ),
             config.seed,
         )
-        self.network = fast_layout(network.to(team.device, kind), team.device).train()
+        compiled = config.engine.compile
+        network = network.to(team.device, kind)
+        self.network = fast_layout(network, team.device, compiled=compiled).train()
         self.rows = config.group_images * config.n_views
         set_groups(self.network, self.rows, collect=not team.alone)
         self.loss = None
@@ -132,8 +134,10 @@ class Learner:
         self._scaler = torch.amp.GradScaler(
             team.device.type, enabled=config.precision == "fp16"
         )
-        compiled = config.engine.compile
-        self._forward: Any = torch.compile(self.network) if compiled else self.network
+        # at most two sizes of a chunk, each compiled for itself
+        self._forward: Any = (
+            torch.compile(self.network, dynamic=False) if compiled else self.network
+        )
         self._colours = torch.compile(colours_fused) if compiled else None
         self._drops = bool(random_layers(self.network))
         self._sums: list[torch.Tensor] = []
@@ -230,6 +234,8 @@ class Learner:
             Number of the step.
         """
         own = counts[self.team.rank]
+        if self.team.device.type == "cuda":  # without waiting for what it is doing
+            labels = labels.pin_memory().to(self.team.device, non_blocking=True)
         if own:
             with self._drawing(step), self.cast():
                 out = self._forward(x).unflatten(0, (own, self.rows))
@@ -289,9 +295,9 @@ class Learner:
         ]
         if bad:
             raise Diverged(
-                f"{bad[0]} must be finite; it is {found[bad[0]]} in step {step}. The "
-                "last checkpoint is kept. Lower optimizer.lr, or choose a precision "
-                "with a wider range, such as bf16 or fp32."
+                f"{bad[0]} must be finite; it is {found[bad[0]]} in step {step}. What "
+                "was saved before is kept. Train in another folder with a lower "
+                "optimizer.lr, or a precision of wider range, such as bf16 or fp32."
             )
         for group in self.optimizer.param_groups:
             group["lr"], group["momentum"] = lr, momentum
@@ -350,7 +356,7 @@ class Learner:
         self, out: torch.Tensor, labels: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         n_groups, n_views = len(out), self.config.n_views
-        truth = labels.to(out.device).view(n_groups, 1, self.config.group_images)
+        truth = labels.view(n_groups, 1, self.config.group_images)
         truth = truth.expand(-1, n_views, -1).reshape(n_groups, self.rows)
         logits = out if out.dtype == torch.float64 else out.float()
         costs = [

@@ -25,7 +25,14 @@ from versa.models.ipcl.chance import hashed
 from versa.models.ipcl.data import ImageSource
 from versa.models.ipcl.decoding import ImageProblem, decode
 
-__all__ = ["BadImages", "Chunk", "ChunkLoader", "TooManyBadImages", "stack_canvases"]
+__all__ = [
+    "BadImages",
+    "Chunk",
+    "ChunkLoader",
+    "TooManyBadImages",
+    "stack_canvases",
+    "usable_cores",
+]
 
 logger = logging.getLogger("versa")
 
@@ -122,6 +129,16 @@ class BadImages:
     def n_converted(self) -> int:
         """Images of unusual modes that were turned into RGB."""
         return len(self._seen["converted"])
+
+    def forget(self) -> None:
+        """Begin anew; a list that was written is set aside."""
+        with self._lock:
+            self._seen = {"skipped": set(), "converted": set()}
+            if self.log is not None and self.log.is_file():
+                number = 1
+                while (old := self.log.with_suffix(f".old{number}.csv")).exists():
+                    number += 1
+                os.replace(self.log, old)
 
     def skip(self, index: int, name: str, reason: str) -> None:
         """Note an image that cannot be used.
@@ -223,7 +240,7 @@ class ChunkLoader:
             )
         self.images = images
         self.short_side = short_side
-        self.workers = workers or _cores()
+        self.workers = workers or usable_cores()
         self.prefetch = prefetch
         self.pinned = pinned
         self.bad = BadImages(len(images)) if bad is None else bad
@@ -425,6 +442,7 @@ class _Work:
                 self.done.set_exception(error)
 
 
-def _cores() -> int:
+def usable_cores() -> int:
+    """Cores that this process may use."""
     usable = getattr(os, "sched_getaffinity", None)  # not on every system
     return len(usable(0)) if usable else os.cpu_count() or 1

@@ -1,5 +1,6 @@
 """What a training run writes down: CSV tables, TensorBoard, and a figure of both."""
 
+import contextlib
 import csv
 import logging
 import os
@@ -24,7 +25,7 @@ class RunTable:
     ----------
     path : Path
     columns : sequence of str
-        One of them ``step``. A file with other columns is set aside.
+        One of them ``step``. Other columns of an existing file are kept behind them.
     step : int
         Rows of later steps are dropped: a run that goes on from a checkpoint makes
         them again.
@@ -42,13 +43,11 @@ class RunTable:
 
     def __init__(self, path: Path, columns: Sequence[str], step: int) -> None:
         self.path = path
-        self.columns = list(columns)
-        self._complains = True
         found = _read(path)
-        if found and list(found[0]) != self.columns:
-            os.replace(path, path.with_suffix(".old.csv"))
-            found = []
-        kept = [row for row in found if _whole(row) and int(row["step"]) <= step]
+        others = [name for name in (found[0] if found else {}) if name not in columns]
+        self.columns = [*columns, *others]
+        self._complains = True
+        kept = [r for r in found if r["step"].isdigit() and int(r["step"]) <= step]
         with atomic_write(path) as temporary:
             temporary.write_text(self._text(kept, header=True), encoding="utf-8")
 
@@ -58,10 +57,17 @@ class RunTable:
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Write a row. A full disk is reported once and does not end the training."""
+        content = self._text([row], header=False).encode()
+        size = None
         try:
-            with open(self.path, "a", newline="", encoding="utf-8") as file:
-                file.write(self._text([row], header=False))
+            with open(self.path, "ab", buffering=0) as file:
+                size = file.tell()
+                if file.write(content) < len(content):
+                    raise OSError("no space left")
         except OSError as error:
+            if size is not None:
+                with contextlib.suppress(OSError):
+                    os.truncate(self.path, size)  # no half of a row
             if self._complains:
                 logger.warning("the log %s cannot be written (%s).", self.path, error)
             self._complains = False
@@ -82,12 +88,9 @@ def _read(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         return []
     with open(path, newline="", encoding="utf-8", errors="replace") as file:
-        return [dict(row) for row in csv.DictReader(file, restval="")]
-
-
-def _whole(row: Mapping[str, str]) -> bool:
-    """Whether a row was written to its end."""
-    return row["step"].isdigit() and None not in row
+        rows: list[dict[str, str]] = list(csv.DictReader(file))
+    # whole rows only: of others, values or names are None
+    return [r for r in rows if None not in r and None not in r.values()]
 
 
 def _short(value: Any) -> Any:
@@ -102,7 +105,7 @@ class RunLog:
     folder : Path
         Of the run.
     step : int
-        Optimizer steps done; what was written for later ones is dropped.
+        Optimizer steps done; what was written for later ones is dropped. -1 drops all.
     parts : sequence of str
         The loss and what it is made of.
     measures : sequence of str
@@ -130,10 +133,9 @@ class RunLog:
             Values of the columns of ``steps.csv``.
         """
         self._steps.add(row)
-        if self._writer is not None:
-            for name, value in row.items():
-                if name not in ("step", "epoch", "images", "seconds"):
-                    self._writer.add_scalar(f"train/{name}", value, row["step"])
+        for name, value in row.items():
+            if name not in ("step", "epoch", "images", "seconds"):
+                self._add_scalar(f"train/{name}", value, row["step"])
 
     def has_epoch(self, epoch: int) -> bool:
         """Whether the end of an epoch was written down."""
@@ -156,9 +158,8 @@ class RunLog:
             means["images_per_second"] = len(steps) / spent
         self._epochs.add({**means, **row})
         measured = {name: value for name, value in row.items() if "top" in name}
-        if self._writer is not None:
-            for name, value in measured.items():
-                self._writer.add_scalar(f"measures/{name}", value, row["step"])
+        for name, value in measured.items():
+            self._add_scalar(f"measures/{name}", value, row["step"])
         shown = {"loss": means["loss"], **measured} if means else measured
         if shown:
             text = ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
@@ -167,13 +168,24 @@ class RunLog:
     def close(self) -> None:
         """Draw the figure, and let TensorBoard's files be whole."""
         if self._writer is not None:
-            self._writer.close()
+            with contextlib.suppress(OSError):
+                self._writer.close()
         if not self._steps.rows():
             return
         try:
             plot_run(self.folder, self.folder / CURVE)
-        except OSError as error:  # a run without a figure is a run all the same
+        except (OSError, ValueError) as error:  # a run without a figure is a run, too
             logger.warning("%s cannot be written (%s).", self.folder / CURVE, error)
+
+    def _add_scalar(self, name: str, value: float, step: int) -> None:
+        """For TensorBoard, which hands on what its own thread ran into."""
+        if self._writer is None:
+            return
+        try:
+            self._writer.add_scalar(name, value, step)
+        except OSError as error:
+            logger.warning("TensorBoard's files cannot be written (%s).", error)
+            self._writer = None
 
 
 def _scalar_writer(folder: Path, step: int) -> Any:
@@ -182,7 +194,7 @@ def _scalar_writer(folder: Path, step: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(folder), purge_step=step + 1)
+    return SummaryWriter(str(folder), purge_step=max(0, step) + 1)
 
 
 def plot_run(folder: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:

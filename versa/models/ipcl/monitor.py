@@ -123,7 +123,11 @@ class Monitor:
         self.images = images
         self.val = val
         self._bad = bad
-        self._bad_val = None if val is None else BadImages(len(val))
+        self._bad_val = None
+        if val is not None:
+            log = bad.log and bad.log.with_name(f"{bad.log.stem}-val.csv")
+            limit = config.engine.max_bad
+            self._bad_val = BadImages(len(val), limit=limit, log=log)
         self._stopping = stopping
         self._classes = None if val is None else _matched(val, images)
         chosen = config.monitor
@@ -212,7 +216,7 @@ class Monitor:
         loader = ChunkLoader(
             images,
             short_side=config.short_side,
-            workers=config.engine.workers,
+            workers=config.engine.workers or team.cores,
             prefetch=config.engine.prefetch,
             pinned=team.device.type == "cuda",
             bad=bad,

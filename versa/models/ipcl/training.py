@@ -198,9 +198,10 @@ class _Run:
 
         self.resume()
         if self.team.leads:
-            self.log = RunLog(
-                self.folder, self.step, loss_parts(self.config), self.monitor.names
-            )
+            # without a checkpoint, what is written here is of another beginning
+            step = self.step if self.resumed else -1
+            parts = loss_parts(self.config)
+            self.log = RunLog(self.folder, step, parts, self.monitor.names)
         bar = tqdm(
             total=self.plan.n_steps,
             initial=self.step,
@@ -229,19 +230,22 @@ class _Run:
         folder = self.folder / CHECKPOINTS
         state: dict[str, Any] | None = None
 
-        def choose() -> str:
+        def choose() -> tuple[str, bool]:
             nonlocal state
             remove_leftovers(folder)
+            path, changed = "", False
             found = load_newest(folder)
-            if found is None:
-                with atomic_write(self.folder / CONFIG) as temporary:
-                    temporary.write_text(config_text(self.config), encoding="utf-8")
-                return ""
-            checkpoint, state = found
-            self.check_same(state)
-            return str(checkpoint.path)
+            if found is not None:
+                path, state = str(found[0].path), found[1]
+                changed = self.check_same(state)
+            with atomic_write(self.folder / CONFIG) as temporary:
+                temporary.write_text(config_text(self.config), encoding="utf-8")
+            return path, changed
 
-        path = self.team.led(choose)
+        path, changed = self.team.led(choose)
+        if changed:
+            self.bad.forget()  # its numbers are those of other images
+        self.resumed = bool(path)
         if not path:
             return
         if state is None:
@@ -252,22 +256,24 @@ class _Run:
         self.learner.load(state)
         logger.info("%s goes on after step %d.", self.folder, self.step)
 
-    def check_same(self, state: dict[str, Any]) -> None:
-        """Refuse to go on with something else than was begun."""
+    def check_same(self, state: dict[str, Any]) -> bool:
+        """Refuse to go on with something else; whether the images are others."""
         begun = read_text(state["config"])
         if different := differences(begun, self.config):
             raise ValueError(
                 f"the options of a run must stay the same; {self.folder} was begun "
                 f"with others ({'; '.join(different)}). Give those, or another folder."
             )
-        if state["digest"] != self.images.digest:
-            if not self.new_data:
-                raise ValueError(
-                    f"the images of a run must stay the same; those of {self.folder} "
-                    "have changed since it was begun (names, sizes or number). Restore "
-                    "them, choose another folder, or allow it with --new-data."
-                )
-            logger.warning("the images have changed; the run goes on with the new.")
+        if state["digest"] == self.images.digest:
+            return False
+        if not self.new_data:
+            raise ValueError(
+                f"the images of a run must stay the same; those of {self.folder} have "
+                "changed since it was begun (names, sizes or number). Restore them, "
+                "choose another folder, or allow it with --new-data."
+            )
+        logger.warning("the images have changed; the run goes on with the new.")
+        return True
 
     def train_epochs(self, bar: Any) -> bool:
         """All that is left of the training; False if it was stopped."""
@@ -302,7 +308,7 @@ class _Run:
         loader = ChunkLoader(
             self.images,
             short_side=config.short_side,
-            workers=config.engine.workers,
+            workers=config.engine.workers or self.team.cores,
             prefetch=config.engine.prefetch,
             pinned=self.team.device.type == "cuda",
             bad=self.bad,
@@ -402,9 +408,10 @@ class _Run:
                 found = self.monitor.measure(self.learner)
             except Stopped:
                 return False
+        (n_damaged,) = self.team.total([float(self.bad.n_skipped)])
         if self.team.leads:
             row = {"epoch": epoch, "step": self.step, "seconds": self.seconds}
-            self.log.add_epoch({**row, "damaged_images": self.bad.n_skipped, **found})
+            self.log.add_epoch({**row, "damaged_images": int(n_damaged), **found})
         return True
 
     def save(self, epoch: int | None = None) -> bool:
