@@ -13,7 +13,7 @@ from versa.models.ipcl.config import TrainConfig
 from versa.models.ipcl.data import ImageSource, epoch_order
 from versa.models.ipcl.distributed import Launch, Team, team_started
 from versa.models.ipcl.learner import Learner, network_options
-from versa.models.ipcl.loader import BadImages, Chunk, ChunkLoader
+from versa.models.ipcl.loader import BadImages, Chunk
 from versa.models.ipcl.network import embedding_network
 
 __all__ = ["Speeds", "matmul_rate", "measure_speeds", "training_flops"]
@@ -253,14 +253,7 @@ def _from_files(
 ) -> tuple[float, float]:
     """Images per second of decoding alone, and of everything."""
     team = learner.team
-    loader = ChunkLoader(
-        images,
-        short_side=config.short_side,
-        workers=config.engine.workers,
-        prefetch=config.engine.prefetch,
-        pinned=team.device.type == "cuda",
-        bad=BadImages(len(images), limit=1.0),
-    )
+    loader = learner.loader(images, BadImages(len(images), limit=1.0))
     n_groups = min(config.engine.chunk_groups, config.groups_per_step)
     size = n_groups * config.group_images
 

@@ -18,9 +18,10 @@ from versa.models.ipcl.augment import views
 from versa.models.ipcl.chance import draws, hashed
 from versa.models.ipcl.colours import colours_fused
 from versa.models.ipcl.config import TrainConfig
+from versa.models.ipcl.data import ImageSource
 from versa.models.ipcl.distributed import Team
 from versa.models.ipcl.layout import fast_layout
-from versa.models.ipcl.loader import Chunk
+from versa.models.ipcl.loader import BadImages, Chunk, ChunkLoader
 from versa.models.ipcl.loss import IPCLLoss, unit_rows
 from versa.models.ipcl.network import random_layers, training_network
 from versa.models.ipcl.norms import apply_statistics, set_groups, take_statistics
@@ -146,6 +147,18 @@ class Learner:
             torch.backends.cudnn.benchmark = True
             torch.backends.cudnn.allow_tf32 = config.precision == "tf32"
             torch.backends.cuda.matmul.allow_tf32 = False
+
+    def loader(self, images: ImageSource, bad: BadImages) -> ChunkLoader:
+        """Images decoded for this network and device."""
+        engine = self.config.engine
+        return ChunkLoader(
+            images,
+            short_side=self.config.short_side,
+            workers=engine.workers or self.team.cores,
+            prefetch=engine.prefetch,
+            pinned=self.team.device.type == "cuda",
+            bad=bad,
+        )
 
     def views(self, chunk: Chunk, epoch: int) -> torch.Tensor:
         """Views of a chunk of images, as the network takes them.

@@ -12,7 +12,7 @@ from versa.models.ipcl.chance import Draws, draws
 from versa.models.ipcl.config import TrainConfig
 from versa.models.ipcl.data import ImageSource, epoch_order
 from versa.models.ipcl.learner import Learner
-from versa.models.ipcl.loader import BadImages, ChunkLoader
+from versa.models.ipcl.loader import BadImages
 from versa.models.linear_readout import accuracy, class_ranks
 from versa.models.readout import knn_accuracy
 from versa.wording import listing
@@ -213,14 +213,7 @@ class Monitor:
         longest = -(-len(shares[0]) // _BATCH)
         own = shares[team.rank]
         blocks = [own[k * _BATCH : (k + 1) * _BATCH] for k in range(longest)]
-        loader = ChunkLoader(
-            images,
-            short_side=config.short_side,
-            workers=config.engine.workers or team.cores,
-            prefetch=config.engine.prefetch,
-            pinned=team.device.type == "cuda",
-            bad=bad,
-        )
+        loader = learner.loader(images, bad)
         plain = replace(config.augmentation, rotation=0.0)
         ipcl = config.method == "ipcl"
         units = config.dim if ipcl else len(self.images.classes)

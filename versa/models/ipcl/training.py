@@ -26,7 +26,7 @@ from versa.models.ipcl.config import TrainConfig
 from versa.models.ipcl.data import ImageSource, epoch_order, open_images
 from versa.models.ipcl.distributed import Launch, Team, team_started
 from versa.models.ipcl.learner import Learner, loss_parts
-from versa.models.ipcl.loader import BadImages, ChunkLoader
+from versa.models.ipcl.loader import BadImages
 from versa.models.ipcl.logs import RunLog
 from versa.models.ipcl.monitor import Monitor, Stopped
 from versa.models.ipcl.recipes import config_text, differences, read_text
@@ -305,14 +305,7 @@ class _Run:
     def train_epoch(self, epoch: int, bar: Any) -> bool:
         """The steps of an epoch that are left; False if it was stopped."""
         config, plan = self.config, self.plan
-        loader = ChunkLoader(
-            self.images,
-            short_side=config.short_side,
-            workers=config.engine.workers or self.team.cores,
-            prefetch=config.engine.prefetch,
-            pinned=self.team.device.type == "cuda",
-            bad=self.bad,
-        )
+        loader = self.learner.loader(self.images, self.bad)
         blocks = self.blocks(epoch, self.step - epoch * plan.steps_per_epoch)
         chunks = loader.chunks(blocks, seed=config.seed, epoch=epoch)
         with closing(chunks):
