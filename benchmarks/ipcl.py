@@ -107,7 +107,6 @@ def rate(batches, size_of, seconds=15.0):
 
 def loader(folder, packed, workers):
     """Our loader against a stock one, on the same files and cores."""
-    n_epochs = 10**6
 
     def chunks(images):
         order = np.random.default_rng(0).permutation(len(images))
@@ -117,7 +116,7 @@ def loader(folder, packed, workers):
 
     def stock(jitter):
         data = stock_loader(folder, jitter, workers)
-        for _ in range(n_epochs):
+        while True:
             yield from data
 
     ours = rate(chunks(ImageTree(folder)), lambda c: len(c.indices))

@@ -7,7 +7,6 @@ with colours, so it is done in the crop.
 """
 
 import math
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from torch.nn import functional
 
 from versa.models.ipcl.chance import Draws, draws
 from versa.models.ipcl.colours import colours_each, colours_fused
+from versa.models.ipcl.loader import usable_cores
 from versa.models.preprocess import IMAGENET
 from versa.wording import unknown
 
@@ -208,7 +208,7 @@ def views(
         each(crops.flatten(0, 1), *_amounts(part), *look, out=made[:, k])
 
     if colours is None and on_cpu:
-        with ThreadPoolExecutor(max(1, min(n_images, _cores()))) as pool:
+        with ThreadPoolExecutor(max(1, min(n_images, usable_cores()))) as pool:
             list(pool.map(image, range(n_images)))
         return made.flatten(0, 1)
     drawn = drawn.to(canvases.device)
@@ -226,11 +226,6 @@ def _amounts(part: Draws) -> tuple[torch.Tensor, ...]:
     """What the functions of colours take, for each view of each image."""
     flat = (part.grey.flatten(), part.jitter.flatten())
     return (*flat, part.order.flatten(0, 1), part.factors.flatten(0, 1))
-
-
-def _cores() -> int:
-    usable = getattr(os, "sched_getaffinity", None)  # not on every system
-    return len(usable(0)) if usable else os.cpu_count() or 1
 
 
 def _check(canvases: torch.Tensor, drawn: Draws) -> None:

@@ -184,7 +184,7 @@ def _measured(
     def learn_views() -> None:
         learner.learn(learner.views(chunk, 0), chunk.labels, counts, step)
 
-    bare = _bare_pass(config, x, device)
+    bare = _bare_pass(learner, x)
     learner.begin()
     # side by side, so that a machine that slows down slows all of them
     passes = [bare, learn, views, learn_views]
@@ -216,17 +216,14 @@ def _measured(
     )
 
 
-def _bare_pass(
-    config: TrainConfig, x: torch.Tensor, device: torch.device
-) -> Callable[[], None]:
+def _bare_pass(learner: Learner, x: torch.Tensor) -> Callable[[], None]:
+    config = learner.config
     options = network_options(config, _N_CLASSES)
     network = embedding_network(config.architecture, **options)
-    network = network.to(device, _TYPES["fp64"] if x.dtype == torch.float64 else None)
-    half = _TYPES.get(config.precision)
-    cast = half is not None and half != torch.float64
+    network = network.to(x.device, next(learner.network.parameters()).dtype)
 
     def passes() -> None:
-        with torch.autocast(device.type, dtype=half, enabled=cast):
+        with learner.cast():
             out = network(x)
         out.float().square().sum().backward()
         network.zero_grad(set_to_none=True)
@@ -289,12 +286,6 @@ def _from_files(
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _median(
-    action: Callable[[], object], device: torch.device, seconds: float
-) -> float:
-    return _medians([action], device, seconds)[0]
 
 
 def _medians(

@@ -22,6 +22,7 @@ import torch
 from versa.cache import atomic_write
 
 __all__ = [
+    "CHECKPOINTS",
     "Checkpoint",
     "load_newest",
     "read_state",
@@ -32,6 +33,7 @@ __all__ = [
 
 logger = logging.getLogger("versa")
 
+CHECKPOINTS = "checkpoints"  # in the folder of a run
 _NAME = re.compile(r"step-(\d{8,})(?:-epoch-(\d{4,}))?\.pt")
 _MILESTONE = 10  # epochs
 _PIECE = 2**24  # bytes written at a time

@@ -13,7 +13,12 @@ import torch
 import versa
 from versa.cache import atomic_write
 from versa.models.cards import ModelCard, find_card, read_card
-from versa.models.ipcl.checkpoint import load_newest, read_state, saved_checkpoints
+from versa.models.ipcl.checkpoint import (
+    CHECKPOINTS,
+    load_newest,
+    read_state,
+    saved_checkpoints,
+)
 from versa.models.ipcl.config import TrainConfig
 from versa.models.ipcl.learner import network_options
 from versa.models.ipcl.recipes import read_text
@@ -26,7 +31,7 @@ from versa.models.zoo import VisionModel
 
 __all__ = ["EXPORTS", "add_accuracy", "export_run"]
 
-CHECKPOINTS, EXPORTS = "checkpoints", "export"
+EXPORTS = "export"
 _EMBEDDING = "versa.models.ipcl.network:embedding_network"
 _NAME = re.compile(r"[\w@+-][\w.@+-]*")
 _VALIDATION = 256 / 224  # what the short side is resized to, in crops
@@ -110,13 +115,13 @@ def export_run(
         "units": layers["units"].tolist(),
         "licence": "own",
         "options": options,
-        "preprocess": _plain(preprocess),
-        "validation": _plain(validation),
+        "preprocess": asdict(preprocess),
+        "validation": asdict(validation),
     }
     record = {
         "builder": builder,
         "options": options,
-        "preprocess": _plain(preprocess),
+        "preprocess": asdict(preprocess),
         "classes": state["classes"] if config.method == "supervised" else [],
         "step": state["step"],
         "config": state["config"],
@@ -214,11 +219,6 @@ def _architecture(config: TrainConfig) -> str:
     if config.architecture == "alexnet_gn":
         return _TITLES[config.options.get("norm", "group")]
     return config.architecture
-
-
-def _plain(preprocess: Preprocess) -> dict[str, Any]:
-    table = asdict(preprocess)
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in table.items()}
 
 
 def _write_weights(

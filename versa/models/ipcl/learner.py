@@ -6,8 +6,8 @@ had come one after the other, whoever took them. Gradients are exchanged once pe
 """
 
 import math
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -294,11 +294,8 @@ class Learner:
         norm = torch.stack([g.detach().norm() for g in gradients]).norm()
         own = torch.stack(self._sums).sum(0).tolist()
         sums = [value / self.config.groups_per_step for value in self.team.total(own)]
-        parts = ["accuracy"] if self.loss is None else ["positive", "negative"]
-        found = {
-            **dict(zip(["loss", *parts], sums, strict=True)),
-            "gradient_norm": float(norm),
-        }
+        found = dict(zip(loss_parts(self.config), sums, strict=True))
+        found["gradient_norm"] = float(norm)
         bad = [
             name
             for name, value in found.items()
@@ -386,23 +383,15 @@ class Learner:
             return nullcontext()
         place = (step, len(self._sums), self.team.rank)
         seed = int(hashed(self.config.seed, _DROPS, *place)[0] >> 1)
-        return _Seeded(seed, self.team.device)
+        return _seeded(seed, self.team.device)
 
 
-class _Seeded(AbstractContextManager[None]):
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
     """A seed of torch's generators that is forgotten at the end."""
-
-    def __init__(self, seed: int, device: torch.device) -> None:
-        devices = [device] if device.type == "cuda" else []
-        self._fork = torch.random.fork_rng(devices=devices)
-        self._seed = seed
-
-    def __enter__(self) -> None:
-        self._fork.__enter__()
-        torch.manual_seed(self._seed)
-
-    def __exit__(self, *error: Any) -> None:
-        self._fork.__exit__(*error)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def _on_cpu(value: Any) -> Any:

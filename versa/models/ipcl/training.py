@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 import versa
 from versa.cache import atomic_write
 from versa.models.ipcl.checkpoint import (
+    CHECKPOINTS,
     load_newest,
     read_state,
     remove_leftovers,
@@ -37,7 +38,7 @@ __all__ = ["CHECKPOINTS", "CONFIG", "Outcome", "train"]
 
 logger = logging.getLogger("versa")
 
-CHECKPOINTS, CONFIG = "checkpoints", "config.yaml"
+CONFIG = "config.yaml"
 
 
 @dataclass(frozen=True)
