@@ -173,7 +173,7 @@ def test_an_address_that_is_none_is_one_sentence(cache):
 
 
 def test_a_silent_server_is_left(server, cache, monkeypatch):
-    monkeypatch.setattr("versa.models.transfer._TIMEOUT", 0.1)
+    monkeypatch.setattr("versa.transfer._TIMEOUT", 0.1)
     server.files["/net.pth"] = Reply(CONTENT, pause=0.4)
     server.files["/b"] = CONTENT
     urls = (f"{server.url}/net.pth", f"{server.url}/b")
@@ -255,11 +255,11 @@ def no_writing(monkeypatch, *modules):
         raise PermissionError(13, "Permission denied")
 
     for module in modules:  # root may write anywhere, so permissions cannot tell
-        monkeypatch.setattr(f"versa.models.{module}.atomic_write", refuse)
+        monkeypatch.setattr(f"versa.{module}.atomic_write", refuse)
 
 
 def test_a_read_only_cache_serves(server, cache, monkeypatch, heard):
-    no_writing(monkeypatch, "download", "transfer")
+    no_writing(monkeypatch, "models.download", "transfer")
     cache.mkdir(parents=True)
     path = weights_path(unpinned(server))
     path.write_bytes(CONTENT)
@@ -303,7 +303,7 @@ def test_a_full_disk_is_one_sentence_and_the_rest_comes_later(
 
     server.files["/net.pth"] = Reply(CONTENT)
     with monkeypatch.context() as patch:
-        patch.setattr("versa.models.transfer.open", Full, raising=False)
+        patch.setattr("versa.transfer.open", Full, raising=False)
         with pytest.raises(OSError, match=r"No space left.* set VERSA_CACHE") as caught:
             fetch(pinned(server))
     assert str(cache) in str(caught.value)

@@ -26,9 +26,9 @@ from tests.serving import (
     warnings_of,
     with_record,
 )
-from versa.models import transfer
+from versa import transfer
 from versa.models.download import WeightFile, fetch, weights_path
-from versa.models.transfer import AddressError
+from versa.transfer import AddressError
 
 __all__ = ["cache", "heard", "server"]  # fixtures
 

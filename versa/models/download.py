@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from versa.cache import atomic_write, cache_folder, file_hash, offline, sweep_leftovers
-from versa.models.transfer import (
+from versa.transfer import (
     AddressError,
     discard,
     page_in,
