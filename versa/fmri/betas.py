@@ -1,6 +1,12 @@
-"""ConditionBetas: one subject's responses to every condition, voxel by voxel."""
+"""Betas: one subject's responses to every condition, voxel by voxel.
+
+:func:`fit_betas` estimates them from runs, through nilearn's first-level GLM; betas
+that other programs estimated come through :mod:`versa.fmri.estimates`.
+"""
 
 import functools
+import logging
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,12 +14,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from versa.fmri.braindata import BrainDataset
+from versa.fmri.glm import GLMSettings, RunEstimates, design_matrix, estimate
 from versa.fmri.grids import same_grid
+from versa.fmri.run_voxels import choose_voxels, common_grid
+from versa.fmri.runs import Run
 from versa.fmri.sectors import Sector
 from versa.fmri.stimuli import StimulusSet
+from versa.fmri.volumes import header_space, read_series
 from versa.wording import listing
 
-__all__ = ["ConditionBetas", "dataset_from_betas"]
+__all__ = ["ConditionBetas", "dataset_from_betas", "fit_betas"]
+
+logger = logging.getLogger("versa")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -296,6 +308,157 @@ def dataset_from_betas(
         citation=citation,
         description=description,
     )
+
+
+def fit_betas(
+    runs: Sequence[Run],
+    subject: str,
+    *,
+    settings: GLMSettings | None = None,
+    mask: Sector | str | os.PathLike[str] | None = None,
+    space: str | None = None,
+    resample: str | None = None,
+) -> ConditionBetas:
+    """Estimate a subject's responses from runs, one GLM per run, through nilearn.
+
+    Betas are averaged over the runs that have the condition. One run is in memory at a
+    time, and of it the voxels of the mask.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        All on one grid. The first, third, ... are the odd ones.
+    subject : str
+        Label such as ``"01"``.
+    settings : GLMSettings, optional
+        Response, drifts, noise, scaling.
+    mask : Sector or path-like, optional
+        The voxels. By default those that the brain masks of all runs share, or, if a
+        run has none, those that nilearn finds in the mean image of the first run.
+    space : str, optional
+        Space of the images; by default what their names or headers say.
+    resample : {"nearest"}, optional
+        Bring a mask that lies on another grid onto that of the runs.
+
+    Returns
+    -------
+    betas : ConditionBetas
+        Conditions in the order of their names; `activity` is the t value of the mean
+        over the conditions against rest, runs combined as fixed effects. `odd` and
+        `even` are None if a condition is missing in one of the halves.
+
+    Raises
+    ------
+    ValueError
+        If runs lie on different grids, the space is not known, or no voxel is left.
+
+    Notes
+    -----
+    Voxels that are constant or not finite in a run are left out.
+    """
+    settings = settings or GLMSettings()
+    if not runs:
+        raise ValueError(f"subject {subject} must have at least one run; got none.")
+    _, affine = common_grid(runs)
+    space = space or header_space(runs[0].bold)
+    if space is None:
+        raise ValueError(
+            f"{runs[0].name}: its space must be known; neither name nor header says "
+            "it. Pass space='individual', 'TAL' or 'MNI152...'."
+        )
+    voxels = choose_voxels(runs, mask, resample=resample)
+    found = [set(run.events["trial_type"]) for run in runs]
+    conditions = sorted(set().union(*found) - {*settings.left_out, *settings.nuisance})
+    if not conditions:
+        raise ValueError(
+            f"subject {subject} must have at least one condition; all events are left "
+            "out or nuisance."
+        )
+    rows = {name: row for row, name in enumerate(conditions)}
+    n_voxels = int(voxels.sum())
+    sums = np.zeros((2, len(rows), n_voxels))  # odd and even runs
+    counts = np.zeros((2, len(rows)), dtype=int)
+    effect, variance = np.zeros(n_voxels), np.zeros(n_voxels)
+    good = np.ones(n_voxels, dtype=bool)
+    for number, run in enumerate(runs):
+        estimates, usable = _fit_run(run, voxels, settings)
+        _report_unusable(run, usable)
+        here = [rows[name] for name in estimates.conditions]
+        half = number % 2
+        sums[half][np.ix_(here, usable)] += estimates.betas
+        counts[half, here] += 1
+        effect[usable] += estimates.effect
+        variance[usable] += estimates.variance
+        good &= usable
+    if not good.any():
+        raise ValueError(
+            f"subject {subject} must have voxels that vary in every run; none of the "
+            f"{n_voxels} voxels of the mask does."
+        )
+    sums = sums[..., good]
+    voxels = voxels.copy()
+    voxels[voxels] = good
+    halved = _halves(sums, counts, conditions, subject)
+    return ConditionBetas(
+        subject=subject,
+        conditions=tuple(conditions),
+        values=sums.sum(axis=0) / counts.sum(axis=0)[:, None],
+        mask=voxels,
+        affine=affine,
+        space=space,
+        odd=halved[0],
+        even=halved[1],
+        activity=effect[good] / np.sqrt(np.maximum(variance[good], 1e-300)),
+        unit=settings.unit,
+        source=f"GLM of {len(runs)} runs, {settings}",
+    )
+
+
+def _fit_run(
+    run: Run, voxels: np.ndarray, settings: GLMSettings
+) -> tuple[RunEstimates, np.ndarray]:
+    """Estimates of one run, and which of its voxels they are of."""
+    series = read_series(run.bold, voxels, smoothing_fwhm=settings.smoothing_fwhm)
+    design = design_matrix(run, len(series), settings)
+    if run.kept is not None:
+        series = series[np.asarray(run.kept)]
+    low, high = series.min(axis=0), series.max(axis=0)
+    usable = np.isfinite(low) & np.isfinite(high) & (low < high)
+    if not usable.any():
+        raise ValueError(f"{run.bold} must have voxels that vary; none does.")
+    if not usable.all():
+        series = series[:, usable]
+    return estimate(series, design, run, settings), usable
+
+
+def _report_unusable(run: Run, usable: np.ndarray) -> None:
+    if not usable.all():
+        logger.info(
+            "%s: %d of %d voxels of the mask are constant or not finite and are left "
+            "out.",
+            run.name,
+            usable.size - int(usable.sum()),
+            usable.size,
+        )
+
+
+def _halves(
+    sums: np.ndarray, counts: np.ndarray, conditions: Sequence[str], subject: str
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Betas of odd and even runs, if both have every condition."""
+    missing = [
+        name
+        for name, count in zip(conditions, counts.min(axis=0), strict=True)
+        if not count
+    ]
+    if missing:
+        logger.warning(
+            "subject %s has no odd/even halves: %s occur in odd or in even runs only.",
+            subject,
+            listing(missing),
+        )
+        return None, None
+    return sums[0] / counts[0][:, None], sums[1] / counts[1][:, None]
 
 
 def _checked_conditions(names: Sequence[str], what: str) -> tuple[str, ...]:

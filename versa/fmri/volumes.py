@@ -1,21 +1,33 @@
 """Volumes on disk, and the voxels in them: the only place that opens NIfTI files."""
 
+import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+if TYPE_CHECKING:
+    import nibabel
+
 __all__ = [
     "fill_volumes",
+    "header_repetition_time",
+    "header_space",
     "list_grid",
+    "mean_volume",
+    "read_grid",
     "read_image",
     "read_mask",
+    "read_series",
     "take_voxels",
     "write_image",
 ]
 
 _LONGEST_AXIS = 32767  # NIfTI-1 counts voxels along an axis in int16
+_BLOCK = 2**26  # bytes of a run that are held beside the series of its voxels
 _FORM_CODES = {"TAL": 3, "MNI": 4}  # anything else is 2, "aligned"
 
 
@@ -133,30 +145,153 @@ def read_image(path: Path) -> tuple[np.ndarray, np.ndarray]:
     ValueError
         If the file is missing, is not a NIfTI image, is cut, or is not of numbers.
     """
-    import nibabel
-
-    if not path.is_file():
-        raise ValueError(f"{path} must exist; it is missing.")
-    try:
-        image = nibabel.load(path)
-        if not isinstance(image, nibabel.Nifti1Image):
-            raise ValueError(f"it is a {type(image).__name__}")
+    with _opened(path) as image:
         values = np.asanyarray(image.dataobj)
-    except (
-        nibabel.filebasedimages.ImageFileError,
-        nibabel.spatialimages.HeaderDataError,
-        EOFError,
-        OSError,
-        ValueError,
-        zlib.error,
-    ) as error:
-        raise ValueError(
-            f"{path} must be a whole NIfTI image; reading it fails with: "
-            f"{' '.join(str(error).split())}."
-        ) from error
     if values.dtype.kind not in "biuf":
         raise ValueError(f"{path} must hold real numbers; got {values.dtype}.")
     return values, image.affine
+
+
+def read_grid(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
+    """Shape and affine of a NIfTI file, without its values.
+
+    Parameters
+    ----------
+    path : Path
+        A ``.nii`` or ``.nii.gz`` file.
+
+    Returns
+    -------
+    shape : tuple of int
+        Shape of the image.
+    affine : ndarray of shape (4, 4)
+        From voxel indices to mm.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing or is not a NIfTI image.
+    """
+    with _opened(path) as image:
+        return tuple(image.shape), image.affine
+
+
+def read_series(
+    path: Path, mask: np.ndarray, *, smoothing_fwhm: float | None = None
+) -> np.ndarray:
+    """Time series of the voxels of a mask, read some volumes at a time.
+
+    Parameters
+    ----------
+    path : Path
+        NIfTI image (x, y, z, n_scans).
+    mask : ndarray of bool, shape (x, y, z)
+        The voxels.
+    smoothing_fwhm : float, optional
+        Smooth every volume by a Gaussian of this full width at half maximum in mm.
+
+    Returns
+    -------
+    series : ndarray of float64, shape (n_scans, n_voxels)
+        Columns in C order of the mask.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be read, or is not of the mask's shape.
+    """
+    shape, affine = read_grid(path)
+    _check_run(path, shape)
+    if shape[:3] != mask.shape:
+        raise ValueError(
+            f"{path} must lie on the grid of the mask, {mask.shape}; got {shape[:3]}."
+        )
+    series = np.empty((shape[3], int(np.count_nonzero(mask))))
+    for start, values in _blocks(path):
+        if smoothing_fwhm is not None:
+            values = _smoothed(values, affine, smoothing_fwhm)
+        series[start : start + values.shape[3]] = take_voxels(values, mask)
+    return series
+
+
+def mean_volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over the scans of a run, read some volumes at a time.
+
+    Parameters
+    ----------
+    path : Path
+        NIfTI image (x, y, z, n_scans).
+
+    Returns
+    -------
+    mean : ndarray of float64, shape (x, y, z)
+        0 where a scan is not finite.
+    affine : ndarray of shape (4, 4)
+        From voxel indices to mm.
+    """
+    shape, affine = read_grid(path)
+    _check_run(path, shape)
+    total = np.zeros(shape[:3])
+    for _, values in _blocks(path):
+        total += values.sum(axis=3, dtype=np.float64)
+    return np.nan_to_num(total / shape[3], posinf=0.0, neginf=0.0), affine
+
+
+def header_repetition_time(path: Path) -> float | None:
+    """Repetition time that a header states.
+
+    Parameters
+    ----------
+    path : Path
+        NIfTI image (x, y, z, n_scans).
+
+    Returns
+    -------
+    t_r : float or None
+        In s; None if the header does not know it.
+    """
+    with _opened(path) as image:
+        header = image.header
+        zooms, (_, unit) = header.get_zooms(), header.get_xyzt_units()
+    scale = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}.get(unit)
+    if len(zooms) < 4 or not zooms[3] > 0 or scale is None:
+        return None
+    return round(float(zooms[3]) * scale, 6)
+
+
+def header_space(path: Path) -> str | None:
+    """Space that a file's name or header states.
+
+    Parameters
+    ----------
+    path : Path
+        NIfTI image.
+
+    Returns
+    -------
+    space : str or None
+        That of the ``space-`` part of the name; else "TAL" or "MNI152" if the header
+        has the code of one of these, "individual" for scanner coordinates, and None
+        if it states nothing.
+
+    Raises
+    ------
+    ValueError
+        If the header does not say where its voxels are.
+    """
+    with _opened(path) as image:
+        header = image.header
+        codes = int(header["sform_code"]), int(header["qform_code"])
+    if codes == (0, 0):
+        raise ValueError(
+            f"{path} must say where its voxels are; its header has neither sform nor "
+            "qform (both codes are 0), so left and right could be exchanged. Write the "
+            "affine of the original image into it."
+        )
+    match = re.search(r"_space-([^_]+)_", path.name)
+    if match:
+        return {"T1w": "individual", "func": "individual"}.get(match[1], match[1])
+    return {1: "individual", 3: "TAL", 4: "MNI152"}.get(codes[0] or codes[1])
 
 
 def read_mask(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -229,6 +364,61 @@ def write_image(path: Path, values: np.ndarray, affine: np.ndarray, space: str) 
     image.set_sform(affine, code=_FORM_CODES.get(space[:3], 2))
     image.header.set_xyzt_units("mm")
     image.to_filename(path)
+
+
+@contextmanager
+def _opened(path: Path) -> "Iterator[nibabel.Nifti1Image]":
+    """A NIfTI image to read from; what fails within is one sentence."""
+    import nibabel
+
+    if not path.is_file():
+        raise ValueError(f"{path} must exist; it is missing.")
+    try:
+        # kept open: every opening of a compressed file begins at its first byte
+        image = nibabel.load(path, keep_file_open=True)
+        if not isinstance(image, nibabel.Nifti1Image):
+            raise ValueError(f"it is a {type(image).__name__}")
+        yield image
+    except (
+        nibabel.filebasedimages.ImageFileError,
+        nibabel.spatialimages.HeaderDataError,
+        EOFError,
+        OSError,
+        ValueError,
+        zlib.error,
+    ) as error:
+        raise ValueError(
+            f"{path} must be a whole NIfTI image; reading it fails with: "
+            f"{' '.join(str(error).split())}."
+        ) from error
+
+
+def _check_run(path: Path, shape: tuple[int, ...]) -> None:
+    """Refuse an image that is no series of scans."""
+    if len(shape) != 4 or shape[3] < 2:
+        raise ValueError(
+            f"{path} must be a run (x, y, z, n_scans) of two scans or more; got "
+            f"{shape}."
+        )
+
+
+def _blocks(path: Path) -> Iterator[tuple[int, np.ndarray]]:
+    """Some volumes at a time, with the number of the first."""
+    with _opened(path) as image:
+        n_voxels = int(np.prod(image.shape[:3]))
+        step = max(1, _BLOCK // (8 * n_voxels))
+        for start in range(0, image.shape[3], step):
+            yield start, np.asanyarray(image.dataobj[..., start : start + step])
+
+
+def _smoothed(values: np.ndarray, affine: np.ndarray, fwhm: float) -> np.ndarray:
+    """Volumes after a Gaussian filter; what is not finite counts as 0."""
+    import nibabel
+    from nilearn.image import smooth_img
+
+    # float32, as nilearn's maskers smooth
+    image = nibabel.Nifti1Image(values.astype(np.float32), affine)
+    return np.asanyarray(smooth_img(image, fwhm).dataobj)
 
 
 def _places(mask: np.ndarray) -> np.ndarray:
