@@ -255,7 +255,8 @@ def _check_estimable(design: "pd.DataFrame", names: Sequence[str], run: str) -> 
             f"for {matrix.shape[1]} regressors. Use fewer confounds or drifts."
         )
     scale = np.linalg.norm(matrix, axis=0)
-    empty = scale == 0
+    # nilearn lifts an empty regressor a little above 0 to keep the matrix regular
+    empty = scale <= 1e-9 * scale.max()
     scaled = matrix / np.where(empty, 1, scale)
     # what the others leave of a regressor of length 1 is 1 / sqrt of this diagonal
     _, values, vectors = np.linalg.svd(scaled, full_matrices=False)

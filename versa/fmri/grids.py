@@ -127,7 +127,14 @@ def onto_grid(
             "asked: pass resample='nearest' for masks and labels ('linear' for maps), "
             "or bring it onto the grid of the data first."
         )
-    return _resampled(values, affine, tuple(shape[:3]), target_affine, resample)
+    found = _resampled(values, affine, tuple(shape[:3]), target_affine, resample)
+    if found is None or (values.any() and not found.any()):
+        raise ValueError(
+            f"{what} must reach the data to be resampled; it is "
+            f"{_description(values.shape, affine)}, the data are "
+            f"{_description(shape, target_affine)}. Are they in one space?"
+        )
+    return found
 
 
 def _agree(shape: tuple[int, ...], mapping: np.ndarray, expected: np.ndarray) -> bool:
@@ -176,21 +183,25 @@ def _resampled(
     shape: tuple[int, ...],
     target_affine: np.ndarray,
     interpolation: str,
-) -> np.ndarray:
-    """Interpolated by nilearn; booleans and integers keep their type if "nearest"."""
+) -> np.ndarray | None:
+    """Interpolated by nilearn; "nearest" keeps the type. None where nothing meets."""
     import nibabel
     from nilearn.image import resample_img
+    from nilearn.image.resampling import BoundingBoxError
 
     kept = interpolation == "nearest" and values.dtype.kind in "biu"
     image = nibabel.Nifti1Image(values.astype(np.float64), affine)
-    found = resample_img(
-        image,
-        target_affine=np.asarray(target_affine, dtype=float),
-        target_shape=shape,
-        interpolation=interpolation,
-        copy_header=True,
-        force_resample=True,
-    )
+    try:
+        found = resample_img(
+            image,
+            target_affine=np.asarray(target_affine, dtype=float),
+            target_shape=shape,
+            interpolation=interpolation,
+            copy_header=True,
+            force_resample=True,
+        )
+    except BoundingBoxError:
+        return None
     result = np.asanyarray(found.dataobj)
     return result.astype(values.dtype) if kept else result
 
