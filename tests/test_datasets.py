@@ -126,7 +126,7 @@ def test_bad_registrations_are_refused(name, loader, text):
 @pytest.mark.parametrize("name", ["orientation", "inanimate"])
 def test_the_papers_data_are_found_in_the_cache_or_asked_for(name, dataset, tmp_path):
     folder = tmp_path / "cache" / "datasets" / name
-    with pytest.raises(ValueError, match=r"https://osf.io/trne8") as caught:
+    with pytest.raises(ValueError, match=f"`versa-data fetch {name}`") as caught:
         load_dataset(name)
     assert str(folder) in str(caught.value)
     assert f"'simulated-{name}'" in str(caught.value)

@@ -4,9 +4,16 @@ import time
 import numpy as np
 import pytest
 
-from versa.fmri.rdm import correlation_rdm
-from versa.fmri.reliability import half_correlations, noise_ceiling
-from versa.stats.intervals import fisher_mean
+from versa.fmri.braindata import BrainDataset
+from versa.fmri.rdm import correlation_rdm, to_rsatoolbox
+from versa.fmri.reliability import (
+    ceilings_table,
+    half_correlations,
+    noise_ceiling,
+    subject_bounds,
+)
+from versa.fmri.stimuli import StimulusSet
+from versa.stats.intervals import corrected_interval, fisher_mean
 from versa.stats.splits import SplitHalves, split_halves
 
 
@@ -122,3 +129,91 @@ def test_refuses(rdms):
         noise_ceiling(rdms, split_halves(6))
     with pytest.raises(ValueError, match="same pairs; got 66 and 65"):
         half_correlations(rdms, rdms[:, 1:], split_halves(7))
+
+
+def dataset_of(**data):
+    names = [f"i{k:02d}" for k in range(12)]
+    files = [f"{name}.png" for name in names]
+    subjects = [str(k) for k in range(7)]
+    stimuli = StimulusSet(names, files, ["0" * 64] * 12)
+    return BrainDataset("d", stimuli, subjects, **data)
+
+
+def test_bounds_by_loops_and_by_rsatoolbox(rdms):
+    from rsatoolbox.inference import cv_noise_ceiling
+    from rsatoolbox.inference.crossvalsets import sets_leave_one_out_rdm
+
+    z = (rdms - rdms.mean(axis=1, keepdims=True)) / rdms.std(axis=1, keepdims=True)
+    others = [np.delete(z, s, axis=0).mean(axis=0) for s in range(7)]
+    loops = (
+        np.mean([np.corrcoef(rdms[s], others[s])[0, 1] for s in range(7)]),
+        np.mean([np.corrcoef(rdms[s], z.mean(axis=0))[0, 1] for s in range(7)]),
+    )
+    bounds = subject_bounds(rdms)
+    np.testing.assert_allclose(bounds, loops, atol=1e-12)
+    stack = to_rsatoolbox(rdms, [str(k) for k in range(12)])
+    _, test, ceil = sets_leave_one_out_rdm(stack)
+    theirs = cv_noise_ceiling(stack, ceil, test, method="corr")
+    np.testing.assert_allclose(bounds, theirs, atol=1e-12)
+    assert bounds[0] < bounds[1]
+
+
+def test_bounds_without_answer(rdms):
+    rdms[2] = 0.3
+    assert np.isnan(subject_bounds(rdms)).all()
+    rdms[2, 4] = np.nan
+    assert np.isnan(subject_bounds(rdms)).all()
+    with pytest.raises(ValueError, match=r"at least 2 subjects; got \(1, 66\)"):
+        subject_bounds(rdms[:1])
+
+
+def test_table_of_ceilings(rdms):
+    rng = np.random.default_rng(4)
+    both = {"V1": rdms, "IT": rdms + rng.normal(0, 0.3, rdms.shape)}
+    table = ceilings_table(dataset_of(rdms=both)).set_index("sector")
+    assert list(table.index) == ["V1", "IT"]
+    for name, stack in both.items():
+        r = noise_ceiling(stack, split_halves(7))
+        row = table.loc[name]
+        assert (row["n_subjects"], row["n_splits"]) == (7, 35)
+        assert row["ceiling"] == pytest.approx(fisher_mean(r))
+        paper = corrected_interval(r)
+        assert (row["ci_low"], row["ci_high"]) == pytest.approx(paper[1:])
+        calibrated = corrected_interval(r, df=6)
+        assert (row["ci_low_subjects"], row["ci_high_subjects"]) == pytest.approx(
+            calibrated[1:]
+        )
+        assert (row["lower_bound"], row["upper_bound"]) == subject_bounds(stack)
+
+
+def test_table_of_responses_and_of_their_rdms():
+    rng = np.random.default_rng(5)
+    signal = rng.normal(size=(12, 20))
+    responses = [signal + rng.normal(size=(12, 20)) for _ in range(7)]
+    splits = split_halves(7, n_splits=5, seed=1)
+    table = ceilings_table(dataset_of(responses={"V1": responses}), splits)
+    stack = np.stack([correlation_rdm(x) for x in responses])
+    assert table.equals(ceilings_table(dataset_of(rdms={"V1": stack}), splits))
+    assert table["n_splits"].tolist() == [5]
+    responses[3][:, 2] = 1.0
+    with pytest.raises(ValueError, match="V1 of subject 3 has 0 with NaN, 1 constant"):
+        ceilings_table(dataset_of(responses={"V1": responses}))
+    one = dataset_of(rdms={"V1": stack}).select(subjects="3")
+    with pytest.raises(ValueError, match="at least 2 to split a group; got 1"):
+        ceilings_table(one)
+
+
+def test_table_of_real_rdms(shared):
+    folder = shared / "data/images92"
+    known = json.loads((folder / "expected.json").read_text())
+    square = np.load(folder / "rdms_kriegeskorte2008_hIT.npz")["rdms"].astype(float)
+    rows, columns = np.triu_indices(92, k=1)
+    rdms = square.mean(axis=1)[:, rows, columns]
+    stimuli = StimulusSet.from_folder(folder / "stimuli")
+    dataset = BrainDataset("hIT", stimuli, ["BE", "KO", "SN", "TI"], rdms={"IT": rdms})
+    row = ceilings_table(dataset).iloc[0]
+    expected = known["kriegeskorte2008_hIT_4subj_sessions_averaged"]["r"]
+    assert row["ceiling"] == pytest.approx(expected, abs=1e-9)
+    # one subject's RDM is noisier than the mean of two
+    assert row["lower_bound"] < row["ceiling"]
+    assert row["lower_bound"] < row["upper_bound"]

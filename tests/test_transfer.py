@@ -1,11 +1,15 @@
 """Files over HTTP: continued, confirmed, mirrored, and one process at a time."""
 
+import datetime
+import email.utils
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import requests
@@ -28,7 +32,8 @@ from tests.serving import (
 )
 from versa import transfer
 from versa.models.download import WeightFile, fetch, weights_path
-from versa.transfer import AddressError
+from versa.transfer import AddressError, writing_alone
+from versa.transfer_requests import _retry_after, refuse_downgrade
 
 __all__ = ["cache", "heard", "server"]  # fixtures
 
@@ -368,6 +373,147 @@ def test_a_killed_download_is_not_used_and_goes_on(server, cache):
     assert lying(cache) == with_record(path)
 
 
+# Servers that are busy
+
+
+@pytest.fixture
+def waits(monkeypatch):
+    """Seconds that were waited, which nobody has to wait."""
+    found = []
+    clock = SimpleNamespace(sleep=found.append, time=time.time)  # not the server's
+    monkeypatch.setattr("versa.transfer.time", clock)
+    return found
+
+
+def busy(status=429, wait=None):
+    return Reply(status=status, headers={"Retry-After": wait} if wait else {}, etag="")
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_a_busy_server_is_asked_again(server, monkeypatch, waits, status):
+    monkeypatch.setattr("versa.transfer._PAUSE", 2.0)
+    answers = [busy(status), busy(status), busy(status), Reply(CONTENT)]
+    monkeypatch.setattr(server, "files", Turns(answers))
+    assert fetch(pinned(server)).read_bytes() == CONTENT
+    assert waits == [2, 4, 8]
+
+
+def test_the_server_says_how_long_to_wait(server, monkeypatch, waits, heard):
+    date = email.utils.format_datetime(
+        datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=90),
+        usegmt=True,
+    )
+    answers = [busy(wait="5"), busy(503, date), busy(503, "soon"), Reply(CONTENT)]
+    monkeypatch.setattr(server, "files", Turns(answers))
+    assert fetch(pinned(server)).read_bytes() == CONTENT
+    assert waits[0] == 5
+    assert 80 < waits[1] <= 90
+    assert waits[2] == 0
+    assert "HTTP 429 Too Many Requests; trying again in 5 s." in heard.text
+
+
+@pytest.mark.parametrize(
+    ("reply", "n_asked", "text"),
+    [
+        (busy(), 4, "HTTP 429 Too Many Requests. Run"),
+        (
+            busy(429, "121"),
+            1,
+            "Too Many Requests, and it asks to wait 121 seconds. Run",
+        ),
+        (busy(501), 1, "HTTP 501 Not Implemented. Run"),
+        (busy(403, "1"), 1, "HTTP 403 Forbidden. Run"),
+    ],
+)
+def test_a_server_that_stays_busy_is_left_alone(server, waits, reply, n_asked, text):
+    server.files["/net.pth"] = reply
+    with pytest.raises(ConnectionError, match=re.escape(text)):
+        fetch(pinned(server))
+    assert len(server.asked) == n_asked
+
+
+def test_a_busy_server_does_not_cost_what_had_come(server, monkeypatch, waits):
+    answers = [Reply(CONTENT, cuts=[150_000]), busy(503), Reply(CONTENT)]
+    monkeypatch.setattr(server, "files", Turns(answers))
+    assert fetch(pinned(server)).read_bytes() == CONTENT
+    assert server.ranges == [None, "bytes=131072-", "bytes=131072-"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("17", 17),
+        (" 0 ", 0),
+        ("-3", 0),
+        ("1e9", 0),
+        ("inf", 0),
+        ("", 0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
+        ("Wed, 21 Oct 2015 07:28:00 -0000", 0),
+        ("Wed, 99 Oct 2015 07:28:00 GMT", 0),
+    ],
+)
+def test_retry_after_is_read(text, expected):
+    assert _retry_after(text) == expected
+
+
+# What a caller may ask for
+
+
+def bring(server, part, **options):
+    return transfer.transfer(
+        "file",
+        [f"{server.url}/file"],
+        part,
+        checked=True,
+        accept=lambda: None,
+        otherwise="Give up.",
+        **options,
+    )
+
+
+def test_a_page_is_a_file_only_where_pages_may_be(server, tmp_path):
+    server.files["/file"] = QUOTA
+    with pytest.raises(AddressError, match="a web page instead of the file"):
+        bring(server, tmp_path / ".a.part")
+    bring(server, tmp_path / ".a.part", pages=True)
+    assert (tmp_path / ".a.part").read_bytes() == QUOTA
+
+
+def test_progress_is_told_in_place_of_a_bar(server, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    server.files["/file"] = Reply(CONTENT, cuts=[150_000])
+    told = []
+    bring(server, tmp_path / ".a.part", progress=told.append)
+    assert told == [65536, 131072, 196608, 262144, 307200]
+    assert capsys.readouterr().err == ""
+
+
+def test_each_redirect_is_signed_anew(server, tmp_path):
+    elsewhere = server.url.replace("127.0.0.1", "localhost")
+    server.files["/file"] = Reply(status=302, headers={"Location": f"{elsewhere}/b"})
+    server.files["/b"] = Reply(status=302, headers={"Location": f"{server.url}/c"})
+    server.files["/c"] = CONTENT
+    asked = []
+
+    def sign(url):
+        asked.append(url)
+        return {"Cookie": "mine"} if url.startswith(server.url) else {"Cookie": "none"}
+
+    bring(server, tmp_path / ".a.part", sign=sign)
+    assert set(asked) == {f"{server.url}/file", f"{elsewhere}/b", f"{server.url}/c"}
+    assert server.cookies == ["mine", "none", "mine"]
+
+
+def test_a_folder_that_cannot_be_written_says_what_helps(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(OSError, match=r"net cannot be written to .*or pray\.$"),
+        writing_alone(tmp_path / "file" / "in" / "net", "net", otherwise="pray"),
+    ):
+        pass
+
+
 # The parts
 
 
@@ -386,9 +532,9 @@ def test_no_redirect_leaves_https(start, target, refused):
     response.headers["Location"] = target
     if refused:
         with pytest.raises(AddressError, match=r"https to http://x\.org/b"):
-            transfer._refuse_downgrade(response)
+            refuse_downgrade(response)
     else:
-        assert transfer._refuse_downgrade(response) is None
+        assert refuse_downgrade(response) is None
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 The request, its answer and the bytes belong together: whether a partial file may be
 continued is read from the very answer whose bytes are then appended. That is why
-requests is used here directly and not a downloader that appends whatever comes.
+requests is used here directly and not a downloader that appends whatever comes. A
+server that is busy is asked again, no sooner than it wishes.
 """
 
 import json
@@ -10,15 +11,21 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from html.parser import HTMLParser
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urljoin, urlsplit
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from versa.cache import atomic_write
+from versa.transfer_pages import WebPage, looks_like_page, page_in
+from versa.transfer_requests import (
+    LONGEST_WAIT,
+    AddressError,
+    open_session,
+    refusal,
+)
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -27,8 +34,10 @@ if TYPE_CHECKING:
 __all__ = [
     "AddressError",
     "discard",
+    "open_session",
     "page_in",
     "partial_path",
+    "read_json",
     "sweep_partials",
     "transfer",
     "writing_alone",
@@ -38,30 +47,12 @@ logger = logging.getLogger("versa")
 
 _TIMEOUT = 30.0  # seconds without a byte
 _RETRIES = 3
-_PAUSE = 2.0  # seconds before a retry
+_PAUSE = 2.0  # seconds before the first retry; twice as long before each further one
 _CHUNK = 2**16  # bytes; a connection that breaks loses at most one chunk
 _PAGE_LIMIT = 2**20  # bytes of a web page that are read
 _PARTIAL_AGE = 7 * 24 * 3600.0  # seconds
 
-
-class AddressError(Exception):
-    """An address, or a file from there, is of no use.
-
-    Parameters
-    ----------
-    reason : str
-        Why, as a clause without a full stop.
-    advice : str, optional
-        What to do next, as a sentence.
-    kind : type
-        The exception that the caller shall raise if no other address helps.
-    """
-
-    def __init__(
-        self, reason: str, advice: str = "", kind: type[Exception] = ConnectionError
-    ) -> None:
-        super().__init__(reason)
-        self.reason, self.advice, self.kind = reason, advice, kind
+_Answer = TypeVar("_Answer")
 
 
 def partial_path(path: Path) -> Path:
@@ -93,26 +84,10 @@ def sweep_partials(folder: Path) -> None:
             continue
 
 
-def page_in(start: bytes) -> str:
-    """What the first bytes of a file say of the web page that it is.
-
-    Returns
-    -------
-    page : str
-        Empty if it is no web page.
-
-    Examples
-    --------
-    >>> page_in(b"<html><title>Sign in</title>")
-    "a web page, titled 'Sign in'"
-    >>> page_in(b"PK")
-    ''
-    """
-    return _Page(start).text("a web page") if _looks_like_page(start) else ""
-
-
 @contextmanager
-def writing_alone(path: Path, what: str) -> Iterator[None]:
+def writing_alone(
+    path: Path, what: str, *, otherwise: str = "set VERSA_CACHE to another folder"
+) -> Iterator[None]:
     """Be the only process that writes `path`; turn failures into sentences.
 
     Parameters
@@ -121,6 +96,8 @@ def writing_alone(path: Path, what: str) -> Iterator[None]:
         Its folder is made, and holds the lock (a hidden file, which stays).
     what : str
         What is written, for the sentences.
+    otherwise : str
+        What helps if the folder cannot be written, as the end of a sentence.
 
     Raises
     ------
@@ -147,7 +124,7 @@ def writing_alone(path: Path, what: str) -> Iterator[None]:
     except OSError as error:
         raise OSError(
             f"{what} cannot be written to {path.parent} ({error}). Make room or set "
-            "the permission there, or set VERSA_CACHE to another folder."
+            f"the permission there, or {otherwise}."
         ) from error
 
 
@@ -159,11 +136,15 @@ def transfer(
     checked: bool,
     accept: Callable[[], None],
     otherwise: str,
+    pages: bool = False,
+    sign: Callable[[str], Mapping[str, str]] | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> str:
     """Bring a file to `part` from the first address that has it.
 
-    A dropped connection is retried three times. What came stays in `part` if the next
-    run can go on from there, with a note of its address and version beside it.
+    A dropped connection and a busy server (HTTP 429 and 5xx) are retried three times,
+    no sooner than the server asks for (Retry-After). What came stays in `part` if the
+    next run can go on from there, with a note of its address and version beside it.
 
     Parameters
     ----------
@@ -181,6 +162,12 @@ def transfer(
         Raises AddressError if what came to `part` is of no use; it is thrown away.
     otherwise : str
         What to do if no address helps, as a sentence.
+    pages : bool
+        Whether the file itself may be a web page. If not, a page is refused.
+    sign : callable, optional
+        As of `open_session`.
+    progress : callable, optional
+        Told how many bytes lie in `part`, again and again; no bar is shown then.
 
     Returns
     -------
@@ -206,7 +193,13 @@ def transfer(
             )
         logger.info("downloading %s", url)
         try:
-            _transfer(url, part, checked=checked)
+            with open_session(sign) as session:
+                receive = partial(_receive, session, url, part, checked=checked)
+                _patiently(
+                    url,
+                    partial(receive, pages=pages, progress=progress),
+                    partial(_what_is_kept, url, part, checked=checked),
+                )
             try:
                 accept()
             except AddressError:
@@ -229,33 +222,67 @@ def transfer(
     )
 
 
-def _transfer(url: str, part: Path, *, checked: bool) -> None:
+def read_json(session: "Session", url: str) -> Any:
+    """Answer of an interface that speaks JSON, asked as patiently as `transfer` does.
+
+    Parameters
+    ----------
+    session : requests.Session
+        From `open_session`.
+    url : str
+
+    Raises
+    ------
+    AddressError
+        If there is no answer, or one that is no JSON; with its HTTP status.
+    """
+
+    def document() -> Any:
+        response = session.get(url, timeout=_TIMEOUT)
+        if response.status_code != 200:
+            raise refusal(response)
+        try:
+            return response.json()
+        except ValueError as error:
+            found = page_in(response.content) or f"something else ({error})"
+            raise AddressError(f"it sent {found} instead of JSON") from error
+
+    return _patiently(url, document, str)
+
+
+def _patiently(
+    url: str, request: Callable[[], _Answer], kept: Callable[[], str]
+) -> _Answer:
+    """Answer to a request that is repeated if the connection breaks, or if asked to."""
     import requests
 
-    with requests.Session() as session:
-        session.headers["Accept-Encoding"] = "identity"  # lengths are of the file
-        session.hooks["response"].append(_refuse_downgrade)
-        for retries in reversed(range(_RETRIES + 1)):
-            try:
-                _receive(session, url, part, checked=checked)
-                return
-            except requests.exceptions.SSLError as error:
-                raise AddressError(f"no secure connection ({error})") from error
-            except (
-                requests.ConnectionError,
-                requests.Timeout,
-                requests.exceptions.ChunkedEncodingError,
-            ) as error:
-                if not retries:
-                    kept = _what_is_kept(url, part, checked=checked)
-                    times = f"broke {_RETRIES + 1} times"
-                    raise AddressError(
-                        f"the connection {times} ({error}); {kept}"
-                    ) from error
-                logger.info("%s: %s; trying again.", url, error)
-                time.sleep(_PAUSE)
-            except requests.RequestException as error:
-                raise AddressError(str(error)) from error
+    attempt = 0
+    while True:
+        pause = _PAUSE * 2**attempt
+        attempt += 1
+        try:
+            return request()
+        except AddressError as error:
+            if error.wait is None or error.wait > LONGEST_WAIT or attempt > _RETRIES:
+                raise
+            pause = max(pause, error.wait)
+            reason: Exception = error
+        except requests.exceptions.SSLError as error:
+            raise AddressError(f"no secure connection ({error})") from error
+        except (
+            requests.ConnectionError,
+            requests.Timeout,
+            requests.exceptions.ChunkedEncodingError,
+        ) as error:
+            if attempt > _RETRIES:
+                broke = f"the connection broke {attempt} times ({error})"
+                clauses = [broke, kept()]
+                raise AddressError("; ".join(filter(None, clauses))) from error
+            reason = error
+        except requests.RequestException as error:
+            raise AddressError(str(error)) from error
+        logger.info("%s: %s; trying again in %.0f s.", url, reason, pause)
+        time.sleep(pause)
 
 
 def _acquire(lock: "BaseFileLock", what: str) -> None:
@@ -281,10 +308,18 @@ def _what_is_kept(url: str, part: Path, *, checked: bool) -> str:
     return f"{n_bytes} bytes lie in {part} and the next run goes on from there"
 
 
-def _receive(session: "Session", url: str, part: Path, *, checked: bool) -> None:
+def _receive(
+    session: "Session",
+    url: str,
+    part: Path,
+    *,
+    checked: bool,
+    pages: bool,
+    progress: Callable[[int], object] | None,
+) -> None:
     headers = _resume_headers(url, part, checked=checked)
     have = part.stat().st_size if headers else 0
-    response, chunks = _answer(session, url, headers)
+    response, chunks = _answer(session, url, headers, pages=pages)
     with response:
         status = response.status_code
         if headers and status in (206, 416):
@@ -295,7 +330,8 @@ def _receive(session: "Session", url: str, part: Path, *, checked: bool) -> None
             if status == 416 or not same or start != have or _is_encoded(response):
                 response.close()
                 discard(part)
-                return _receive(session, url, part, checked=checked)
+                options = {"checked": checked, "pages": pages}
+                return _receive(session, url, part, **options, progress=progress)
         elif status == 200:
             length = response.headers.get("Content-Length", "")
             total = int(length) if length.isdigit() else None
@@ -304,8 +340,8 @@ def _receive(session: "Session", url: str, part: Path, *, checked: bool) -> None
             have = 0
             _begin(url, part, response)
         else:
-            raise AddressError(f"HTTP {status} {response.reason}")
-        _append(chunks, part, have, total)
+            raise refusal(response)
+        _append(chunks, part, have, total, progress)
 
 
 def _begin(url: str, part: Path, response: "Response") -> None:
@@ -318,7 +354,13 @@ def _begin(url: str, part: Path, response: "Response") -> None:
         temporary.write_text(json.dumps(note), encoding="utf-8")
 
 
-def _append(chunks: Iterator[bytes], part: Path, have: int, total: int | None) -> None:
+def _append(
+    chunks: Iterator[bytes],
+    part: Path,
+    have: int,
+    total: int | None,
+    progress: Callable[[int], object] | None,
+) -> None:
     import requests
     from tqdm import tqdm
 
@@ -327,12 +369,14 @@ def _append(chunks: Iterator[bytes], part: Path, have: int, total: int | None) -
         initial=have,
         unit="B",
         unit_scale=True,
-        disable=not sys.stderr.isatty(),
+        disable=progress is not None or not sys.stderr.isatty(),
     )
     with bar, open(part, "ab") as file:
         for chunk in chunks:
             file.write(chunk)
             bar.update(len(chunk))
+            if progress is not None:
+                progress(file.tell())
     n_bytes = part.stat().st_size
     if total is not None and n_bytes != total:
         raise requests.ConnectionError(f"{n_bytes} of {total} bytes came")
@@ -387,16 +431,8 @@ def _content_range(response: "Response") -> tuple[int | None, int | None]:
     return (int(start) if start else None, int(total) if total else None)
 
 
-def _refuse_downgrade(response: "Response", **_: Any) -> None:
-    if not response.is_redirect:
-        return
-    target = urljoin(response.url, response.headers["Location"])
-    if response.url.startswith("https:") and not target.startswith("https:"):
-        raise AddressError(f"it leads from https to {target}, which is not secure")
-
-
 def _answer(
-    session: "Session", url: str, headers: dict[str, str]
+    session: "Session", url: str, headers: dict[str, str], *, pages: bool
 ) -> tuple["Response", Iterator[bytes]]:
     """Answer to a request, with its body, after at most one page that is answered."""
     offer: tuple[str, dict[str, str]] = (url, {})
@@ -407,18 +443,20 @@ def _answer(
         if response.status_code not in (200, 206):
             return response, iter(())
         chunks: Iterator[bytes] = response.iter_content(_CHUNK)
+        if pages:
+            return response, chunks
         start = next(chunks, b"")
         typed = "text/html" in response.headers.get("Content-Type", "").lower()
         # the middle of a file may begin with anything
         whole = response.status_code == 200
-        if not (_looks_like_page(start, typed=typed) if whole else typed):
+        if not (looks_like_page(start, typed=typed) if whole else typed):
             return response, chain([start], chunks)
         for chunk in chunks:
             start += chunk
             if len(start) >= _PAGE_LIMIT:
                 break
         response.close()
-        page = _Page(start)
+        page = WebPage(start)
         next_offer = page.offer(response.url)
         if next_offer is None or not first:
             break
@@ -428,68 +466,3 @@ def _answer(
         "Open the address in a browser; the page usually says why.",
         ValueError,
     )
-
-
-def _looks_like_page(start: bytes, *, typed: bool = False) -> bool:
-    # no page holds a NUL; weights do, and the length with which safetensors begin may
-    # look like " <"
-    text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
-    return (typed or text.startswith(b"<")) and b"\0" not in start[:512]
-
-
-class _Page(HTMLParser):
-    """Title of a web page, and the download that it offers (Google Drive)."""
-
-    def __init__(self, content: bytes) -> None:
-        super().__init__()
-        self.texts = {"title": "", "uc-error-subcaption": ""}
-        self.action: str | None = None
-        self.link: str | None = None
-        self.inputs: dict[str, str] = {}
-        self._inside = ""
-        self._in_form = False
-        self.feed(content.decode("utf-8", errors="replace"))
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """See the base class."""
-        values = {name: value or "" for name, value in attrs}
-        kind = "title" if tag == "title" else values.get("class", "")
-        if kind in self.texts and not self.texts[kind]:
-            self._inside = kind
-        if tag == "form" and values.get("id") == "download-form":
-            self.action, self._in_form = values.get("action", ""), True
-        elif tag == "input" and self._in_form and values.get("type") == "hidden":
-            self.inputs[values.get("name", "")] = values.get("value", "")
-        elif tag == "a" and "confirm=" in urlsplit(values.get("href", "")).query:
-            self.link = self.link or values["href"]
-
-    def handle_endtag(self, tag: str) -> None:
-        """See the base class."""
-        if tag in ("title", "p", "div"):
-            self._inside = ""
-        elif tag == "form":
-            self._in_form = False
-
-    def handle_data(self, data: str) -> None:
-        """See the base class."""
-        if self._inside:
-            self.texts[self._inside] += data
-
-    def text(self, page: str) -> str:
-        """Append title and reason of the page to what it is called."""
-        title, reason = (" ".join(text.split())[:200] for text in self.texts.values())
-        page += f", titled {title!r}" if title else ""
-        return page + (f", which says {reason.rstrip('.')!r}" if reason else "")
-
-    def offer(self, url: str) -> tuple[str, dict[str, str]] | None:
-        """Address and query of the download that the page at `url` offers, if any."""
-        link = self.link if self.action is None else self.action
-        if link is None:
-            return None
-        target = urlsplit(urljoin(url, link))
-        if target.scheme != urlsplit(url).scheme:
-            return None
-        inputs = {} if self.action is None else self.inputs
-        query = {**dict(parse_qsl(target.query)), **inputs}
-        return target._replace(query="").geturl(), query

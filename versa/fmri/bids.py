@@ -28,7 +28,6 @@ import hashlib
 import logging
 import os
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -38,29 +37,28 @@ import numpy as np
 
 from versa.cache import atomic_write
 from versa.fmri.braindata import BrainDataset
-from versa.fmri.sidecars import (
-    read_json,
-    read_table,
-    unique_column,
-    write_json,
-    write_table,
-)
+from versa.fmri.sidecars import write_json, write_table
 from versa.fmri.stimuli import StimulusSet
 from versa.fmri.subject_files import (
-    LABEL,
     files_by_sector,
     read_rdm,
     read_responses,
     write_rdms,
     write_responses,
 )
+from versa.fmri.top_files import (
+    FORMAT,
+    LABEL,
+    read_description,
+    read_image_table,
+    read_participants,
+    subject_folders,
+)
 from versa.wording import listing
 
-__all__ = ["read_dataset", "write_dataset"]
+__all__ = ["read_dataset", "write_dataset", "write_stimuli"]
 
 logger = logging.getLogger("versa")
-
-_FORMAT = 1  # of the folder; a reader refuses a later one
 
 
 def write_dataset(dataset: BrainDataset, folder: str | os.PathLike[str]) -> Path:
@@ -108,7 +106,7 @@ def write_dataset(dataset: BrainDataset, folder: str | os.PathLike[str]) -> Path
             temporary / "participants.tsv",
             {"participant_id": [f"sub-{subject}" for subject in dataset.subjects]},
         )
-        _write_stimuli(dataset.stimuli, temporary)
+        write_stimuli(dataset.stimuli, temporary)
         for row, subject in enumerate(dataset.subjects):
             if dataset.has_responses:
                 write_responses(dataset, row, temporary / f"sub-{subject}" / "func")
@@ -142,7 +140,7 @@ def read_dataset(folder: str | os.PathLike[str]) -> BrainDataset:
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"the dataset folder must exist; got {folder}.")
-    about, own = _read_description(folder)
+    about, own = read_description(folder)
     stimuli = _read_stimuli(folder)
     subjects = _read_subjects(folder)
     first = folder / f"sub-{subjects[0]}"
@@ -195,7 +193,7 @@ def _write_description(dataset: BrainDataset, folder: Path) -> None:
     if dataset.citation:
         about["HowToAcknowledge"] = dataset.citation
     about["versa"] = {
-        "Format": _FORMAT,
+        "Format": FORMAT,
         "Description": dataset.description,
         "Sectors": list(dataset.sector_names),
         "Unit": dataset.unit,
@@ -205,8 +203,21 @@ def _write_description(dataset: BrainDataset, folder: Path) -> None:
     write_json(folder / "dataset_description.json", about)
 
 
-def _write_stimuli(stimuli: StimulusSet, folder: Path) -> None:
-    """The images and their table; refuses a file that is not what was hashed."""
+def write_stimuli(stimuli: StimulusSet, folder: Path) -> None:
+    """Write the images and their table, ``stimuli`` and ``stimuli.tsv``.
+
+    Parameters
+    ----------
+    stimuli : StimulusSet
+        The images.
+    folder : Path
+        The dataset folder, which has no ``stimuli`` yet.
+
+    Raises
+    ------
+    ValueError
+        If an image file is missing, or is not what was hashed.
+    """
     target = folder / "stimuli"
     target.mkdir()
     files = [path.name for path in stimuli.paths]
@@ -237,72 +248,25 @@ def _write_stimuli(stimuli: StimulusSet, folder: Path) -> None:
 # ---- reading --------------------------------------------------------------------
 
 
-def _read_description(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The description of the dataset, and what it says to versa only."""
-    path = folder / "dataset_description.json"
-    about = read_json(path)
-    own = about.get("versa", {})
-    if not isinstance(about.get("Name"), str) or not isinstance(own, dict):
-        raise ValueError(f"{path} must have a text Name; versa must be an object.")
-    if own.get("Format", _FORMAT) != _FORMAT:
-        raise ValueError(
-            f"{path} must have versa format {_FORMAT}; got {own['Format']!r}. A newer "
-            "versa may read it."
-        )
-    sectors = own.get("Sectors", [])
-    if not isinstance(sectors, list) or not all(isinstance(s, str) for s in sectors):
-        raise ValueError(f"{path} must have a list of names as Sectors; got {sectors}.")
-    twice = [name for name, count in Counter(sectors).items() if count > 1]
-    if twice:
-        raise ValueError(
-            f"{path} must name each sector once as Sectors; {listing(twice)} occur "
-            "more than once."
-        )
-    placed = own.get("HasCoordinates", True)
-    if not isinstance(placed, bool):
-        raise ValueError(
-            f"{path} must have true or false as HasCoordinates; got {placed!r}."
-        )
-    return about, own
-
-
 def _read_stimuli(folder: Path) -> StimulusSet:
     """The images that stimuli.tsv names, with the hashes it gives."""
     path = folder / "stimuli.tsv"
-    table = read_table(path, ["stim_id", "file", "sha256"])
-    names = unique_column(path, table, "stim_id")
-    odd = [
-        file
-        for file in table["file"]
-        if Path(file).is_absolute() or ".." in Path(file).parts
-    ]
-    if odd:
-        raise ValueError(
-            f"{path} must name files inside {folder / 'stimuli'}; got "
-            f"{listing(map(repr, odd))}."
-        )
-    files = [folder / "stimuli" / file for file in table["file"]]
+    names, files, hashes = read_image_table(folder)
     try:
         stimuli = StimulusSet.from_paths(files, names)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    stimuli.check_same(names, [text.lower() for text in table["sha256"]], str(path))
+    stimuli.check_same(names, hashes, str(path))
     return stimuli
 
 
 def _read_subjects(folder: Path) -> list[str]:
     """Subject labels in the order of participants.tsv, all of which have a folder."""
-    path = folder / "participants.tsv"
-    ids = unique_column(path, read_table(path, ["participant_id"]), "participant_id")
-    odd = [item for item in ids if not re.fullmatch(f"sub-{LABEL}", item)]
-    if odd:
-        raise ValueError(
-            f"{path} must have participant_ids such as sub-01; got "
-            f"{listing(map(repr, odd))}."
-        )
-    found = {item.name for item in folder.glob("sub-*") if item.is_dir()}
+    labels = read_participants(folder)
+    ids = [f"sub-{label}" for label in labels]
+    found = subject_folders(folder)
     missing = [item for item in ids if item not in found]
-    extra = sorted(found - set(ids))
+    extra = [item for item in found if item not in ids]
     if missing or extra:
         parts = [
             f"{label} {listing(items)}"
@@ -310,10 +274,10 @@ def _read_subjects(folder: Path) -> list[str]:
             if items
         ]
         raise ValueError(
-            f"{path} must list the subject folders of the dataset; there is "
-            f"{' and '.join(parts)}."
+            f"{folder / 'participants.tsv'} must list the subject folders of the "
+            f"dataset; there is {' and '.join(parts)}."
         )
-    return [item.removeprefix("sub-") for item in ids]
+    return labels
 
 
 def _read_responses(

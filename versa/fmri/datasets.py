@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BrainDataset",
+    "DatasetEntry",
     "StimulusSet",
     "list_datasets",
     "load_dataset",
+    "published_entry",
     "register_dataset",
 ]
 
-_OSF_URL = "https://osf.io/trne8"
-
 
 @dataclass(frozen=True)
-class _Entry:
+class DatasetEntry:
     """What is known of a dataset before it is loaded."""
 
     name: str
@@ -58,28 +58,28 @@ class _Entry:
 _ENTRIES = {
     entry.name: entry
     for entry in (
-        _Entry(
+        DatasetEntry(
             "simulated-orientation",
             "versa.simulated:simulated_orientation",
             "Simulated twin of 'orientation' with a known answer; no download.",
             7,
             40,
         ),
-        _Entry(
+        DatasetEntry(
             "simulated-inanimate",
             "versa.simulated:simulated_inanimate",
             "Simulated twin of 'inanimate' with a known answer; no download.",
             10,
             72,
         ),
-        _Entry(
+        DatasetEntry(
             "orientation",
             None,
             "Konkle & Alvarez (2022): 8 objects in 5 orientations.",
             7,
             40,
         ),
-        _Entry(
+        DatasetEntry(
             "inanimate",
             None,
             "Konkle & Alvarez (2022): 72 inanimate objects.",
@@ -151,7 +151,7 @@ def register_dataset(
             f"dataset names must be unique; {name!r} is registered already. Pass "
             "replace=True to put the new one in its place."
         )
-    _ENTRIES[name] = _Entry(name, loader, description, n_subjects, n_images)
+    _ENTRIES[name] = DatasetEntry(name, loader, description, n_subjects, n_images)
 
 
 def load_dataset(dataset: BrainDataset | str | os.PathLike[str]) -> BrainDataset:
@@ -218,21 +218,45 @@ def list_datasets() -> "pd.DataFrame":
     )
 
 
+def published_entry(name: str) -> DatasetEntry:
+    """What is known of a dataset of the paper.
+
+    Parameters
+    ----------
+    name : str
+        "orientation" or "inanimate".
+
+    Returns
+    -------
+    entry : DatasetEntry
+        With the numbers of subjects and images, and the folder of the dataset.
+
+    Raises
+    ------
+    ValueError
+        If there is no such dataset.
+    """
+    options = [entry.name for entry in _ENTRIES.values() if entry.loader is None]
+    if name not in options:
+        raise ValueError(unknown("published dataset", name, options))
+    return _ENTRIES[name]
+
+
 def _looks_like_path(text: str) -> bool:
     """Whether a text can only be a path."""
     return text in (".", "..", "~") or "/" in text or os.sep in text
 
 
-def _load_entry(entry: _Entry) -> BrainDataset:
+def _load_entry(entry: DatasetEntry) -> BrainDataset:
     """Find the loader of a registered dataset, and call it."""
     if entry.loader is None:
         if not entry.folder.is_dir():
             raise ValueError(
                 f"dataset {entry.name!r} must lie in the folder {entry.folder}, which "
-                f"does not exist. Download the data from {_OSF_URL} and put them there "
-                "in versa's dataset format (versa.fmri.bids.write_dataset makes it), "
-                f"or use the simulated twin 'simulated-{entry.name}', which needs no "
-                "download; versa.list_datasets() shows what is available."
+                f"does not exist. `versa-data fetch {entry.name}` downloads it from "
+                "osf.io and converts it; or use the simulated twin "
+                f"'simulated-{entry.name}', which needs no download. "
+                "versa.list_datasets() shows what is available."
             )
         from versa.fmri.bids import read_dataset
 

@@ -12,6 +12,7 @@ from versa.fmri.braindata import BrainDataset
 from versa.fmri.sectors import Sector, check_space, same_affine
 from versa.fmri.sidecars import read_json, read_table, write_json, write_table
 from versa.fmri.stimuli import StimulusSet
+from versa.fmri.top_files import LABEL
 from versa.fmri.volumes import (
     fill_volumes,
     list_grid,
@@ -23,16 +24,20 @@ from versa.fmri.volumes import (
 from versa.wording import listing
 
 __all__ = [
-    "LABEL",
     "SubjectResponses",
+    "betas_path",
+    "check_conditions",
+    "exact_affine",
     "files_by_sector",
+    "read_mask_like",
     "read_rdm",
     "read_responses",
+    "read_space",
+    "read_volumes",
+    "sidecar_path",
     "write_rdms",
     "write_responses",
 ]
-
-LABEL = "[0-9A-Za-z]+"  # what BIDS allows between "sub-" or "desc-" and "_"
 
 
 class SubjectResponses(NamedTuple):
@@ -244,24 +249,41 @@ def read_responses(
     ValueError
         If a file is missing, damaged or at odds with another one.
     """
-    betas = _betas_path(func)
-    path = betas.with_name(betas.name.partition(".nii")[0] + ".json")
+    betas = betas_path(func)
+    path = sidecar_path(betas)
     sidecar = read_json(path)
-    volumes, affine = _read_betas(betas, sidecar, path, stimuli)
-    space = _space(betas, sidecar, path)
-    exact = _exact_affine(sidecar, path, affine)
+    check_conditions(sidecar, path, betas, stimuli)
+    volumes, affine = read_volumes(betas, len(stimuli))
+    space = read_space(betas, sidecar, path)
+    exact = exact_affine(sidecar, path, affine)
     responses = {}
     sectors = {}
     for name, file in masks.items():
-        mask = _read_mask_like(file, volumes, affine, betas)
+        mask = read_mask_like(file, volumes.shape[:3], affine, betas.name)
         responses[name] = take_voxels(volumes, mask)
         sectors[name] = Sector(name, mask, exact, space)
     unit = str(sidecar.get("Units", "a.u."))
     return SubjectResponses(betas, responses, sectors, unit, space)
 
 
-def _betas_path(func: Path) -> Path:
-    """The one file of responses in a subject's folder."""
+def betas_path(func: Path) -> Path:
+    """The one file of responses in a subject's folder.
+
+    Parameters
+    ----------
+    func : Path
+        The folder ``sub-XX/func``.
+
+    Returns
+    -------
+    betas : Path
+        The only ``sub-XX_..._desc-betas..._*.nii`` or ``.nii.gz``.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or more than one.
+    """
     found = [
         path
         for path in sorted(func.glob(f"{func.parent.name}_*desc-betas*"))
@@ -277,10 +299,45 @@ def _betas_path(func: Path) -> Path:
     return found[0]
 
 
-def _read_betas(
-    betas: Path, sidecar: Mapping[str, Any], path: Path, stimuli: StimulusSet
-) -> tuple[np.ndarray, np.ndarray]:
-    """Responses of one subject, one volume per image in the order of the images."""
+def sidecar_path(image: Path) -> Path:
+    """The JSON file that belongs to an image.
+
+    Parameters
+    ----------
+    image : Path
+        A ``.nii`` or ``.nii.gz`` file.
+
+    Returns
+    -------
+    path : Path
+
+    Examples
+    --------
+    >>> sidecar_path(Path("sub-01_desc-betas_stat.nii.gz")).name
+    'sub-01_desc-betas_stat.json'
+    """
+    return image.with_name(image.name.partition(".nii")[0] + ".json")
+
+
+def check_conditions(
+    sidecar: Mapping[str, Any], path: Path, betas: Path, stimuli: StimulusSet
+) -> None:
+    """Refuse responses whose conditions are not the images, in their order.
+
+    Parameters
+    ----------
+    sidecar : mapping
+        Content of the sidecar.
+    path, betas : Path
+        The sidecar's file and that of the responses, for the message.
+    stimuli : StimulusSet
+        The images.
+
+    Raises
+    ------
+    ValueError
+        If ``Conditions`` is missing or differs.
+    """
     conditions = sidecar.get("Conditions")
     if not isinstance(conditions, list):
         raise ValueError(
@@ -288,10 +345,35 @@ def _read_betas(
             f"Conditions; got {conditions!r}. Responses are not matched by position."
         )
     stimuli.check_same(conditions, what=f"Conditions of {path}")
+
+
+def read_volumes(betas: Path, n_images: int) -> tuple[np.ndarray, np.ndarray]:
+    """Responses of one subject, one volume per image.
+
+    Parameters
+    ----------
+    betas : Path
+        The image of responses.
+    n_images : int
+        How many volumes it must have.
+
+    Returns
+    -------
+    volumes : ndarray of shape (x, y, z, n_images)
+        As stored; a memory map where possible.
+    affine : ndarray of shape (4, 4)
+        From voxel indices to mm.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing or damaged, or has another shape, or its affine is not
+        finite.
+    """
     volumes, affine = read_image(betas)
-    if volumes.ndim != 4 or volumes.shape[3] != len(stimuli):
+    if volumes.ndim != 4 or volumes.shape[3] != n_images:
         raise ValueError(
-            f"{betas} must be (x, y, z, n_images) with {len(stimuli)} images; got "
+            f"{betas} must be (x, y, z, n_images) with {n_images} images; got "
             f"{volumes.shape}."
         )
     if not np.isfinite(affine).all():
@@ -302,28 +384,68 @@ def _read_betas(
     return volumes, affine
 
 
-def _read_mask_like(
-    path: Path, volumes: np.ndarray, affine: np.ndarray, betas: Path
+def read_mask_like(
+    path: Path, shape: tuple[int, ...], affine: np.ndarray, betas: str
 ) -> np.ndarray:
-    """A mask on the grid of the responses."""
+    """A mask on the grid of the responses.
+
+    Parameters
+    ----------
+    path : Path
+        The mask's file.
+    shape : tuple of int
+        The (x, y, z) of the responses.
+    affine : ndarray of shape (4, 4)
+        Theirs, too.
+    betas : str
+        Name of their file, for the message.
+
+    Returns
+    -------
+    mask : ndarray of bool, shape (x, y, z)
+
+    Raises
+    ------
+    ValueError
+        If the file is missing or damaged, or lies on another grid.
+    """
     mask, own_affine = read_mask(path)
-    if mask.shape != volumes.shape[:3]:
+    if mask.shape != shape:
         raise ValueError(
-            f"{path} must have the shape of {betas.name}, {volumes.shape[:3]}; got "
-            f"{mask.shape}."
+            f"{path} must have the shape of {betas}, {shape}; got {mask.shape}."
         )
     if not same_affine(own_affine, affine):
         raise ValueError(
-            f"{path} must have the affine of {betas.name}, {affine.tolist()}; got "
+            f"{path} must have the affine of {betas}, {affine.tolist()}; got "
             f"{own_affine.tolist()}."
         )
     return mask
 
 
-def _exact_affine(
+def exact_affine(
     sidecar: Mapping[str, Any], path: Path, affine: np.ndarray
 ) -> np.ndarray:
-    """The affine in float64, which the sidecar may keep beside the header's float32."""
+    """The affine in float64, which a sidecar may keep beside the header's float32.
+
+    Parameters
+    ----------
+    sidecar : mapping
+        Content of the sidecar.
+    path : Path
+        Its file, for the message.
+    affine : ndarray of shape (4, 4)
+        That of the header.
+
+    Returns
+    -------
+    exact : ndarray of shape (4, 4)
+        ``Affine`` of the sidecar, or else `affine`.
+
+    Raises
+    ------
+    ValueError
+        If the two differ by more than rounding.
+    """
     try:
         exact = np.array(sidecar.get("Affine", affine), dtype=float)
     except (TypeError, ValueError):
@@ -336,8 +458,28 @@ def _exact_affine(
     return exact
 
 
-def _space(betas: Path, sidecar: Mapping[str, Any], path: Path) -> str:
-    """Space of the responses, from their sidecar or their name."""
+def read_space(betas: Path, sidecar: Mapping[str, Any], path: Path) -> str:
+    """Space of the responses, from their sidecar or their file's name.
+
+    Parameters
+    ----------
+    betas : Path
+        The file of the responses.
+    sidecar : mapping
+        Content of the sidecar.
+    path : Path
+        Its file, for the message.
+
+    Returns
+    -------
+    space : str
+        As :class:`~versa.fmri.sectors.Sector` takes it.
+
+    Raises
+    ------
+    ValueError
+        If the two differ, or versa does not know the space.
+    """
     match = re.search(r"_space-([^_]+)_", betas.name)
     named = match[1] if match else "none"
     space = sidecar.get("Space", named)

@@ -384,6 +384,7 @@ def _opened(path: Path) -> "Iterator[nibabel.Nifti1Image]":
         nibabel.spatialimages.HeaderDataError,
         EOFError,
         OSError,
+        OverflowError,  # a length that no file can have
         ValueError,
         zlib.error,
     ) as error:

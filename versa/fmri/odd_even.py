@@ -1,0 +1,389 @@
+"""How well odd and even runs of a subject agree: voxel by voxel, and as RDMs."""
+
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from versa.cache import atomic_write
+from versa.fmri.rdm import correlation_rdm
+from versa.fmri.sectors import check_space
+from versa.fmri.sidecars import write_json
+from versa.fmri.subject_files import sidecar_path
+from versa.fmri.volumes import write_image
+
+__all__ = [
+    "group_rdm_reliability",
+    "rdm_reliability",
+    "reliable_voxels",
+    "spearman_brown",
+    "voxel_reliability",
+    "write_reliability",
+]
+
+logger = logging.getLogger("versa")
+
+_CHUNK = 2**14  # voxels whose deviations are held in float64 at a time
+_FEW_VOXELS = 50
+_ROUNDING = 8 * np.finfo(float).eps  # relative range that is no variation
+
+
+def voxel_reliability(odd: ArrayLike, even: ArrayLike) -> np.ndarray:
+    """Correlation of a voxel's response profiles in odd and even runs.
+
+    Parameters
+    ----------
+    odd, even : array-like of shape (n_images, n_voxels)
+        Responses of one subject in the two halves of the runs, rows in the same order.
+
+    Returns
+    -------
+    reliability : ndarray of shape (n_voxels,)
+        Pearson r over the images, as in Figure 1d of the paper; NaN for a voxel that
+        is constant in a half, or holds NaN or infinity. It is that of half the data:
+        :func:`spearman_brown` tells what all of it would have.
+
+    Raises
+    ------
+    ValueError
+        If the two have different shapes, or fewer than 3 images.
+
+    References
+    ----------
+    Konkle & Alvarez (2022), https://doi.org/10.1038/s41467-022-28091-4
+
+    Examples
+    --------
+    >>> odd = [[1.0, 5.0, 0.0], [2.0, 5.0, 2.0], [3.0, 5.0, 1.0]]
+    >>> even = [[2.0, 1.0, 0.0], [4.0, 2.0, 1.0], [6.0, 3.0, 2.0]]
+    >>> voxel_reliability(odd, even)
+    array([1. , nan, 0.5])
+    """
+    first, second = _halves(odd, even)
+    n_voxels = first.shape[1]
+    r = np.full(n_voxels, np.nan)
+    for start in range(0, n_voxels, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        x = first[:, part].astype(np.float64)
+        y = second[:, part].astype(np.float64)
+        defined = _varies(x) & _varies(y)
+        if not defined.all():
+            x, y = x[:, defined], y[:, defined]
+        x, y = _deviations(x), _deviations(y)
+        inner = np.einsum("ij,ij->j", x, y)
+        squares = np.einsum("ij,ij->j", x, x) * np.einsum("ij,ij->j", y, y)
+        r[part][defined] = np.clip(inner / np.sqrt(squares), -1.0, 1.0)
+    return r
+
+
+def spearman_brown(r: ArrayLike, *, length: float = 2.0) -> np.ndarray:
+    """Reliability that data of another length would have.
+
+    Nothing in versa applies it unasked.
+
+    Parameters
+    ----------
+    r : array-like
+        Reliabilities, any shape.
+    length : float, default=2.0
+        How many times as long; 2 goes from half of the runs to all of them.
+
+    Returns
+    -------
+    predicted : ndarray, same shape
+        ``length * r / (1 + (length - 1) * r)``. The formula supposes r >= 0: negative
+        values are returned as they are.
+
+    Raises
+    ------
+    ValueError
+        If `length` is not positive.
+
+    References
+    ----------
+    Spearman (1910), https://doi.org/10.1111/j.2044-8295.1910.tb00206.x;
+    Brown (1910), https://doi.org/10.1111/j.2044-8295.1910.tb00207.x
+
+    Examples
+    --------
+    >>> spearman_brown([0.5, 0.0, -0.2]).round(3)
+    array([ 0.667,  0.   , -0.2  ])
+    """
+    if not length > 0:
+        raise ValueError(f"length must be positive; got {length}.")
+    values = np.asarray(r, dtype=float)
+    positive = np.maximum(values, 0.0)
+    predicted = length * positive / (1.0 + (length - 1.0) * positive)
+    return np.where(values < 0, values, predicted)
+
+
+def rdm_reliability(odd: ArrayLike, even: ArrayLike) -> float:
+    """Correlation of one subject's RDMs of odd and even runs.
+
+    Parameters
+    ----------
+    odd, even : array-like of shape (n_images, n_voxels)
+        Responses in the two halves of the runs, rows in the same order.
+
+    Returns
+    -------
+    r : float
+        Pearson r of the two correlation-distance RDMs, without Spearman-Brown; NaN if
+        an RDM does not vary.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, there are fewer than 3 images, or values are not finite.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).normal(size=(5, 20))
+    >>> round(rdm_reliability(x, 3 * x + 1), 6)
+    1.0
+    """
+    return _pearson(*_rdms(odd, even, "the subject"))
+
+
+def group_rdm_reliability(
+    odds: Sequence[ArrayLike], evens: Sequence[ArrayLike]
+) -> float:
+    """Correlation of the group's mean RDMs of odd and even runs.
+
+    Parameters
+    ----------
+    odds, evens : sequence of array-like of shape (n_images, n_voxels)
+        Responses of each subject in the two halves of the runs; n_voxels may differ
+        between subjects.
+
+    Returns
+    -------
+    r : float
+        Pearson r of the mean odd and the mean even RDM, without Spearman-Brown.
+
+    Raises
+    ------
+    ValueError
+        If there are no subjects, or not the same in both, or a subject's halves do
+        not fit (see :func:`rdm_reliability`).
+
+    Notes
+    -----
+    Both means are over the same subjects, so what these subjects have in common by
+    chance counts as reliable. The noise ceiling,
+    :func:`versa.fmri.reliability.noise_ceiling`, is over different subjects.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> halves = [rng.normal(size=(5, 20)), rng.normal(size=(5, 9))]
+    >>> round(group_rdm_reliability(halves, halves), 6)
+    1.0
+    """
+    if len(odds) != len(evens) or not len(odds):
+        raise ValueError(
+            "odds and evens must hold the same subjects, at least one; got "
+            f"{len(odds)} and {len(evens)}."
+        )
+    pairs = [
+        _rdms(odd, even, f"subject {row}")
+        for row, (odd, even) in enumerate(zip(odds, evens, strict=True), start=1)
+    ]
+    lengths = sorted({first.size for first, _ in pairs})
+    if len(lengths) > 1:
+        raise ValueError(
+            "all subjects must have the same images; their RDMs have "
+            f"{' and '.join(map(str, lengths))} pairs."
+        )
+    return _pearson(
+        np.mean([first for first, _ in pairs], axis=0),
+        np.mean([second for _, second in pairs], axis=0),
+    )
+
+
+def reliable_voxels(reliability: ArrayLike, threshold: float = 0.3) -> np.ndarray:
+    """Voxels whose reliability is above a threshold.
+
+    The paper uses no threshold; 0.3 is later practice of the same laboratory. Tarhan
+    & Konkle (2019) choose it from the data instead, where the reliability of the
+    patterns levels off.
+
+    Parameters
+    ----------
+    reliability : array-like of shape (n_voxels,)
+        As :func:`voxel_reliability` gives it.
+    threshold : float, default=0.3
+        A voxel needs more than this.
+
+    Returns
+    -------
+    keep : ndarray of bool, shape (n_voxels,)
+        False for NaN. Fewer than 50 voxels are reported as a warning.
+
+    Raises
+    ------
+    ValueError
+        If the threshold is not below 1, or no voxel is above it.
+
+    References
+    ----------
+    Tarhan & Konkle (2019), https://doi.org/10.1101/703603
+
+    Examples
+    --------
+    >>> r = np.concatenate([np.full(60, 0.5), [0.3, np.nan]])
+    >>> int(reliable_voxels(r).sum())
+    60
+    """
+    values = np.asarray(reliability, dtype=float)
+    if not -1 <= threshold < 1:
+        raise ValueError(f"threshold must be from -1 to below 1; got {threshold}.")
+    keep = values > threshold
+    n_kept = int(np.count_nonzero(keep))
+    if not n_kept:
+        best = np.nanmax(values) if np.isfinite(values).any() else np.nan
+        raise ValueError(
+            f"at least one voxel must be more reliable than {threshold:g}; the best of "
+            f"{values.size} has r = {best:.3f}."
+        )
+    if n_kept < _FEW_VOXELS:
+        logger.warning(
+            "only %d of %d voxels have a reliability above %g; with fewer than %d the "
+            "RDM is not to be trusted.",
+            n_kept,
+            values.size,
+            threshold,
+            _FEW_VOXELS,
+        )
+    return keep
+
+
+def write_reliability(
+    path: str | os.PathLike[str],
+    reliability: ArrayLike,
+    mask: np.ndarray,
+    affine: np.ndarray,
+    space: str,
+    *,
+    facts: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a reliability map as NIfTI, with a JSON file beside it.
+
+    Parameters
+    ----------
+    path : path-like
+        A name that ends in ``.nii`` or ``.nii.gz``; an existing file is replaced.
+    reliability : array-like of shape (n_voxels,)
+        Values in C order of the mask, as in ``volume[mask]``.
+    mask : ndarray of bool, shape (x, y, z)
+        The voxels. The map is NaN outside, and where r is undefined.
+    affine : ndarray of shape (4, 4)
+        From voxel indices to mm.
+    space : str
+        ``"TAL"``, ``"MNI152..."``, ``"individual"`` or ``"none"``.
+    facts : mapping, optional
+        What else the JSON file shall say, such as ``{"Sources": [...]}``.
+
+    Returns
+    -------
+    path : Path
+        The image, in float32.
+
+    Raises
+    ------
+    ValueError
+        If values and mask do not fit, or the name or the space is unknown.
+    """
+    path = Path(path)
+    if not path.name.endswith((".nii", ".nii.gz")):
+        raise ValueError(
+            f"a reliability map must be called .nii or .nii.gz; got {path.name}."
+        )
+    values = np.asarray(reliability, dtype=np.float32)
+    mask = np.asarray(mask)
+    if mask.dtype != bool or mask.ndim != 3:
+        raise ValueError(
+            f"mask must be boolean (x, y, z); got {mask.dtype} {mask.shape}."
+        )
+    n_voxels = int(np.count_nonzero(mask))
+    if values.shape != (n_voxels,):
+        raise ValueError(
+            f"reliability must hold one value per voxel of the mask, {n_voxels}; got "
+            f"{values.shape}."
+        )
+    check_space(space)
+    volume = np.full(mask.shape, np.nan, dtype=np.float32)
+    volume[mask] = values
+    defined = values[np.isfinite(values)]
+    about = {
+        "Description": "Pearson r of each voxel's responses in odd and even runs over "
+        "the conditions; NaN outside the voxels and where r is undefined",
+        "Units": "r",
+        "Space": space,
+        "SpearmanBrown": False,
+        "Voxels": n_voxels,
+        "UndefinedVoxels": n_voxels - defined.size,
+        "Median": float(np.median(defined)) if defined.size else None,
+        **(facts or {}),
+    }
+    json.dumps(about)  # what JSON cannot hold is refused before anything is written
+    with atomic_write(path) as temporary:
+        write_image(temporary, volume, affine, space)
+    with atomic_write(sidecar_path(path)) as temporary:
+        write_json(temporary, about)
+    return path
+
+
+def _halves(odd: ArrayLike, even: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Both halves as arrays of one shape, (n_images, n_voxels)."""
+    first, second = np.asarray(odd), np.asarray(even)
+    if first.shape != second.shape or first.ndim != 2:
+        raise ValueError(
+            "odd and even must be (n_images, n_voxels) of one shape; got "
+            f"{first.shape} and {second.shape}."
+        )
+    if len(first) < 3:
+        raise ValueError(
+            "odd and even must have at least 3 images, because two points always "
+            f"correlate perfectly; got {len(first)}."
+        )
+    return first, second
+
+
+def _varies(x: np.ndarray) -> np.ndarray:
+    """Which columns are finite and vary by more than rounding."""
+    finite = np.isfinite(x).all(axis=0)
+    x = np.where(finite, x, 0.0)
+    return np.ptp(x, axis=0) > _ROUNDING * np.abs(x).max(axis=0)
+
+
+def _deviations(x: np.ndarray) -> np.ndarray:
+    """Columns without their mean, in units of their range: squares stay finite."""
+    x = x - x[0]  # exact for values close to one another, however far from 0
+    x /= np.abs(x).max(axis=0)
+    x -= x.mean(axis=0)
+    return x
+
+
+def _rdms(odd: ArrayLike, even: ArrayLike, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """RDMs of both halves of one subject."""
+    first, second = (half.astype(np.float64) for half in _halves(odd, even))
+    broken = ~(np.isfinite(first).all(axis=0) & np.isfinite(second).all(axis=0))
+    if broken.any():
+        raise ValueError(
+            f"odd and even of {what} must be finite; {int(broken.sum())} of "
+            f"{broken.size} voxels hold NaN or infinity. Leave these voxels out of "
+            "both halves."
+        )
+    return correlation_rdm(first), correlation_rdm(second)
+
+
+def _pearson(first: np.ndarray, second: np.ndarray) -> float:
+    """Pearson r of two RDMs, NaN if one does not vary."""
+    columns = voxel_reliability(first[:, None], second[:, None])
+    return float(columns[0])
