@@ -21,6 +21,7 @@ ALLOWED = {
     "result": ("versa.stats",),
     "comparison": ("versa.stats", "versa.result"),
     "scoring": ("versa.stats", "versa.fmri"),
+    "plotting": ("versa.stats", "versa.fmri", "versa.result"),
     "simulated": ("versa.fmri", "versa.models"),
     "api": (
         "versa.stats",

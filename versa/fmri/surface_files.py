@@ -1,0 +1,266 @@
+"""Files of the cortical surface: GIFTI, FreeSurfer and CIFTI, through nilearn."""
+
+import glob
+import logging
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.parsers.expat import ExpatError
+
+import numpy as np
+
+from versa.wording import listing
+
+if TYPE_CHECKING:
+    from nilearn.surface import PolyData
+
+__all__ = ["read_cifti", "read_hemispheres", "surface_label_names"]
+
+logger = logging.getLogger("versa")
+
+_STRUCTURES = {
+    "left": "CIFTI_STRUCTURE_CORTEX_LEFT",
+    "right": "CIFTI_STRUCTURE_CORTEX_RIGHT",
+}
+_CIFTI = (".dscalar.nii", ".dtseries.nii", ".dlabel.nii")
+_NO_LABEL = {"???", "unknown", "background", "medial_wall", "medial wall"}
+
+
+def read_hemispheres(
+    left: str | Path | None = None, right: str | Path | None = None
+) -> "PolyData":
+    """Read data of the vertices of one or both hemispheres.
+
+    Parameters
+    ----------
+    left, right : str or Path, optional
+        A file per hemisphere, of any kind that nilearn reads: GIFTI (``.func.gii``,
+        ``.shape.gii``, ``.label.gii``), FreeSurfer (``.mgz``, ``.annot``, ``.curv``
+        ...).
+
+    Returns
+    -------
+    data : nilearn.surface.PolyData
+        Per hemisphere (n_vertices,) or (n_vertices, n_images); of label files the
+        labels, whose names :func:`surface_label_names` gives.
+
+    Raises
+    ------
+    ValueError
+        If no file is given, one cannot be read, or the two differ in their number of
+        images.
+
+    References
+    ----------
+    https://nilearn.github.io/stable/modules/generated/nilearn.surface.PolyData.html
+    """
+    from nilearn.surface import PolyData
+
+    files = {"left": left, "right": right}
+    given = {side: Path(file) for side, file in files.items() if file is not None}
+    if not given:
+        raise ValueError("surface data must have a file for left, right, or both.")
+    parts = {side: _read_vertices(path) for side, path in given.items()}
+    shapes = {side: part.shape[1:] for side, part in parts.items()}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(
+            "surface data must have as many images on both sides; "
+            f"{given['left']} has {parts['left'].shape}, {given['right']} has "
+            f"{parts['right'].shape} (vertices, images)."
+        )
+    return PolyData(**parts)
+
+
+def read_cifti(path: str | Path) -> "PolyData":
+    """Read the cortex of a dense CIFTI-2 file.
+
+    Parameters
+    ----------
+    path : str or Path
+        A ``.dscalar.nii``, ``.dtseries.nii`` or ``.dlabel.nii`` file.
+
+    Returns
+    -------
+    data : nilearn.surface.PolyData
+        Per hemisphere (n_vertices, n_images) for all vertices of the surface. Vertices
+        that the file leaves out, mostly the medial wall, are NaN, or 0 in a
+        ``.dlabel.nii`` file. Voxels below the cortex are left out.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be read, is of another kind, or has no cortical surface.
+
+    References
+    ----------
+    https://www.nitrc.org/projects/cifti
+    """
+    from nibabel.cifti2 import BrainModelAxis, LabelAxis
+    from nilearn.surface import PolyData
+
+    path = Path(path)
+    image = _opened_cifti(path)
+    axes = [image.header.get_axis(number) for number in range(image.ndim)]
+    if len(axes) != 2 or not isinstance(axes[1], BrainModelAxis):
+        kinds = listing(type(axis).__name__ for axis in axes)
+        raise ValueError(
+            f"{path} must hold one value per image and vertex; its axes are {kinds}."
+        )
+    try:
+        values = np.asarray(image.dataobj)  # (n_images, n_places)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise _unreadable(path, "a whole CIFTI-2 file", error) from error
+    models = axes[1]
+    is_label = isinstance(axes[0], LabelAxis)
+    parts = {}
+    for side, structure in _STRUCTURES.items():
+        # not by runs of equal names: a structure may come in several pieces
+        here = np.flatnonzero((models.name == structure) & (models.vertex >= 0))
+        if not here.size:
+            continue
+        shape = int(models.nvertices[structure]), len(values)
+        if is_label:
+            part = np.zeros(shape, dtype=np.int64)
+        else:
+            part = np.full(shape, np.nan)
+        part[models.vertex[here]] = values[:, here].T
+        parts[side] = part
+    if not parts:
+        raise ValueError(
+            f"{path} must hold the left or right cortical surface; it holds "
+            f"{listing(np.unique(models.name))}."
+        )
+    n_left_out = len(models) - int(np.isin(models.name, [*_STRUCTURES.values()]).sum())
+    if n_left_out:
+        logger.info("%s: %d places below the cortex are left out.", path, n_left_out)
+    return PolyData(**parts)
+
+
+def surface_label_names(path: str | Path) -> dict[int, str]:
+    """Names of the labels of a surface file.
+
+    Parameters
+    ----------
+    path : str or Path
+        A ``.label.gii``, ``.annot`` or ``.dlabel.nii`` file. Of several maps in one
+        CIFTI file the first counts.
+
+    Returns
+    -------
+    names : dict of int to str
+        For each label its name; without label 0 of GIFTI and CIFTI files, which means
+        none, and without what is named unknown or medial wall.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be read or has no labels.
+    """
+    import nibabel
+
+    path = Path(path)
+    if path.name.endswith(_CIFTI):
+        axis = _opened_cifti(path).header.get_axis(0)
+        table = getattr(axis, "label", [{}])[0]
+        names = {int(label): text for label, (text, _) in table.items() if label != 0}
+    elif path.suffix == ".annot":
+        _check_exists(path)
+        try:
+            _, _, texts = nibabel.freesurfer.read_annot(path)
+        except (OSError, ValueError, IndexError) as error:
+            raise _unreadable(path, "an annotation of FreeSurfer", error) from error
+        names = {number: text.decode() for number, text in enumerate(texts)}
+    else:
+        table = _loaded(
+            path, "GiftiImage", "a GIFTI file"
+        ).labeltable.get_labels_as_dict()
+        names = {int(label): text for label, text in table.items() if label != 0}
+    names = {
+        label: text.strip()
+        for label, text in names.items()
+        if text.strip().lower() not in _NO_LABEL
+    }
+    if not names:
+        raise ValueError(f"{path} must name its labels; it has none.")
+    return names
+
+
+def _read_vertices(path: Path) -> np.ndarray:
+    """Data of one hemisphere, (n_vertices,) or (n_vertices, n_images)."""
+    from nibabel.filebasedimages import ImageFileError
+    from nilearn.surface import load_surf_data
+
+    _check_exists(path)
+    if path.name.endswith(_CIFTI):
+        raise ValueError(
+            f"{path} must be a file of one hemisphere; it is CIFTI, which holds both. "
+            "Read it by read_cifti."
+        )
+    if path.suffix == ".label":
+        raise ValueError(
+            f"{path} must hold a value for every vertex; a .label file is a list of "
+            "vertices. Convert it to .annot or .label.gii."
+        )
+    try:
+        # nilearn takes patterns; here [ and * are letters of a name
+        values = load_surf_data(glob.escape(str(path)))
+    except (
+        OSError,
+        EOFError,
+        TypeError,
+        ValueError,
+        ImageFileError,
+        ExpatError,
+        zlib.error,
+    ) as error:
+        raise _unreadable(path, "surface data", error) from error
+    if values.ndim not in (1, 2) or values.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{path} must hold numbers (n_vertices,) or (n_vertices, n_images); got "
+            f"{values.dtype} of {values.shape}."
+        )
+    return values
+
+
+def _opened_cifti(path: Path) -> Any:
+    """A CIFTI-2 file whose values are not read yet."""
+    if not path.name.endswith(_CIFTI):
+        raise ValueError(
+            f"{path} must be a dense CIFTI-2 file, {listing(_CIFTI)}; its name ends in "
+            "something else."
+        )
+    return _loaded(path, "Cifti2Image", "a whole CIFTI-2 file")
+
+
+def _loaded(path: Path, kind: str, rule: str) -> Any:
+    """An image of nibabel of one kind."""
+    import nibabel
+
+    _check_exists(path)
+    try:
+        image = nibabel.load(path)
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        nibabel.filebasedimages.ImageFileError,
+        ExpatError,
+    ) as error:
+        raise _unreadable(path, rule, error) from error
+    if type(image).__name__ != kind:
+        raise ValueError(f"{path} must be {rule}; it is a {type(image).__name__}.")
+    return image
+
+
+def _check_exists(path: Path) -> None:
+    """Refuse a path without a file."""
+    if not path.is_file():
+        raise ValueError(f"{path} must exist; it is missing.")
+
+
+def _unreadable(path: Path, rule: str, error: BaseException) -> ValueError:
+    """Sentence for a file that a library cannot read."""
+    return ValueError(
+        f"{path} must be {rule}; reading it fails with: "
+        f"{' '.join(str(error).split()) or type(error).__name__}."
+    )

@@ -1,0 +1,110 @@
+"""The pictures of a dataset folder: designs, reliability, sectors."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from versa.fmri.glm import GLMSettings, design_matrix
+from versa.fmri.regions import PAPER_CUT
+from versa.fmri.runs import find_runs
+from versa.fmri.sectors import Sector
+from versa.fmri.study_files import read_subject_grid, read_subject_map
+from versa.fmri.top_files import read_participants
+from versa.fmri.volumes import read_grid, read_image
+from versa.plotting.brains import plot_reliability, plot_sectors
+from versa.plotting.designs import plot_design
+from versa.plotting.figures import save_figure
+
+__all__ = ["draw_betas", "draw_sectors"]
+
+
+def draw_betas(
+    folder: Path, source: str | Path, settings: GLMSettings, options: Mapping[str, Any]
+) -> list[Path]:
+    """Draw, for each subject, the design of its first run and its reliability.
+
+    Parameters
+    ----------
+    folder : Path
+        The dataset folder; pictures go to ``figures`` in it.
+    source : path-like
+        The BIDS folder.
+    settings : GLMSettings
+        As the betas were made.
+    options : mapping
+        Options of :func:`versa.fmri.runs.find_runs`.
+
+    Returns
+    -------
+    paths : list of Path
+        The pictures.
+    """
+    drawn = []
+    for label in read_participants(folder):
+        stem = folder / "figures" / f"sub-{label}"
+        run = find_runs(source, label, **options)[0]
+        shape, _ = read_grid(run.bold)
+        design = design_matrix(run, shape[3], settings)
+        drawn.append(
+            save_figure(
+                plot_design(design, title=run.name.partition("_bold")[0]),
+                stem.with_name(f"{stem.name}_design.png"),
+            )
+        )
+        reliability = read_subject_map(folder, label, "reliability_statmap")
+        if reliability is None:
+            continue
+        _, affine, space = read_subject_grid(folder, label)
+        drawn.append(
+            save_figure(
+                plot_reliability(
+                    reliability, affine, space=space, title=f"subject {label}"
+                ),
+                stem.with_name(f"{stem.name}_reliability.png"),
+            )
+        )
+    return drawn
+
+
+def draw_sectors(
+    folder: str | Path,
+    sectors: Mapping[str, Mapping[str, Sector]],
+    *,
+    y: float = PAPER_CUT,
+    transform: str = "lancaster",
+    background: str | None = None,
+) -> list[Path]:
+    """Draw the sectors of each subject.
+
+    Parameters
+    ----------
+    folder : path-like
+        The dataset folder; pictures go to ``figures`` in it.
+    sectors : mapping of str to mapping of str to Sector
+        For each subject its sectors by name.
+    y : float, default=-53.0
+        Talairach y in mm of the cut.
+    transform : str, default="lancaster"
+        From MNI to Talairach.
+    background : str, optional
+        Path of an anatomical image, with ``{subject}`` for the label.
+
+    Returns
+    -------
+    paths : list of Path
+        The pictures.
+    """
+    drawn = []
+    for label, own in sectors.items():
+        behind = None
+        if background is not None:
+            values, affine = read_image(Path(background.replace("{subject}", label)))
+            behind = np.asarray(values, dtype=float), affine
+        ax = plot_sectors(
+            own, background=behind, y=y, transform=transform, title=f"subject {label}"
+        )
+        path = Path(folder) / "figures" / f"sub-{label}_sectors.png"
+        drawn.append(save_figure(ax, path))
+    return drawn
