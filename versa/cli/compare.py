@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import versa
 from versa.cache import atomic_write
-from versa.cli.running import names, run_command, show
+from versa.cli.running import add_common, names, run_command, show
 from versa.wording import unknown
 
 if TYPE_CHECKING:
@@ -155,8 +155,7 @@ def _parser() -> argparse.ArgumentParser:
         help="list each MODEL's layers with their sizes and stop; no download",
     )
     add("--list-datasets", action="store_true", help="list datasets and stop")
-    add("--quiet", action="store_true", help="no progress bars, warnings only")
-    add("--traceback", action="store_true", help="on an error, show where it arose")
+    add_common(parser)
     add("--version", action="version", version=f"versa {versa.__version__}")
     return parser
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import versa
-from versa.cli.running import run_command, show
+from versa.cli.brains import add_brain_commands
+from versa.cli.running import add_common, run_command, show
 
 __all__ = ["data_command"]
 
@@ -34,16 +35,22 @@ def data_command(arguments: Sequence[str] | None = None) -> int:
     code : int
         0, or 2 after a sentence on the standard error that says what to change.
     """
-    return run_command(_parser(), _weights, arguments, _interrupted)
+    return run_command(_parser(), _act, arguments, _interrupted)
+
+
+def _act(options: argparse.Namespace) -> int:
+    code: int = options.action(options)
+    return code
 
 
 def _interrupted(_options: argparse.Namespace) -> str:
-    return "run the same command to go on: what was received is kept"
+    return "run the same command to go on: what is whole is kept"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="versa-data", description="Bring weights to this machine."
+        prog="versa-data",
+        description="Bring weights and brain data to this machine, and into shape.",
     )
     parser.add_argument(
         "--version", action="version", version=f"versa {versa.__version__}"
@@ -68,8 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--paper", action="store_true", help="all networks of the paper")
     add("--where", action="store_true", help="only say where they come from and lie")
     add("--file", metavar="FILE", help="put this file in the place of the one NAME's")
-    add("--quiet", action="store_true", help="warnings only")
-    add("--traceback", action="store_true", help="on an error, show where it arose")
+    add_common(weights)
+    weights.set_defaults(action=_weights)
+    add_brain_commands(commands)
     return parser
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-__all__ = ["names", "run_command", "show"]
+__all__ = ["add_common", "names", "run_command", "show"]
 
 _REFUSED = 2  # exit code of everything that a user can mend
 
@@ -23,7 +23,7 @@ def run_command(
     Parameters
     ----------
     parser : ArgumentParser
-        With the options ``--quiet`` and ``--traceback``.
+        With the options of `add_common`.
     action : callable
         Does the work; returns the exit code.
     arguments : sequence of str or None
@@ -53,6 +53,13 @@ def run_command(
         if options.traceback:
             raise
         return _refuse(parser, " ".join(str(error).split()) or type(error).__name__)
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """Add the options that every command has."""
+    add = parser.add_argument
+    add("--quiet", action="store_true", help="no progress bars, warnings only")
+    add("--traceback", action="store_true", help="on an error, show where it arose")
 
 
 def names(text: str) -> list[str]:

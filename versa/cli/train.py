@@ -7,7 +7,7 @@ from pathlib import Path
 
 import versa
 from versa.cli.readouts import add_readouts
-from versa.cli.running import run_command
+from versa.cli.running import add_common, run_command
 
 __all__ = ["train_command"]
 
@@ -57,19 +57,13 @@ def train_command(arguments: Sequence[str] | None = None) -> int:
         given = given[1:]
     else:
         parser = _train_parser()
-    _add_common(parser)
+    add_common(parser)
     action = parser.get_default("action")
     return run_command(parser, action, given, _interrupted)
 
 
 def _interrupted(_options: argparse.Namespace) -> str:
     return "what is done is kept; run the same command to go on"
-
-
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--quiet", action="store_true", help="no progress bars, warnings only")
-    add("--traceback", action="store_true", help="on an error, show where it arose")
 
 
 def _parser(

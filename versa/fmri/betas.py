@@ -383,7 +383,7 @@ def fit_betas(
     for number, run in enumerate(runs):
         estimates, usable = _fit_run(run, voxels, settings)
         _report_unusable(run, usable)
-        here = [rows[name] for name in estimates.conditions]
+        here = np.array([rows[name] for name in estimates.conditions])
         half = number % 2
         sums[half][np.ix_(here, usable)] += estimates.betas
         counts[half, here] += 1

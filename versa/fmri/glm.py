@@ -220,7 +220,7 @@ def estimate(
 
     shown = set(run.events["trial_type"]) - {*settings.left_out, *settings.nuisance}
     conditions = tuple(sorted(shown))
-    columns = [design.columns.get_loc(name) for name in conditions]
+    columns = [list(design.columns).index(name) for name in conditions]
     contrast = np.zeros(design.shape[1])
     contrast[columns] = 1 / len(columns)
     n_voxels = series.shape[1]

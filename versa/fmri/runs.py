@@ -63,7 +63,7 @@ class Run:
     name: str = ""
     slice_time_ref: float = 0.0
     confounds: "pd.DataFrame | None" = None
-    kept: Sequence[int] | None = None
+    kept: Sequence[int] | np.ndarray | None = None
     brain_mask: Path | None = None
 
     def __post_init__(self) -> None:

@@ -1,0 +1,440 @@
+"""The commands of ``versa-data`` for brain data: from the scanner to a dataset."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from versa.cli.running import add_common, names, show
+
+__all__ = ["add_brain_commands"]
+
+_BETAS_EPILOG = """\
+examples:
+  versa-data betas bids --out study --images stimuli --filter task=objects
+  versa-data betas bids --derivatives bids/derivatives/fmriprep --out study \\
+      --filter space=MNI152NLin2009cAsym --confounds simple --hrf spm --noise ols
+"""
+_SECTORS_EPILOG = """\
+A SOURCE is the path of an image with {subject} for the label, or atlas/NAME for an
+atlas that nilearn fetches; after a colon the regions of a label image, with + between.
+
+examples:
+  versa-data sectors study --early-v 'rois/sub-{subject}_visual.nii.gz:1+2+3' \\
+      --otc 'rois/sub-{subject}_OTC.nii.gz' --n-voxels 1000
+  versa-data sectors study --sector 'V1=atlas/juelich:GM Visual cortex V1 BA17 L'
+"""
+
+
+def add_brain_commands(commands: Any) -> None:
+    """Add the commands to the parser of ``versa-data``.
+
+    Parameters
+    ----------
+    commands : argparse subparsers
+        Where to add them; each sets `action`, a function of the options.
+    """
+    _add_betas(commands)
+    _add_images(commands)
+    _add_sectors(commands)
+    _add_check(commands)
+    _add_fetch(commands)
+    _add_convert(commands)
+
+
+def _command(
+    commands: Any, name: str, help: str, description: str, action: Any, epilog: str = ""
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=help,
+        description=description,
+        epilog=epilog or None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(action=action)
+    return parser
+
+
+# ---- betas ------------------------------------------------------------------------
+
+
+def _add_betas(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "betas",
+        "estimate betas from BOLD runs and events (BIDS, fMRIPrep)",
+        "Estimate one beta per condition and voxel, for all, odd and even runs, by\n"
+        "nilearn's first-level GLM, and begin a dataset folder with them.",
+        _betas,
+        _BETAS_EPILOG,
+    )
+    add = parser.add_argument
+    add("bids", metavar="BIDS", help="folder with the events (and the images)")
+    add("--out", required=True, metavar="FOLDER", help="dataset folder to begin")
+    add("--derivatives", metavar="FOLDER", help="fMRIPrep's folder with the images")
+    add(
+        "--subjects", type=names, metavar="LABELS", help="such as 01,02; all by default"
+    )
+    add(
+        "--filter",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="part that file names must have, such as task=objects (repeatable)",
+    )
+    add("--images", metavar="FOLDER", help="images, called like their conditions")
+    add("--name", help="name of the dataset; that of the folder by default")
+    add("--mask", metavar="PATH", help="mask of voxels, with {subject} for the label")
+    add("--space", help="TAL, MNI152..., individual; what the files say by default")
+    add("--resample", action="store_true", help="bring masks onto the grid of the runs")
+    add(
+        "--condition-column",
+        default="trial_type",
+        metavar="NAME",
+        help="column of the events that names the condition (default: trial_type)",
+    )
+    add("--nuisance", type=names, default=[], metavar="NAMES",
+        help="events that are modelled and are no conditions")  # fmt: skip
+    add("--leave-out", type=names, default=[], metavar="NAMES",
+        help="events that are not modelled, such as rest")  # fmt: skip
+    add(
+        "--confounds",
+        metavar="STRATEGY|NAMES",
+        help="simple, scrubbing, compcor, ica_aroma, or columns with commas between",
+    )
+    add("--hrf", default="glover", metavar="MODEL", help="glover (default), spm, ...")
+    add("--drift", default="cosine", help="cosine (default), polynomial or none")
+    add("--high-pass", type=float, default=0.01, metavar="HZ", help="default: 0.01")
+    add("--drift-order", type=int, default=1, metavar="N", help="of polynomials")
+    add("--noise", default="ar1", help="ar1 (default), arN or ols")
+    add("--smoothing", type=float, metavar="MM", help="full width at half maximum")
+    add("--raw-signal", action="store_true", help="no scaling to %% signal change")
+    add("--no-figures", action="store_true", help="draw neither designs nor maps")
+    add_common(parser)
+
+
+def _betas(options: argparse.Namespace) -> int:
+    from versa.fmri.glm import GLMSettings
+    from versa.fmri.runs import STRATEGIES
+    from versa.fmri.study import add_images, estimate_betas
+
+    confounds = options.confounds
+    if confounds is not None and confounds not in STRATEGIES:
+        confounds = names(confounds)
+    find = {
+        "derivatives": options.derivatives,
+        "filters": _pairs(options.filter, "--filter"),
+        "confounds": confounds,
+        "condition_column": options.condition_column,
+    }
+    settings = GLMSettings(
+        hrf_model=options.hrf,
+        drift_model=options.drift,
+        high_pass=options.high_pass,
+        drift_order=options.drift_order,
+        noise_model=options.noise,
+        signal_scaling=False if options.raw_signal else 0,
+        smoothing_fwhm=options.smoothing,
+        left_out=options.leave_out,
+        nuisance=options.nuisance,
+    )
+    folder = estimate_betas(
+        options.bids,
+        options.out,
+        subjects=options.subjects,
+        settings=settings,
+        mask=options.mask,
+        space=options.space,
+        resample="nearest" if options.resample else None,
+        name=options.name,
+        progress=not options.quiet,
+        **find,
+    )
+    if options.images is not None and not (folder / "stimuli.tsv").exists():
+        add_images(folder, options.images)
+    _report_betas(folder)
+    if not options.no_figures:
+        from versa.plotting.study import draw_betas
+
+        for path in draw_betas(folder, options.bids, settings, find):
+            print(path)
+    return 0
+
+
+def _report_betas(folder: Path) -> None:
+    """One line per subject: voxels, and how reliable they are."""
+    from versa.fmri.study import reliability_table
+
+    show(reliability_table(folder))
+
+
+def _pairs(texts: Sequence[str], option: str) -> dict[str, str]:
+    """Texts such as task=objects as a mapping."""
+    found = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not (key and equals and value):
+            raise ValueError(f"{option} must be KEY=VALUE; got {text!r}.")
+        if key in found:
+            raise ValueError(f"{option} must name {key} once; got it twice.")
+        found[key] = value
+    return found
+
+
+def _counts(texts: Sequence[str]) -> dict[str, int]:
+    """Texts such as V1=100 as a mapping."""
+    found = {}
+    for name, number in _pairs(texts, "--most-active").items():
+        if not number.isdigit() or int(number) < 1:
+            raise ValueError(
+                f"--most-active must be NAME=N with N from 1; got {name}={number}."
+            )
+        found[name] = int(number)
+    return found
+
+
+# ---- images and sectors -----------------------------------------------------------
+
+
+def _add_images(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "images",
+        "add the images to a dataset folder",
+        "Add the images to a dataset folder with betas: one per condition, by name.",
+        _images,
+    )
+    parser.add_argument("folder", metavar="FOLDER", help="dataset folder")
+    parser.add_argument("images", metavar="IMAGES", help="folder of image files")
+    add_common(parser)
+
+
+def _images(options: argparse.Namespace) -> int:
+    from versa.fmri.study import add_images
+
+    print(add_images(options.folder, options.images))
+    return 0
+
+
+def _add_sectors(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "sectors",
+        "define the sectors of a dataset folder, and draw them",
+        "Define sectors from masks, labels or an atlas: EarlyV, pOTC and aOTC by the\n"
+        "recipe of Konkle & Alvarez (2022) with --early-v and --otc, or any others.",
+        _sectors,
+        _SECTORS_EPILOG,
+    )
+    add = parser.add_argument
+    add("folder", metavar="FOLDER", help="dataset folder with betas")
+    add("--early-v", metavar="SOURCE", help="V1 to V3")
+    add("--otc", metavar="SOURCE", help="occipito-temporal cortex")
+    add(
+        "--sector",
+        action="append",
+        default=[],
+        metavar="NAME=SOURCE",
+        help="a sector as it is drawn (repeatable)",
+    )
+    add("--active", default="active", metavar="MAP",
+        help="contrast [all > rest]: active (default, what `betas` left), betas (their "
+        "mean), or a path with {subject}")  # fmt: skip
+    add("--group", action="store_true", help="choose active voxels for the whole group")
+    add("--n-voxels", type=int, default=1000, metavar="N",
+        help="most active voxels of OTC (default: 1000)")  # fmt: skip
+    add("--most-active", action="append", default=[], metavar="NAME=N",
+        help="keep the N most active voxels of a sector (repeatable)")  # fmt: skip
+    add("--min-reliability", type=float, metavar="R",
+        help="keep voxels of a larger odd/even reliability (default: all)")  # fmt: skip
+    add("--per-hemisphere", action="store_true", help="N in each hemisphere")
+    add("--cut", type=float, default=-53.0, metavar="Y",
+        help="Talairach Y between pOTC and aOTC in mm (default: -53)")  # fmt: skip
+    add("--transform", default="lancaster",
+        help="from MNI to Talairach: lancaster (default), lancaster-spm, "
+        "lancaster-fsl, brett")  # fmt: skip
+    add("--closed", default="posterior", help="side of voxels at the cut itself")
+    add(
+        "--resample", action="store_true", help="bring masks onto the grid of the betas"
+    )
+    add("--background", metavar="PATH", help="anatomical image, with {subject}")
+    add("--no-figures", action="store_true", help="do not draw the sectors")
+    add_common(parser)
+
+
+def _sectors(options: argparse.Namespace) -> int:
+    from versa.fmri.study import add_sectors
+    from versa.fmri.study_sectors import choose_sectors, study_sectors
+
+    plain = _pairs(options.sector, "--sector")
+    recipe = options.early_v is not None and options.otc is not None
+    if not recipe and (options.early_v is not None or options.otc is not None):
+        raise ValueError("--early-v and --otc must be given together; one is missing.")
+    if recipe == bool(plain):
+        raise ValueError(
+            "sectors must come from --early-v and --otc, or from --sector; got "
+            f"{'both' if recipe else 'neither'}."
+        )
+    resample = "nearest" if options.resample else None
+    if recipe:
+        found = study_sectors(
+            options.folder,
+            early=options.early_v,
+            occipito_temporal=options.otc,
+            contrast=options.active,
+            group=options.group,
+            n_voxels=options.n_voxels,
+            per_hemisphere=options.per_hemisphere,
+            y=options.cut,
+            transform=options.transform,
+            closed=options.closed,
+            min_reliability=options.min_reliability,
+            resample=resample,
+        )
+    else:
+        found = choose_sectors(
+            options.folder,
+            plain,
+            most_active=_counts(options.most_active),
+            contrast=options.active,
+            per_hemisphere=options.per_hemisphere,
+            min_reliability=options.min_reliability,
+            resample=resample,
+        )
+    add_sectors(options.folder, found.sectors)
+    show(found.table.round(1))
+    for text in found.warnings:
+        print(f"warning: {text}", file=sys.stderr)
+    if not options.no_figures:
+        from versa.plotting.study import draw_sectors
+
+        for path in draw_sectors(
+            options.folder,
+            found.sectors,
+            y=options.cut,
+            transform=options.transform,
+            background=options.background,
+        ):
+            print(path)
+    return 0
+
+
+# ---- check ------------------------------------------------------------------------
+
+
+def _add_check(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "check",
+        "say what is wrong with a dataset folder, file by file",
+        "Check every file of a dataset folder. The exit code is 0 if it can be used.",
+        _check,
+    )
+    parser.add_argument("folder", metavar="FOLDER", help="dataset folder")
+    add_common(parser)
+
+
+def _check(options: argparse.Namespace) -> int:
+    return report_findings(Path(options.folder))
+
+
+def report_findings(folder: Path) -> int:
+    """Print what is wrong with a dataset folder; 0 if it can be used."""
+    from versa.fmri.checking import check_dataset
+
+    findings = check_dataset(folder)
+    for finding in findings:
+        print(finding)
+    n_errors = sum(finding.level == "error" for finding in findings)
+    n_warnings = len(findings) - n_errors
+    if n_errors:
+        raise ValueError(
+            f"{folder} has {n_errors} error{'s'[: n_errors != 1]} and {n_warnings} "
+            f"warning{'s'[: n_warnings != 1]}. Correct the errors, then check again."
+        )
+    print(f"{folder}: no errors, {n_warnings} warning{'s'[: n_warnings != 1]}.")
+    return 0
+
+
+# ---- archives ---------------------------------------------------------------------
+
+
+def _add_fetch(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "fetch",
+        "download the paper's data from osf.io and convert them",
+        "Download the archive of Konkle & Alvarez (2022), osf.io/trne8, every file\n"
+        "checked by its hashes, and convert an experiment of it into a dataset folder\n"
+        "by a mapping file. Without one, a mapping file is proposed for you to check.",
+        _fetch,
+    )
+    add = parser.add_argument
+    add("name", metavar="NAME", help="orientation or inanimate")
+    add("--list", action="store_true", help="show the files and stop")
+    add("--files", action="append", metavar="PATTERN",
+        help="download only these, such as '*.mat' (repeatable)")  # fmt: skip
+    add("--update", action="store_true", help="take the project's present versions")
+    add("--mapping", metavar="FILE", help="mapping file; by default beside the archive")
+    add("--project", metavar="ID", default="trne8", help="OSF project (default: trne8)")
+    add_common(parser)
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    from versa.fmri.osf import files_table, list_files
+    from versa.fmri.published import archive_folder, bring_archive, convert_archive
+
+    if options.list:
+        show(files_table(list_files(options.project)))
+        return 0
+    # the name is checked before the download
+    archive_folder(options.name, options.project)
+    archive, table = bring_archive(
+        options.name,
+        options.project,
+        patterns=options.files,
+        update=options.update,
+    )
+    show(table)
+    print(f"archive: {archive}")
+    mapping = None if options.mapping is None else Path(options.mapping)
+    return report_findings(convert_archive(options.name, archive, mapping))
+
+
+def _add_convert(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "convert",
+        "convert an archive of any layout by a mapping file",
+        "Convert a folder of BrainVoyager files, MATLAB structs or arrays into a\n"
+        "dataset folder, by a mapping file that says where the betas of which subject\n"
+        "and sector are. --propose writes one to be checked.",
+        _convert,
+    )
+    add = parser.add_argument
+    add("archive", metavar="FOLDER", help="folder of the archive")
+    add("--mapping", required=True, metavar="FILE", help="mapping file (TOML)")
+    add("--propose", action="store_true", help="write a proposal to the mapping file")
+    add("--out", metavar="FOLDER", help="dataset folder to make")
+    add_common(parser)
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from versa.fmri.published import convert_folder, propose_mapping
+
+    mapping = Path(options.mapping)
+    if options.propose:
+        if options.out is not None:
+            raise ValueError("--propose must come without --out; got both. Choose one.")
+        for remark in propose_mapping(Path(options.archive), mapping):
+            print(remark)
+        print(f"{mapping}: check it, set confirmed = true, then convert with --out.")
+        return 0
+    if options.out is None:
+        raise ValueError("--out must name the dataset folder to make.")
+    return report_findings(
+        convert_folder(Path(options.archive), mapping, Path(options.out))
+    )

@@ -1,0 +1,251 @@
+"""The paper's data: from the archive on osf.io to a dataset folder.
+
+What the archive holds is not assumed: a mapping file says it, one is proposed, and
+nothing is converted before somebody has confirmed it.
+"""
+
+import logging
+import os
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from versa.cache import atomic_write, cache_folder
+from versa.fmri.bids import write_dataset
+from versa.fmri.braindata import BrainDataset
+from versa.fmri.converting import convert
+from versa.fmri.datasets import DatasetEntry, published_entry
+from versa.fmri.mapping import read_layout
+from versa.fmri.osf import fetch_files
+from versa.fmri.osf_listing import OSF_PROJECT
+from versa.fmri.proposal import Remark, write_proposal
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "archive_folder",
+    "bring_archive",
+    "convert_archive",
+    "convert_folder",
+    "propose_mapping",
+]
+
+logger = logging.getLogger("versa")
+
+_PACKED = (".zip", ".tar", ".tar.gz", ".tgz")
+
+
+def archive_folder(name: str, project: str = OSF_PROJECT) -> Path:
+    """Where the archive of a published dataset lies, or would lie.
+
+    Parameters
+    ----------
+    name : str
+        "orientation" or "inanimate"; both lie in one archive.
+    project : str, default="trne8"
+        The project on osf.io.
+
+    Returns
+    -------
+    folder : Path
+        In the cache folder. It need not exist.
+
+    Raises
+    ------
+    ValueError
+        If there is no such dataset.
+    """
+    published_entry(name)
+    return cache_folder() / "osf" / project
+
+
+def bring_archive(
+    name: str,
+    project: str = OSF_PROJECT,
+    *,
+    patterns: str | Sequence[str] | None = None,
+    update: bool = False,
+    api: str | None = None,
+) -> tuple[Path, "pd.DataFrame"]:
+    """Download the archive of a published dataset, and unpack what is packed in it.
+
+    Parameters
+    ----------
+    name, project
+        As of :func:`archive_folder`.
+    patterns, update, api
+        As of :func:`~versa.fmri.osf.fetch_files`.
+
+    Returns
+    -------
+    folder : Path
+        The archive. A packed file ``x.zip`` is unpacked into ``x.zip.unpacked``.
+    files : DataFrame
+        Columns file and bytes: what was asked for.
+
+    Raises
+    ------
+    ValueError, ConnectionError, OSError
+        As of :func:`~versa.fmri.osf.fetch_files`, or if a packed file is damaged.
+    """
+    import pandas as pd
+
+    folder = archive_folder(name, project)
+    paths = fetch_files(project, folder, patterns=patterns, update=update, api=api)
+    for path in paths:
+        if path.name.lower().endswith(_PACKED):
+            _unpack(path)
+    table = pd.DataFrame(
+        {
+            "file": [str(path.relative_to(folder)) for path in paths],
+            "bytes": [path.stat().st_size for path in paths],
+        }
+    )
+    return folder, table
+
+
+def convert_archive(name: str, archive: Path, mapping: Path | None = None) -> Path:
+    """Convert a published dataset into the folder where `versa.fit` looks for it.
+
+    Parameters
+    ----------
+    name : str
+        "orientation" or "inanimate".
+    archive : Path
+        Folder of the archive.
+    mapping : Path, optional
+        The mapping file; by default ``NAME.toml`` beside the archive's folder. If it
+        does not exist, one is proposed there.
+
+    Returns
+    -------
+    folder : Path
+        The dataset folder. If it is there already it is left as it is.
+
+    Raises
+    ------
+    ValueError
+        If the mapping file had to be proposed, is not confirmed or does not fit the
+        archive, or what it gives has other numbers of subjects and images than the
+        published dataset.
+    """
+    entry = published_entry(name)
+    if entry.folder.is_dir():
+        logger.info(
+            "%s is there already and is left as it is; remove it to convert anew.",
+            entry.folder,
+        )
+        return entry.folder
+    place = mapping or archive.parent / f"{archive.name}-{name}.toml"
+    if not place.exists():
+        remarks = propose_mapping(
+            archive, place, n_images=entry.n_images, n_subjects=entry.n_subjects
+        )
+        told = "".join(f"\n  {remark}" for remark in remarks)
+        logger.info("a mapping file is proposed in %s:%s", place, told)
+        raise ValueError(
+            f"dataset {name!r} needs a mapping file that somebody has checked; one is "
+            f"proposed in {place}. Compare it with the archive in {archive}, correct "
+            "it, set confirmed = true, and run the same command again."
+        )
+    dataset = convert(archive, read_layout(place))
+    _check_size(dataset, entry, place)
+    return write_dataset(dataset, entry.folder)
+
+
+def convert_folder(
+    archive: Path, mapping: Path, folder: str | os.PathLike[str]
+) -> Path:
+    """Convert any archive into a dataset folder.
+
+    Parameters
+    ----------
+    archive : Path
+        Folder of the archive, unpacked.
+    mapping : Path
+        A confirmed mapping file.
+    folder : path-like
+        The dataset folder to make.
+
+    Returns
+    -------
+    folder : Path
+        The dataset folder.
+
+    Raises
+    ------
+    ValueError
+        If the mapping file is not confirmed or does not fit the archive, or the folder
+        is in use.
+    """
+    return write_dataset(convert(archive, read_layout(mapping)), folder)
+
+
+def propose_mapping(
+    archive: Path,
+    mapping: Path,
+    *,
+    n_images: int | None = None,
+    n_subjects: int | None = None,
+) -> list[Remark]:
+    """Write a mapping file to be checked.
+
+    Parameters
+    ----------
+    archive : Path
+        Folder of the archive, unpacked.
+    mapping : Path
+        The file to make.
+    n_images, n_subjects : int, optional
+        What is known of the dataset.
+
+    Returns
+    -------
+    remarks : list of Remark
+        What is sure, what was guessed, and what is left to decide.
+
+    Raises
+    ------
+    ValueError
+        If the file exists, or the archive does not.
+    """
+    return write_proposal(mapping, archive, n_images=n_images, n_subjects=n_subjects)
+
+
+def _check_size(dataset: BrainDataset, entry: DatasetEntry, mapping: Path) -> None:
+    """Refuse what cannot be the published dataset."""
+    found = dataset.n_subjects, dataset.n_images
+    if found != (entry.n_subjects, entry.n_images):
+        raise ValueError(
+            f"dataset {entry.name!r} must have {entry.n_subjects} subjects and "
+            f"{entry.n_images} images; by {mapping} it has {found[0]} and {found[1]}. "
+            "Correct the mapping file."
+        )
+
+
+def _unpack(path: Path) -> None:
+    """Unpack a file beside itself, whole or not at all, unless that was done."""
+    target = path.with_name(f"{path.name}.unpacked")
+    if target.is_dir() and target.stat().st_mtime >= path.stat().st_mtime:
+        return
+    shutil.rmtree(target, ignore_errors=True)
+    logger.info("unpacking %s", path)
+    try:
+        with atomic_write(target) as temporary:
+            # nothing is written outside the folder: zipfile drops such parts of names,
+            # and the filter refuses them in tar files
+            if zipfile.is_zipfile(path):
+                with zipfile.ZipFile(path) as packed:
+                    packed.extractall(temporary)
+            else:
+                with tarfile.open(path) as archive:
+                    archive.extractall(temporary, filter="data")
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, RuntimeError) as error:
+        raise ValueError(
+            f"{path} must be a whole packed file; unpacking it fails with: {error}. "
+            "Delete it and fetch it again."
+        ) from error
