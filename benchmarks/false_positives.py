@@ -19,7 +19,7 @@ import argparse
 import numpy as np
 from scipy import stats
 
-from versa.fmri.reliability import half_correlations
+from versa.fmri.ceilings import half_correlations
 from versa.stats.intervals import fisher_z
 from versa.stats.splits import split_halves
 from versa.stats.ttests import corrected_paired_ttest

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from versa.fmri.archive import open_file, take_numbers, take_texts
+from versa.fmri.archives.archive import open_file, take_numbers, take_texts
 
 
 def test_tables_keep_every_bit(tmp_path):

@@ -13,9 +13,9 @@ from nilearn.glm.first_level import FirstLevelModel
 from tests.scans import AFFINE, CONDITIONS, SHAPE, T_R, brain, write_bids
 from versa.fmri.betas import ConditionBetas, dataset_from_betas, fit_betas
 from versa.fmri.glm import GLMSettings
-from versa.fmri.odd_even import rdm_reliability, voxel_reliability
+from versa.fmri.reliability import rdm_reliability, voxel_reliability
 from versa.fmri.runs import Run, find_runs
-from versa.fmri.sectors import Sector
+from versa.fmri.sector import Sector
 from versa.fmri.stimuli import StimulusSet
 
 OLS = GLMSettings(noise_model="ols")

@@ -10,7 +10,7 @@ import pytest
 
 from versa.fmri.bids import read_dataset, write_dataset
 from versa.fmri.braindata import BrainDataset
-from versa.fmri.sectors import Sector
+from versa.fmri.sector import Sector
 from versa.fmri.stimuli import StimulusSet
 
 NAMES = ["ant", "bee", "cup", "dog"]

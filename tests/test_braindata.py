@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from versa.fmri.braindata import BrainDataset
-from versa.fmri.sectors import Sector
+from versa.fmri.sector import Sector
 from versa.fmri.stimuli import StimulusSet
 
 NAMES = ["ant", "bee", "cup", "dog", "ear"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.bv_bytes import msk_bytes, vmp_bytes, vmr_bytes, vtc_bytes
-from versa.fmri.brainvoyager import (
+from versa.fmri.programs.brainvoyager import (
     BrainVoyagerImage,
     read_voi,
     read_volumes,

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from versa.fmri.bvfiles import read_file, unpacked
+from versa.fmri.programs.bvfiles import read_file, unpacked
 
 
 def test_files_of_other_kinds_and_missing_files(tmp_path):

@@ -15,7 +15,7 @@ from versa.fmri.bids import read_dataset, write_dataset
 from versa.fmri.braindata import BrainDataset
 from versa.fmri.checking import check_dataset
 from versa.fmri.findings import Finding
-from versa.fmri.sectors import Sector
+from versa.fmri.sector import Sector
 from versa.fmri.stimuli import StimulusSet
 
 NAMES = ["ant", "bee", "cup", "dog", "elk"]

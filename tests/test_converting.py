@@ -26,8 +26,8 @@ from tests.archives import (
     table_archive,
     write_images,
 )
-from versa.fmri.converting import convert
-from versa.fmri.layout import Layout
+from versa.fmri.archives.converting import convert
+from versa.fmri.archives.layout import Layout
 
 SAME = {sector: sector for sector in SECTORS}
 COMMON = {

@@ -15,7 +15,7 @@ from versa.fmri.estimates import (
     betas_from_runs,
     read_vmp,
 )
-from versa.fmri.sectors import Sector
+from versa.fmri.sector import Sector
 from versa.fmri.stimuli import StimulusSet
 from versa.fmri.trials import average_trials
 

@@ -4,7 +4,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from versa.fmri.feat import read_feat
+from versa.fmri.programs.feat import read_feat
 
 SHAPE = (3, 4, 5)
 AFFINE = np.diag([-3.0, 3, 3, 1])

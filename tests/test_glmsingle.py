@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from versa.fmri.glmsingle import read_glmsingle
+from versa.fmri.programs.glmsingle import read_glmsingle
 from versa.fmri.trials import average_trials, trials_from_events
 
 SHAPE = (3, 4, 5)

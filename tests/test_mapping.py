@@ -6,8 +6,8 @@ from dataclasses import fields, replace
 import pytest
 
 from tests.test_converting import ARRAYS, MATLAB, TABLES, VOLUMES
-from versa.fmri.layout import PLACES, Layout
-from versa.fmri.mapping import layout_text, read_layout, write_layout
+from versa.fmri.archives.layout import PLACES, Layout
+from versa.fmri.archives.mapping import layout_text, read_layout, write_layout
 
 
 @pytest.mark.parametrize("layout", [ARRAYS, MATLAB, TABLES, VOLUMES])
@@ -34,7 +34,7 @@ def test_every_field_has_a_place():
 
 
 def test_the_example_of_the_module_is_a_mapping_file():
-    import versa.fmri.mapping as module
+    import versa.fmri.archives.mapping as module
 
     text = "\n".join(
         line[4:] for line in (module.__doc__ or "").splitlines() if line[:4] == "    "

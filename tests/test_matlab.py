@@ -9,7 +9,7 @@ import scipy.io
 import scipy.sparse
 
 from tests.archives import cells, matlab_content, put, write_mat5, write_mat73
-from versa.fmri.matlab import Unreadable, list_arrays, read_struct, take
+from versa.fmri.archives.matlab import Unreadable, list_arrays, read_struct, take
 
 REAL = Path(scipy.io.matlab.__file__).parent / "tests" / "data"
 CONTENT = {

@@ -15,14 +15,14 @@ import pytest
 
 from tests.osf_server import osf
 from tests.serving import Reply
-from versa.fmri.osf import (
+from versa.fmri.archives.osf import (
     LOCK_NAME,
     OsfFile,
     fetch_files,
     files_table,
     list_files,
 )
-from versa.fmri.osf_listing import api_address, project_id, token_header
+from versa.fmri.archives.osf_listing import api_address, project_id, token_header
 
 __all__ = ["osf"]  # fixture
 
@@ -357,7 +357,7 @@ def test_the_address_of_the_api_can_be_given(project, monkeypatch):
 
 
 def test_links_from_https_to_http_are_not_followed(project):
-    from versa.fmri.osf_listing import _Api
+    from versa.fmri.archives.osf_listing import _Api
 
     api = _Api(None, "https://api.osf.io/v2", "trne8")
     assert api.link("https://osf.io/download/x") == "https://osf.io/download/x"
@@ -668,7 +668,7 @@ def test_a_busy_server_of_files_is_asked_again(project, tmp_path, monkeypatch):
 SCRIPT = """
 import logging, sys
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
-from versa.fmri.osf import fetch_files
+from versa.fmri.archives.osf import fetch_files
 print(len(fetch_files("trne8", sys.argv[1])), flush=True)
 """
 
@@ -797,7 +797,7 @@ def test_nothing_is_written_through_a_link_out_of_the_folder(project, tmp_path, 
 
 def test_a_disk_that_is_too_small_is_told_before(project, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=400_000)
-    monkeypatch.setattr("versa.fmri.osf.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("versa.fmri.archives.osf.shutil.disk_usage", lambda _: usage)
     with pytest.raises(
         OSError, match=r"5 files need 0\.00 GB more in .*Make room, cho"
     ):

@@ -7,8 +7,8 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from versa.fmri.regions import split_at_y
-from versa.fmri.sectors import Sector
+from versa.fmri.sector import Sector
+from versa.fmri.sectors import split_at_y
 from versa.plotting import (
     plot_reliability,
     plot_sectors,

@@ -19,10 +19,10 @@ from tests.archives import (
     write_images,
 )
 from tests.test_converting import KINDS, check_known
-from versa.fmri.converting import convert
-from versa.fmri.layout import Layout
-from versa.fmri.mapping import read_layout
-from versa.fmri.proposal import propose_layout, write_proposal
+from versa.fmri.archives.converting import convert
+from versa.fmri.archives.layout import Layout
+from versa.fmri.archives.mapping import read_layout
+from versa.fmri.archives.proposal import propose_layout, write_proposal
 
 
 def said(remarks, kind, section):

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from versa.fmri.protocols import read_protocol, read_sdm
+from versa.fmri.programs.protocols import read_protocol, read_sdm
 
 pytest.importorskip("bvbabel")
 

@@ -1,219 +1,213 @@
-import json
-import time
+"""Odd against even runs: NumPy, SciPy and the numbers of real data as oracles."""
 
+import json
+import logging
+
+import nibabel
 import numpy as np
 import pytest
+from scipy.spatial.distance import pdist
+from scipy.stats import pearsonr
 
-from versa.fmri.braindata import BrainDataset
-from versa.fmri.rdm import correlation_rdm, to_rsatoolbox
 from versa.fmri.reliability import (
-    ceilings_table,
-    half_correlations,
-    noise_ceiling,
-    subject_bounds,
+    group_rdm_reliability,
+    rdm_reliability,
+    reliable_voxels,
+    spearman_brown,
+    voxel_reliability,
+    write_reliability,
 )
-from versa.fmri.stimuli import StimulusSet
-from versa.stats.intervals import corrected_interval, fisher_mean
-from versa.stats.splits import SplitHalves, split_halves
+
+AFFINE = np.array([[-3.0, 0, 0, 30], [0, 3, 0, -99], [0, 0, 3, -41], [0, 0, 0, 1]])
 
 
 @pytest.fixture
-def rdms():
+def halves():
     rng = np.random.default_rng(0)
-    shared = rng.standard_normal((12, 30))
-    return np.stack(
-        [correlation_rdm(shared + rng.standard_normal((12, 30))) for _ in range(7)]
+    signal = rng.normal(size=(12, 40))
+    return [signal + rng.normal(size=(12, 40)) for _ in range(2)]
+
+
+def real_halves(shared, name):
+    """Odd and even means of the two real data sets, and their known numbers."""
+    if name == "miyawaki_v1_figures":
+        folder = shared / "data" / name
+        known = json.loads((folder / "expected.json").read_text())
+        with np.load(folder / f"{name}.npz") as file:
+            voxels, ids = file["voxels"].astype(float), file["image_id"]
+        blocks = np.array([voxels[ids == i] for i in np.unique(ids)])
+        odd, even = blocks[:, 0::2].mean(axis=1), blocks[:, 1::2].mean(axis=1)
+        median = known["odd_even_voxel_reliability_median"]
+        return odd, even, median, known["frac_rel_gt_0.3"], known["odd_even_RDM_r"]
+    folder = shared / "data" / "haxby2001"
+    known = json.loads((folder / "expected.json").read_text())["slice_brain"]
+    with np.load(folder / "derivatives" / "betas_slice.npz") as file:
+        betas = file["betas"].astype(float)
+    odd, even = betas[0::2].mean(axis=0), betas[1::2].mean(axis=0)
+    median = known["odd_even_reliability_median"]
+    return odd, even, median, known["fraction_above_0.3"], known["odd_even_RDM_r"]
+
+
+@pytest.mark.parametrize("name", ["miyawaki_v1_figures", "haxby2001"])
+def test_numbers_of_real_data(shared, name):
+    odd, even, median, fraction, rdm_r = real_halves(shared, name)
+    r = voxel_reliability(odd, even)
+    assert np.median(r) == pytest.approx(median, abs=1e-6)
+    assert reliable_voxels(r, 0.3).mean() == pytest.approx(fraction, abs=1e-9)
+    assert rdm_reliability(odd, even) == pytest.approx(rdm_r, abs=1e-6)
+
+
+def test_voxels_by_scipy(halves):
+    odd, even = halves
+    expected = [pearsonr(*pair).statistic for pair in zip(odd.T, even.T, strict=True)]
+    r = voxel_reliability(odd, even)
+    np.testing.assert_allclose(r, expected, atol=1e-14)
+    np.testing.assert_array_equal(voxel_reliability(even, odd), r)
+
+
+def test_scale_offset_and_order_do_not_matter(halves):
+    odd, even = halves
+    r = voxel_reliability(odd, even)
+    scale = np.logspace(-200, 200, 40)
+    np.testing.assert_allclose(voxel_reliability(odd * scale, even), r, atol=1e-12)
+    np.testing.assert_allclose(voxel_reliability(odd + 1e6, -even), -r, atol=1e-8)
+    order = np.random.default_rng(1).permutation(12)
+    np.testing.assert_allclose(
+        voxel_reliability(odd[order], even[order]), r, atol=1e-14
     )
 
 
-def test_ceiling_by_loops(rdms):
-    splits = split_halves(7)
-    expected = [
-        np.corrcoef(rdms[row].mean(axis=0), rdms[~row].mean(axis=0))[0, 1]
-        for row in splits.members
+def test_chunks_change_nothing(halves, monkeypatch):
+    whole = voxel_reliability(*halves)
+    halves[0][3, 5] = np.nan
+    whole[5] = np.nan
+    monkeypatch.setattr(reliability, "_CHUNK", 7)
+    np.testing.assert_allclose(voxel_reliability(*halves), whole, atol=1e-14)
+
+
+def test_undefined_voxels_are_nan(halves):
+    odd, even = halves
+    expected = voxel_reliability(odd, even)
+    odd[2, 0] = np.nan
+    even[4, 1] = np.inf
+    odd[:, 2] = 0.1
+    even[:, 3] = 1e5 * (1 + 1e-16 * np.arange(12))
+    odd[:, 4] = 0.0
+    r = voxel_reliability(odd, even)
+    assert np.isnan(r[:5]).all()
+    np.testing.assert_allclose(r[5:], expected[5:], atol=1e-14)
+    assert not reliable_voxels(np.append(r, 0.9), 0.8)[:5].any()
+
+
+def test_integers_and_float32(halves):
+    odd, even = ((100 * half).astype(np.int16) for half in halves)
+    expected = voxel_reliability(odd.astype(float), even.astype(float))
+    np.testing.assert_array_equal(voxel_reliability(odd, even), expected)
+    short = voxel_reliability(odd.astype(np.float32), even.astype(np.float32))
+    np.testing.assert_array_equal(short, expected)
+
+
+def test_spearman_brown_restores_the_whole():
+    # halves of signal and noise of one variance each: r = .5, the whole has 2 / 3
+    assert spearman_brown(0.5) == pytest.approx(2 / 3)
+    r = np.linspace(-0.9, 1, 20)
+    once = spearman_brown(r, length=3)
+    np.testing.assert_allclose(spearman_brown(once, length=1 / 3), r, atol=1e-12)
+    assert np.isnan(spearman_brown([np.nan])).all()
+    np.testing.assert_array_equal(spearman_brown(r, length=1), r)
+    with pytest.raises(ValueError, match=r"length must be positive; got 0\."):
+        spearman_brown(0.5, length=0)
+
+
+def test_rdms_by_pdist(halves):
+    odd, even = halves
+    expected = np.corrcoef(pdist(odd, "correlation"), pdist(even, "correlation"))[0, 1]
+    assert rdm_reliability(odd, even) == pytest.approx(expected, abs=1e-12)
+    square = np.eye(4)  # every pair of images is equally far apart
+    assert np.isnan(rdm_reliability(square, np.random.default_rng(0).random((4, 4))))
+
+
+def test_group_by_pdist():
+    rng = np.random.default_rng(2)
+    signal = rng.normal(size=(10, 30))
+    odds = [signal[:, :n] + rng.normal(size=(10, n)) for n in (30, 20, 25)]
+    evens = [signal[:, :n] + rng.normal(size=(10, n)) for n in (30, 20, 25)]
+    means = [
+        np.mean([pdist(x, "correlation") for x in part], axis=0)
+        for part in (odds, evens)
     ]
-    np.testing.assert_allclose(noise_ceiling(rdms, splits), expected, atol=1e-13)
+    group = group_rdm_reliability(odds, evens)
+    assert group == pytest.approx(np.corrcoef(*means)[0, 1], abs=1e-12)
+    single = [rdm_reliability(*pair) for pair in zip(odds, evens, strict=True)]
+    assert group > max(single)
+    assert group_rdm_reliability(odds[:1], evens[:1]) == pytest.approx(single[0])
 
 
-def test_scores_by_loops(rdms):
-    splits = split_halves(7)
-    model = rdms**2 + np.random.default_rng(1).normal(0, 0.3, rdms.shape)
-    expected = [
-        [
-            np.corrcoef(model[half].mean(axis=0), rdms[half].mean(axis=0))[0, 1]
-            for half in (row, ~row)
-        ]
-        for row in splits.members
-    ]
-    np.testing.assert_allclose(
-        half_correlations(model, rdms, splits), expected, atol=1e-13
+def test_few_reliable_voxels_are_reported(caplog):
+    with caplog.at_level(logging.WARNING, logger="versa"):
+        assert reliable_voxels(np.full(50, 0.31)).all()
+        assert not caplog.records
+        assert reliable_voxels([0.31, 0.3, -1]).tolist() == [True, False, False]
+    assert "only 1 of 3 voxels have a reliability above 0.3" in caplog.text
+    with pytest.raises(ValueError, match=r"than 0.9; the best of 2 has r = 0\.500"):
+        reliable_voxels([0.5, np.nan], 0.9)
+    with pytest.raises(ValueError, match=r"from -1 to below 1; got 1\.2"):
+        reliable_voxels([0.5], 1.2)
+
+
+@pytest.mark.parametrize("name", ["map.nii", "map.nii.gz"])
+def test_a_map_is_read_by_nibabel(tmp_path, name):
+    mask = np.random.default_rng(0).random((4, 5, 6)) > 0.7
+    values = np.linspace(-1, 1, int(mask.sum()))
+    values[3] = np.nan
+    facts = {"Sources": ["a.nii"]}
+    path = write_reliability(
+        tmp_path / name, values, mask, AFFINE, "MNI152NLin6Asym", facts=facts
     )
-    one = half_correlations(model[:1], rdms, splits)
-    repeated = half_correlations(np.repeat(model[:1], 7, axis=0), rdms, splits)
-    np.testing.assert_allclose(one, repeated, atol=1e-13)
+    image = nibabel.load(path)
+    assert image.get_data_dtype() == np.float32
+    assert image.header["sform_code"] == 4
+    np.testing.assert_array_equal(image.affine, AFFINE)
+    volume = image.get_fdata()
+    assert np.isnan(volume[~mask]).all()
+    np.testing.assert_array_equal(volume[mask], values.astype(np.float32))
+    about = json.loads((tmp_path / "map.json").read_text())
+    assert (about["Space"], about["Sources"]) == ("MNI152NLin6Asym", ["a.nii"])
+    assert (about["Voxels"], about["UndefinedVoxels"]) == (values.size, 1)
+    assert about["Median"] == pytest.approx(np.nanmedian(values))
+    assert about["SpearmanBrown"] is False
 
 
-def test_swapping_halves_and_subjects(rdms):
-    splits = split_halves(7)
-    turned = SplitHalves(~splits.members)
-    np.testing.assert_allclose(
-        noise_ceiling(rdms, turned), noise_ceiling(rdms, splits), atol=1e-13
-    )
-    model = np.sqrt(rdms)
-    np.testing.assert_allclose(
-        half_correlations(model, rdms, turned)[:, ::-1],
-        half_correlations(model, rdms, splits),
-        atol=1e-13,
-    )
-    order = np.random.default_rng(2).permutation(7)
-    assert fisher_mean(noise_ceiling(rdms[order], splits)) == pytest.approx(
-        fisher_mean(noise_ceiling(rdms, splits))
-    )
-
-
-def test_authors_reference_ceilings(shared):
-    folder = shared / "data/images92"
-    known = json.loads((folder / "expected.json").read_text())
-    square = np.load(folder / "rdms_kriegeskorte2008_hIT.npz")["rdms"].astype(float)
-    rows, columns = np.triu_indices(92, k=1)
-    cases = {
-        "kriegeskorte2008_hIT_4subj_sessions_averaged": square.mean(axis=1),
-        "kriegeskorte2008_hIT_session1_only": square[:, 0],
-        "kriegeskorte2008_hIT_session2_only": square[:, 1],
-    }
-    for name, stack in cases.items():
-        r = noise_ceiling(stack[:, rows, columns], split_halves(4))
-        assert len(r) == known[name]["n_splits"]
-        assert fisher_mean(r) == pytest.approx(known[name]["r"], abs=1e-9)
-        for split in known[name].get("per_split_r", []):
-            first = {"BE", "KO", "SN", "TI"} & set(split["halves"][0])
-            subjects = ["BE", "KO", "SN", "TI"]
-            for row, value in zip(split_halves(4).members, r, strict=True):
-                half = {s for s, inside in zip(subjects, row, strict=True) if inside}
-                if first in (half, set(subjects) - half):
-                    assert value == pytest.approx(split["r"], abs=1e-9)
-
-
-def test_model_rdms_of_the_reference(shared):
-    folder = shared / "data/images92"
-    known = json.loads((folder / "expected.json").read_text())
-    rows, columns = np.triu_indices(92, k=1)
-    human = np.load(folder / "rdms_kriegeskorte2008_hIT.npz")["rdms"].astype(float)
-    human = human.mean(axis=1)[:, rows, columns]
-    models = np.load(folder / "rdms_group_and_models.npz")
-    for name, numbers in known["classic_rsa_of_shipped_model_rdms_vs_hIT"].items():
-        model = models[name].astype(float)[rows, columns][None]
-        r = half_correlations(model, human, split_halves(4))
-        assert fisher_mean(r) == pytest.approx(numbers["r"], abs=1e-6), name
-
-
-def test_flat_rdms_have_no_score(rdms):
-    splits = split_halves(7)
-    flat = np.full_like(rdms[:1], 0.3)
-    assert np.isnan(half_correlations(flat, rdms, splits)).all()
-    assert np.isnan(noise_ceiling(np.ones((7, 66)), splits)).all()
-
-
-def test_twenty_subjects_cost_little():
-    stack = np.random.default_rng(3).standard_normal((20, 2556))
-    splits = split_halves(20)
-    started = time.perf_counter()
-    scores = half_correlations(stack, stack, splits)
-    assert scores.shape == (92378, 2)
-    # averaging RDMs split by split would take minutes
-    assert time.perf_counter() - started < 20
-
-
-def test_refuses(rdms):
-    with pytest.raises(ValueError, match="for 6 subjects; got"):
-        noise_ceiling(rdms, split_halves(6))
-    with pytest.raises(ValueError, match="same pairs; got 66 and 65"):
-        half_correlations(rdms, rdms[:, 1:], split_halves(7))
-
-
-def dataset_of(**data):
-    names = [f"i{k:02d}" for k in range(12)]
-    files = [f"{name}.png" for name in names]
-    subjects = [str(k) for k in range(7)]
-    stimuli = StimulusSet(names, files, ["0" * 64] * 12)
-    return BrainDataset("d", stimuli, subjects, **data)
-
-
-def test_bounds_by_loops_and_by_rsatoolbox(rdms):
-    from rsatoolbox.inference import cv_noise_ceiling
-    from rsatoolbox.inference.crossvalsets import sets_leave_one_out_rdm
-
-    z = (rdms - rdms.mean(axis=1, keepdims=True)) / rdms.std(axis=1, keepdims=True)
-    others = [np.delete(z, s, axis=0).mean(axis=0) for s in range(7)]
-    loops = (
-        np.mean([np.corrcoef(rdms[s], others[s])[0, 1] for s in range(7)]),
-        np.mean([np.corrcoef(rdms[s], z.mean(axis=0))[0, 1] for s in range(7)]),
-    )
-    bounds = subject_bounds(rdms)
-    np.testing.assert_allclose(bounds, loops, atol=1e-12)
-    stack = to_rsatoolbox(rdms, [str(k) for k in range(12)])
-    _, test, ceil = sets_leave_one_out_rdm(stack)
-    theirs = cv_noise_ceiling(stack, ceil, test, method="corr")
-    np.testing.assert_allclose(bounds, theirs, atol=1e-12)
-    assert bounds[0] < bounds[1]
-
-
-def test_bounds_without_answer(rdms):
-    rdms[2] = 0.3
-    assert np.isnan(subject_bounds(rdms)).all()
-    rdms[2, 4] = np.nan
-    assert np.isnan(subject_bounds(rdms)).all()
-    with pytest.raises(ValueError, match=r"at least 2 subjects; got \(1, 66\)"):
-        subject_bounds(rdms[:1])
-
-
-def test_table_of_ceilings(rdms):
-    rng = np.random.default_rng(4)
-    both = {"V1": rdms, "IT": rdms + rng.normal(0, 0.3, rdms.shape)}
-    table = ceilings_table(dataset_of(rdms=both)).set_index("sector")
-    assert list(table.index) == ["V1", "IT"]
-    for name, stack in both.items():
-        r = noise_ceiling(stack, split_halves(7))
-        row = table.loc[name]
-        assert (row["n_subjects"], row["n_splits"]) == (7, 35)
-        assert row["ceiling"] == pytest.approx(fisher_mean(r))
-        paper = corrected_interval(r)
-        assert (row["ci_low"], row["ci_high"]) == pytest.approx(paper[1:])
-        calibrated = corrected_interval(r, df=6)
-        assert (row["ci_low_subjects"], row["ci_high_subjects"]) == pytest.approx(
-            calibrated[1:]
+def test_maps_are_refused_whole(tmp_path):
+    mask = np.ones((2, 2, 2), dtype=bool)
+    with pytest.raises(ValueError, match=r"called .nii or .nii.gz; got map.txt"):
+        write_reliability(tmp_path / "map.txt", np.ones(8), mask, AFFINE, "TAL")
+    with pytest.raises(ValueError, match=r"per voxel of the mask, 8; got \(7,\)"):
+        write_reliability(tmp_path / "map.nii", np.ones(7), mask, AFFINE, "TAL")
+    with pytest.raises(ValueError, match=r"mask must be boolean .* got float64"):
+        write_reliability(tmp_path / "map.nii", np.ones(8), mask * 1.0, AFFINE, "TAL")
+    with pytest.raises(ValueError, match=r"space must be TAL, .* got 'here'"):
+        write_reliability(tmp_path / "map.nii", np.ones(8), mask, AFFINE, "here")
+    facts = {"Sources": {1}}
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        write_reliability(
+            tmp_path / "map.nii", np.ones(8), mask, AFFINE, "TAL", facts=facts
         )
-        assert (row["lower_bound"], row["upper_bound"]) == subject_bounds(stack)
+    assert not list(tmp_path.iterdir())
 
 
-def test_table_of_responses_and_of_their_rdms():
-    rng = np.random.default_rng(5)
-    signal = rng.normal(size=(12, 20))
-    responses = [signal + rng.normal(size=(12, 20)) for _ in range(7)]
-    splits = split_halves(7, n_splits=5, seed=1)
-    table = ceilings_table(dataset_of(responses={"V1": responses}), splits)
-    stack = np.stack([correlation_rdm(x) for x in responses])
-    assert table.equals(ceilings_table(dataset_of(rdms={"V1": stack}), splits))
-    assert table["n_splits"].tolist() == [5]
-    responses[3][:, 2] = 1.0
-    with pytest.raises(ValueError, match="V1 of subject 3 has 0 with NaN, 1 constant"):
-        ceilings_table(dataset_of(responses={"V1": responses}))
-    one = dataset_of(rdms={"V1": stack}).select(subjects="3")
-    with pytest.raises(ValueError, match="at least 2 to split a group; got 1"):
-        ceilings_table(one)
-
-
-def test_table_of_real_rdms(shared):
-    folder = shared / "data/images92"
-    known = json.loads((folder / "expected.json").read_text())
-    square = np.load(folder / "rdms_kriegeskorte2008_hIT.npz")["rdms"].astype(float)
-    rows, columns = np.triu_indices(92, k=1)
-    rdms = square.mean(axis=1)[:, rows, columns]
-    stimuli = StimulusSet.from_folder(folder / "stimuli")
-    dataset = BrainDataset("hIT", stimuli, ["BE", "KO", "SN", "TI"], rdms={"IT": rdms})
-    row = ceilings_table(dataset).iloc[0]
-    expected = known["kriegeskorte2008_hIT_4subj_sessions_averaged"]["r"]
-    assert row["ceiling"] == pytest.approx(expected, abs=1e-9)
-    # one subject's RDM is noisier than the mean of two
-    assert row["lower_bound"] < row["ceiling"]
-    assert row["lower_bound"] < row["upper_bound"]
+def test_refuses(halves):
+    odd, even = halves
+    with pytest.raises(ValueError, match=r"of one shape; got \(12, 40\) and \(12, 39"):
+        voxel_reliability(odd, even[:, :39])
+    with pytest.raises(ValueError, match=r"at least 3 images, because .* got 2"):
+        voxel_reliability(odd[:2], even[:2])
+    with pytest.raises(ValueError, match="same subjects, at least one; got 2 and 1"):
+        group_rdm_reliability([odd, odd], [even])
+    with pytest.raises(ValueError, match="same images; their RDMs have 55 and 66 pa"):
+        group_rdm_reliability([odd, odd[:11]], [even, even[:11]])
+    odd[3, 4] = np.nan
+    with pytest.raises(ValueError, match=r"of the subject must be .* 1 of 40 voxels"):
+        rdm_reliability(odd, even)
+    with pytest.raises(ValueError, match="of subject 2 must be finite"):
+        group_rdm_reliability([even, odd], [even, even])

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from versa.fmri.ceilings import half_correlations
 from versa.fmri.encoding import debias, fold_means, loo_ridge
 from versa.fmri.rdm import correlation_rdm
-from versa.fmri.reliability import half_correlations
 from versa.fmri.rsa import encoded_rdms, encoding_target, null_rdms
 from versa.stats.intervals import fisher_mean
 from versa.stats.splits import split_halves

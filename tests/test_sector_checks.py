@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from versa.fmri.regions import split_at_y
+from versa.fmri.sector import Sector
 from versa.fmri.sector_checks import sector_table, sector_warnings
-from versa.fmri.sectors import Sector
+from versa.fmri.sectors import split_at_y
 
 AFFINE = np.array([[2.0, 0, 0, -10], [0, 2, 0, -70], [0, 0, 2, 0], [0, 0, 0, 1]])
 SHAPE = (11, 20, 10)  # x = -10 ... 10, y = -70 ... -32

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from versa.fmri.ceilings import noise_ceiling
 from versa.fmri.rdm import correlation_rdm, rdm_from_covariance
-from versa.fmri.reliability import noise_ceiling
 from versa.fmri.simulate import (
     TWINS,
     pattern_covariance,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from versa.fmri.spm import read_spm
+from versa.fmri.programs.spm import read_spm
 
 SHAPE = (3, 4, 5)
 AFFINE = np.diag([-3.0, 3, 3, 1])

@@ -13,9 +13,9 @@ from tests.scans import AFFINE, CONDITIONS, SHAPE, brain, write_bids
 from versa.fmri.betas import ConditionBetas, fit_betas
 from versa.fmri.checking import check_dataset
 from versa.fmri.glm import GLMSettings
-from versa.fmri.odd_even import rdm_reliability, voxel_reliability
+from versa.fmri.reliability import rdm_reliability, voxel_reliability
 from versa.fmri.runs import find_runs
-from versa.fmri.sectors import Sector
+from versa.fmri.sector import Sector
 from versa.fmri.study import (
     add_images,
     add_sectors,

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from versa.fmri.betas import ConditionBetas
-from versa.fmri.regions import define_sectors, group_contrast, most_active
-from versa.fmri.sectors import Sector
+from versa.fmri.sector import Sector
+from versa.fmri.sectors import define_sectors, group_contrast, most_active
 from versa.fmri.spaces import to_talairach
 from versa.fmri.study_files import write_betas
 from versa.fmri.study_sectors import choose_sectors, read_region, study_sectors

@@ -5,7 +5,7 @@ import pytest
 import scipy.io
 
 from tests.archives import matlab_archive, table_archive
-from versa.fmri.survey import Find, families, survey_archive
+from versa.fmri.archives.survey import Find, families, survey_archive
 
 
 def test_what_lies_in_a_matlab_archive(tmp_path):

@@ -17,7 +17,7 @@ _HOMES = {
     "FitResult": "versa.result",
     "ModelCard": "versa.models.cards",
     "Preprocess": "versa.models.preprocess",
-    "Sector": "versa.fmri.sectors",
+    "Sector": "versa.fmri.sector",
     "SplitHalves": "versa.stats.splits",
     "StimulusSet": "versa.fmri.stimuli",
     "VisionModel": "versa.models.zoo",
@@ -78,7 +78,7 @@ if TYPE_CHECKING:
     from versa.fmri.bids import read_dataset, write_dataset
     from versa.fmri.braindata import BrainDataset
     from versa.fmri.datasets import list_datasets, load_dataset, register_dataset
-    from versa.fmri.sectors import Sector
+    from versa.fmri.sector import Sector
     from versa.fmri.stimuli import StimulusSet
     from versa.models.cards import ModelCard
     from versa.models.outlines import list_layers

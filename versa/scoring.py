@@ -8,9 +8,9 @@ import numpy as np
 
 from versa.cache import ArrayStore, content_key
 from versa.fmri.braindata import BrainDataset
+from versa.fmri.ceilings import half_correlations, noise_ceiling
 from versa.fmri.parallel import map_in_threads
 from versa.fmri.rdm import correlation_rdm, rdm_from_gram
-from versa.fmri.reliability import half_correlations, noise_ceiling
 from versa.fmri.rsa import (
     EncodedRdms,
     EncodingTarget,

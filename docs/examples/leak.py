@@ -7,9 +7,9 @@ honest score is 0, up to its interval.
 import numpy as np
 import pandas as pd
 
+from versa.fmri.ceilings import half_correlations, noise_ceiling
 from versa.fmri.encoding import debias, fold_means, loo_ridge
 from versa.fmri.rdm import correlation_rdm
-from versa.fmri.reliability import half_correlations, noise_ceiling
 from versa.stats.intervals import corrected_interval, fisher_mean
 from versa.stats.splits import split_halves
 

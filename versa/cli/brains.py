@@ -384,8 +384,12 @@ def _add_fetch(commands: Any) -> None:
 
 
 def _fetch(options: argparse.Namespace) -> int:
-    from versa.fmri.osf import files_table, list_files
-    from versa.fmri.published import archive_folder, bring_archive, convert_archive
+    from versa.fmri.archives.osf import files_table, list_files
+    from versa.fmri.archives.published import (
+        archive_folder,
+        bring_archive,
+        convert_archive,
+    )
 
     if options.list:
         show(files_table(list_files(options.project)))
@@ -423,7 +427,7 @@ def _add_convert(commands: Any) -> None:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from versa.fmri.published import convert_folder, propose_mapping
+    from versa.fmri.archives.published import convert_folder, propose_mapping
 
     mapping = Path(options.mapping)
     if options.propose:

@@ -13,7 +13,7 @@ import numpy as np
 from versa.cache import offline
 from versa.fmri.grids import onto_grid
 from versa.fmri.label_tables import read_label_table, table_columns
-from versa.fmri.sectors import Sector, check_space
+from versa.fmri.sector import Sector, check_space
 from versa.fmri.volumes import read_image
 from versa.wording import listing, unknown
 

@@ -18,7 +18,7 @@ from versa.fmri.glm import GLMSettings, RunEstimates, design_matrix, estimate
 from versa.fmri.grids import same_grid
 from versa.fmri.run_voxels import choose_voxels, common_grid
 from versa.fmri.runs import Run
-from versa.fmri.sectors import Sector
+from versa.fmri.sector import Sector
 from versa.fmri.stimuli import StimulusSet
 from versa.fmri.volumes import header_space, read_series
 from versa.wording import listing
@@ -47,7 +47,7 @@ class ConditionBetas:
     affine : array-like of shape (4, 4)
         From voxel indices to mm.
     space : str
-        As of :class:`~versa.fmri.sectors.Sector`.
+        As of :class:`~versa.fmri.sector.Sector`.
     odd, even : array-like of shape (n_conditions, n_voxels), optional
         Betas over the odd and the even runs (or repeats).
     activity : array-like of shape (n_voxels,), optional

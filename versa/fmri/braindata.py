@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from versa.fmri.sectors import Sector, check_same_grid, check_space
+from versa.fmri.sector import Sector, check_same_grid, check_space
 from versa.fmri.stimuli import StimulusSet
 from versa.wording import listing, unknown
 

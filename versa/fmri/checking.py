@@ -10,7 +10,7 @@ from typing import Any
 
 from versa.cache import file_hash
 from versa.fmri.findings import Finding, Findings
-from versa.fmri.sectors import check_space
+from versa.fmri.sector import check_space
 from versa.fmri.sidecars import read_json
 from versa.fmri.stimuli import StimulusSet
 from versa.fmri.subject_checks import (

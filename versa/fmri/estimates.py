@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from versa.fmri.betas import ConditionBetas
-from versa.fmri.sectors import check_space
+from versa.fmri.sector import check_space
 from versa.fmri.trials import average_trials
 from versa.fmri.volumes import list_grid
 from versa.fmri.voxels import PathLike, Volume, gather_voxels, read_map, read_voxels
@@ -53,7 +53,7 @@ def betas_from_array(
     affine : array-like of shape (4, 4), optional
         From voxel indices to mm; needed with `mask`.
     space : str, default="none"
-        As of :class:`~versa.fmri.sectors.Sector`; "none" without `mask`.
+        As of :class:`~versa.fmri.sector.Sector`; "none" without `mask`.
     odd, even, activity : array-like, optional
         As of :class:`~versa.fmri.betas.ConditionBetas`.
     unit : str, default="a.u."
@@ -140,7 +140,7 @@ def betas_from_images(
     subject : str
         Label such as ``"01"``.
     space : str, optional
-        As of :class:`~versa.fmri.sectors.Sector`; by default what the file names say
+        As of :class:`~versa.fmri.sector.Sector`; by default what the file names say
         in ``space-<name>``.
     mask : path-like, optional
         Image of the voxels to read; by default all.
@@ -246,7 +246,7 @@ def betas_from_runs(
     subject : str
         Label such as ``"01"``.
     space : str
-        As of :class:`~versa.fmri.sectors.Sector`.
+        As of :class:`~versa.fmri.sector.Sector`.
     conditions : sequence of str, optional
         Which conditions, and their order; by default all, as they first occur.
     halves : {"runs"}, optional
@@ -346,8 +346,8 @@ def read_vmp(
     conditions : sequence of str, optional
         Which maps to read, and their order; by default all.
     space, convention, vmr : optional
-        As of :func:`versa.fmri.brainvoyager.read_volumes`: a VMP does not say in which
-        space it is, and which side is left.
+        As of :func:`versa.fmri.programs.brainvoyager.read_volumes`: a VMP does not say
+        in which space it is, and which side is left.
     mask : path-like, optional
         NIfTI image of the voxels to read; by default all.
     unit : str, default="a.u."
@@ -365,7 +365,7 @@ def read_vmp(
     ImportError
         If bvbabel is not installed.
     """
-    from versa.fmri.brainvoyager import read_volumes
+    from versa.fmri.programs.brainvoyager import read_volumes
 
     files = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     images = [

@@ -1,42 +1,65 @@
-"""How much of the brain's own geometry two halves of the subjects share."""
+"""How well odd and even runs of a subject agree: voxel by voxel, and as RDMs.
 
-from typing import TYPE_CHECKING
+What the subjects of a group share, the noise ceiling, is in :mod:`versa.fmri.ceilings`;
+its functions can be had from here as well.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from versa.fmri.braindata import BrainDataset
-from versa.fmri.parallel import map_in_threads
-from versa.fmri.rdm import correlation_rdm, n_images_of, to_rsatoolbox
-from versa.stats.splits import SplitHalves, split_halves
+from versa.cache import atomic_write
+from versa.fmri.ceilings import ceilings_table, noise_ceiling, subject_bounds
+from versa.fmri.rdm import correlation_rdm
+from versa.fmri.sector import check_space
+from versa.fmri.sidecars import write_json
+from versa.fmri.subject_files import sidecar_path
+from versa.fmri.volumes import write_image
 
-if TYPE_CHECKING:
-    import pandas as pd
+__all__ = [
+    "ceilings_table",
+    "group_rdm_reliability",
+    "noise_ceiling",
+    "rdm_reliability",
+    "reliable_voxels",
+    "spearman_brown",
+    "subject_bounds",
+    "voxel_reliability",
+    "write_reliability",
+]
 
-__all__ = ["ceilings_table", "half_correlations", "noise_ceiling", "subject_bounds"]
+logger = logging.getLogger("versa")
+
+_CHUNK = 2**14  # voxels whose deviations are held in float64 at a time
+_FEW_VOXELS = 50
+_ROUNDING = 8 * np.finfo(float).eps  # relative range that is no variation
 
 
-def noise_ceiling(rdms: ArrayLike, splits: SplitHalves) -> np.ndarray:
-    """Correlation between the mean RDMs of the two halves, for every split.
+def voxel_reliability(odd: ArrayLike, even: ArrayLike) -> np.ndarray:
+    """Correlation of a voxel's response profiles in odd and even runs.
 
     Parameters
     ----------
-    rdms : array-like of shape (n_subjects, n_pairs)
-        Brain RDM of each subject.
-    splits : SplitHalves
-        Half-splits of the same subjects.
+    odd, even : array-like of shape (n_images, n_voxels)
+        Responses of one subject in the two halves of the runs, rows in the same order.
 
     Returns
     -------
-    r : ndarray of shape (n_splits,)
-        Pearson correlations, one per split. No correction for using half of the
-        data, so that they compare directly with model scores. Their average is
-        ``versa.stats.intervals.fisher_mean(r)``.
+    reliability : ndarray of shape (n_voxels,)
+        Pearson r over the images, as in Figure 1d of the paper; NaN for a voxel that
+        is constant in a half, or holds NaN or infinity. It is that of half the data:
+        :func:`spearman_brown` tells what all of it would have.
 
     Raises
     ------
     ValueError
-        If `rdms` is not (n_subjects, n_pairs) for the subjects of `splits`.
+        If the two have different shapes, or fewer than 3 images.
 
     References
     ----------
@@ -44,231 +67,331 @@ def noise_ceiling(rdms: ArrayLike, splits: SplitHalves) -> np.ndarray:
 
     Examples
     --------
-    >>> from versa.stats.splits import split_halves
-    >>> noise_ceiling([[1.0, 2, 3], [1, 3, 2]], split_halves(2)).round(6)
-    array([0.5])
+    >>> odd = [[1.0, 5.0, 0.0], [2.0, 5.0, 2.0], [3.0, 5.0, 1.0]]
+    >>> even = [[2.0, 1.0, 0.0], [4.0, 2.0, 1.0], [6.0, 3.0, 2.0]]
+    >>> voxel_reliability(odd, even)
+    array([1. , nan, 0.5])
     """
-    rdms = _centred(rdms, splits, "rdms")
-    inner = rdms @ rdms.T
-    first, second = splits.weights[:, 0], splits.weights[:, 1]
-    return _ratio(
-        np.sum((first @ inner) * second, axis=1),
-        np.sum((first @ inner) * first, axis=1),
-        np.sum((second @ inner) * second, axis=1),
-    )
+    first, second = _halves(odd, even)
+    n_voxels = first.shape[1]
+    r = np.full(n_voxels, np.nan)
+    for start in range(0, n_voxels, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        x = first[:, part].astype(np.float64)
+        y = second[:, part].astype(np.float64)
+        defined = _varies(x) & _varies(y)
+        if not defined.all():
+            x, y = x[:, defined], y[:, defined]
+        x, y = _deviations(x), _deviations(y)
+        inner = np.einsum("ij,ij->j", x, y)
+        squares = np.einsum("ij,ij->j", x, x) * np.einsum("ij,ij->j", y, y)
+        r[part][defined] = np.clip(inner / np.sqrt(squares), -1.0, 1.0)
+    return r
 
 
-def half_correlations(
-    model_rdms: ArrayLike, brain_rdms: ArrayLike, splits: SplitHalves
-) -> np.ndarray:
-    """Correlation of the model's and the brain's mean RDM of the same half.
+def spearman_brown(r: ArrayLike, *, length: float = 2.0) -> np.ndarray:
+    """Reliability that data of another length would have.
+
+    Nothing in versa applies it unasked.
 
     Parameters
     ----------
-    model_rdms : array-like of shape (n_subjects, n_pairs) or (1, n_pairs)
-        RDMs predicted for each subject; a single one serves all subjects.
-    brain_rdms : array-like of shape (n_subjects, n_pairs)
-        Measured RDMs of the same subjects.
-    splits : SplitHalves
-        Half-splits of the same subjects.
+    r : array-like
+        Reliabilities, any shape.
+    length : float, default=2.0
+        How many times as long; 2 goes from half of the runs to all of them.
 
     Returns
     -------
-    r : ndarray of shape (n_splits, 2)
-        Pearson correlations in the first and second half; NaN where an RDM does not
-        vary.
-
-    Notes
-    -----
-    A mean RDM is a weighted sum, so all correlations follow from three matrices of
-    inner products (n_subjects, n_subjects): time does not grow with
-    n_splits x n_pairs.
-
-    Examples
-    --------
-    >>> from versa.stats.splits import split_halves
-    >>> brain = [[1.0, 2, 3], [1, 3, 2]]
-    >>> half_correlations([[1.0, 2, 3]], brain, split_halves(2)).round(6)
-    array([[1. , 0.5]])
-    """
-    brain = _centred(brain_rdms, splits, "brain_rdms")
-    model = _centred(model_rdms, splits, "model_rdms", single=True)
-    if model.shape[1] != brain.shape[1]:
-        raise ValueError(
-            "model_rdms and brain_rdms must have the same pairs; got "
-            f"{model.shape[1]} and {brain.shape[1]}."
-        )
-    weights = splits.weights  # (n_splits, 2, n_subjects)
-    model_weights = (
-        weights if len(model) == splits.n_subjects else weights[..., :1] * 0 + 1
-    )
-    return _ratio(
-        np.sum((model_weights @ (model @ brain.T)) * weights, axis=2),
-        np.sum((model_weights @ (model @ model.T)) * model_weights, axis=2),
-        np.sum((weights @ (brain @ brain.T)) * weights, axis=2),
-    )
-
-
-def ceilings_table(
-    dataset: BrainDataset, splits: SplitHalves | None = None
-) -> "pd.DataFrame":
-    """The paper's noise ceiling of every sector, and rsatoolbox's beside it.
-
-    Parameters
-    ----------
-    dataset : BrainDataset
-        Responses or RDMs of at least 2 subjects.
-    splits : SplitHalves, optional
-        Half-splits of its subjects; all of them by default (1000 beyond 20 subjects).
-
-    Returns
-    -------
-    table : DataFrame
-        One row per sector: ``sector, n_subjects, n_splits, ceiling``, its corrected
-        95% intervals ``ci_low, ci_high`` (number of splits - 1 degrees of freedom)
-        and ``ci_low_subjects, ci_high_subjects`` (subjects - 1), and ``lower_bound,
-        upper_bound`` of :func:`subject_bounds`.
+    predicted : ndarray, same shape
+        ``length * r / (1 + (length - 1) * r)``. The formula supposes r >= 0: negative
+        values are returned as they are.
 
     Raises
     ------
     ValueError
-        If there is one subject only, `splits` are of another number of subjects, or
-        voxels hold NaN or are constant.
-
-    Notes
-    -----
-    The two answer different questions. The ceiling correlates the mean RDMs of two
-    halves of the subjects, so it is what a model that is scored on such means, as in
-    :func:`half_correlations`, can be compared with; it grows with the number of
-    subjects in a half. The bounds are averages over single subjects, whose RDMs are
-    noisier than means: they are for models that are scored subject by subject, as
-    rsatoolbox does, and are commonly far below the ceiling. None of them is corrected
-    by Spearman-Brown.
-
-    Examples
-    --------
-    >>> from versa.fmri.stimuli import StimulusSet
-    >>> names = ["cup", "dog", "ear", "fan"]
-    >>> stimuli = StimulusSet(names, [f"{n}.png" for n in names], ["0" * 64] * 4)
-    >>> shared = np.random.default_rng(0).normal(size=6)
-    >>> noise = np.random.default_rng(1).normal(scale=0.3, size=(5, 6))
-    >>> dataset = BrainDataset("d", stimuli, list("abcde"), rdms={"V1": shared + noise})
-    >>> columns = ["sector", "n_splits", "ceiling", "lower_bound", "upper_bound"]
-    >>> ceilings_table(dataset)[columns].round(3)
-      sector  n_splits  ceiling  lower_bound  upper_bound
-    0     V1        10    0.933        0.868        0.916
-    """
-    import pandas as pd
-
-    from versa.stats.tables import summary  # it loads pandas
-
-    dataset.require_clean_voxels()
-    if splits is None:
-        splits = split_halves(dataset.n_subjects)
-    rows = []
-    for name in dataset.sector_names:
-        rdms = _subject_rdms(dataset, name)
-        numbers = summary(noise_ceiling(rdms, splits), dataset.n_subjects)
-        lower, upper = subject_bounds(rdms)
-        rows.append(
-            {
-                "sector": name,
-                "n_subjects": dataset.n_subjects,
-                "n_splits": splits.n_splits,
-                "ceiling": numbers.pop("r"),
-                **numbers,
-                "lower_bound": lower,
-                "upper_bound": upper,
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def subject_bounds(rdms: ArrayLike) -> tuple[float, float]:
-    """Noise ceiling of single subjects, as rsatoolbox computes it.
-
-    Parameters
-    ----------
-    rdms : array-like of shape (n_subjects, n_pairs)
-        Brain RDM of each subject; at least 2.
-
-    Returns
-    -------
-    lower : float
-        Mean over subjects of Pearson r (not Fisher z) between a subject's RDM and the
-        mean of the *other* subjects' RDMs.
-    upper : float
-        The same with the subject's own RDM in the mean, which therefore fits its
-        noise, too: the best that any RDM can do for these subjects. RDMs are z-scored
-        before they are averaged. Both are NaN if an RDM does not vary.
-
-    Raises
-    ------
-    ValueError
-        If `rdms` is not (n_subjects, n_pairs) with at least 2 subjects.
+        If `length` is not positive.
 
     References
     ----------
-    Nili et al. (2014), https://doi.org/10.1371/journal.pcbi.1003553
+    Spearman (1910), https://doi.org/10.1111/j.2044-8295.1910.tb00206.x;
+    Brown (1910), https://doi.org/10.1111/j.2044-8295.1910.tb00207.x
 
     Examples
     --------
-    >>> lower, upper = subject_bounds([[1.0, 2, 3], [1, 3, 2]])
-    >>> round(lower, 6), round(upper, 6)
-    (0.5, 0.866025)
+    >>> spearman_brown([0.5, 0.0, -0.2]).round(3)
+    array([ 0.667,  0.   , -0.2  ])
     """
-    from rsatoolbox.inference import boot_noise_ceiling
+    if not length > 0:
+        raise ValueError(f"length must be positive; got {length}.")
+    values = np.asarray(r, dtype=float)
+    positive = np.maximum(values, 0.0)
+    predicted = length * positive / (1.0 + (length - 1.0) * positive)
+    return np.where(values < 0, values, predicted)
 
-    stack = np.asarray(rdms, dtype=float)
-    if stack.ndim != 2 or len(stack) < 2:
+
+def rdm_reliability(odd: ArrayLike, even: ArrayLike) -> float:
+    """Correlation of one subject's RDMs of odd and even runs.
+
+    Parameters
+    ----------
+    odd, even : array-like of shape (n_images, n_voxels)
+        Responses in the two halves of the runs, rows in the same order.
+
+    Returns
+    -------
+    r : float
+        Pearson r of the two correlation-distance RDMs, without Spearman-Brown; NaN if
+        an RDM does not vary.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, there are fewer than 3 images, or values are not finite.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).normal(size=(5, 20))
+    >>> round(rdm_reliability(x, 3 * x + 1), 6)
+    1.0
+    """
+    return _pearson(*_rdms(odd, even, "the subject"))
+
+
+def group_rdm_reliability(
+    odds: Sequence[ArrayLike], evens: Sequence[ArrayLike]
+) -> float:
+    """Correlation of the group's mean RDMs of odd and even runs.
+
+    Parameters
+    ----------
+    odds, evens : sequence of array-like of shape (n_images, n_voxels)
+        Responses of each subject in the two halves of the runs; n_voxels may differ
+        between subjects.
+
+    Returns
+    -------
+    r : float
+        Pearson r of the mean odd and the mean even RDM, without Spearman-Brown.
+
+    Raises
+    ------
+    ValueError
+        If there are no subjects, or not the same in both, or a subject's halves do
+        not fit (see :func:`rdm_reliability`).
+
+    Notes
+    -----
+    Both means are over the same subjects, so what these subjects have in common by
+    chance counts as reliable. The noise ceiling,
+    :func:`versa.fmri.ceilings.noise_ceiling`, is over different subjects.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> halves = [rng.normal(size=(5, 20)), rng.normal(size=(5, 9))]
+    >>> round(group_rdm_reliability(halves, halves), 6)
+    1.0
+    """
+    if len(odds) != len(evens) or not len(odds):
         raise ValueError(
-            "rdms must be (n_subjects, n_pairs) with at least 2 subjects; got "
-            f"{stack.shape}."
+            "odds and evens must hold the same subjects, at least one; got "
+            f"{len(odds)} and {len(evens)}."
         )
-    if not np.isfinite(stack).all() or _flat(stack).any():
-        return np.nan, np.nan
-    names = [str(i) for i in range(n_images_of(stack.shape[1]))]
-    lower, upper = boot_noise_ceiling(to_rsatoolbox(stack, names), method="corr")
-    return float(lower), float(upper)
-
-
-def _subject_rdms(dataset: BrainDataset, sector: str) -> np.ndarray:
-    """RDM of every subject in a sector, (n_subjects, n_pairs)."""
-    if dataset.responses is None:
-        return np.asarray((dataset.rdms or {})[sector])
-    return np.stack(map_in_threads(correlation_rdm, dataset.responses[sector]))
-
-
-def _centred(
-    rdms: ArrayLike, splits: SplitHalves, name: str, *, single: bool = False
-) -> np.ndarray:
-    rdms = np.asarray(rdms, dtype=float)
-    allowed = {splits.n_subjects, 1} if single else {splits.n_subjects}
-    if rdms.ndim != 2 or len(rdms) not in allowed:
+    pairs = [
+        _rdms(odd, even, f"subject {row}")
+        for row, (odd, even) in enumerate(zip(odds, evens, strict=True), start=1)
+    ]
+    lengths = sorted({first.size for first, _ in pairs})
+    if len(lengths) > 1:
         raise ValueError(
-            f"{name} must be (n_subjects, n_pairs) for {splits.n_subjects} subjects; "
-            f"got {rdms.shape}."
+            "all subjects must have the same images; their RDMs have "
+            f"{' and '.join(map(str, lengths))} pairs."
         )
-    centred = rdms - rdms.mean(axis=1, keepdims=True)
-    # an RDM without any variance keeps none: rounding must not become a correlation
-    centred[_flat(rdms)] = 0.0
-    return centred
-
-
-def _flat(rdms: np.ndarray) -> np.ndarray:
-    """Which RDMs vary by no more than rounding."""
-    deviation = np.abs(rdms - rdms.mean(axis=1, keepdims=True)).max(axis=1)
-    return deviation <= 8 * np.finfo(float).eps * np.abs(rdms).max(axis=1)
-
-
-def _ratio(inner: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    product = a * b
-    r = np.full(inner.shape, np.nan)
-    valid = product > 0
-    np.divide(
-        inner,
-        np.sqrt(product, where=valid, out=np.ones_like(product)),
-        out=r,
-        where=valid,
+    return _pearson(
+        np.mean([first for first, _ in pairs], axis=0),
+        np.mean([second for _, second in pairs], axis=0),
     )
-    return np.clip(r, -1.0, 1.0)
+
+
+def reliable_voxels(reliability: ArrayLike, threshold: float = 0.3) -> np.ndarray:
+    """Voxels whose reliability is above a threshold.
+
+    The paper uses no threshold; 0.3 is later practice of the same laboratory. Tarhan
+    & Konkle (2019) choose it from the data instead, where the reliability of the
+    patterns levels off.
+
+    Parameters
+    ----------
+    reliability : array-like of shape (n_voxels,)
+        As :func:`voxel_reliability` gives it.
+    threshold : float, default=0.3
+        A voxel needs more than this.
+
+    Returns
+    -------
+    keep : ndarray of bool, shape (n_voxels,)
+        False for NaN. Fewer than 50 voxels are reported as a warning.
+
+    Raises
+    ------
+    ValueError
+        If the threshold is not below 1, or no voxel is above it.
+
+    References
+    ----------
+    Tarhan & Konkle (2019), https://doi.org/10.1101/703603
+
+    Examples
+    --------
+    >>> r = np.concatenate([np.full(60, 0.5), [0.3, np.nan]])
+    >>> int(reliable_voxels(r).sum())
+    60
+    """
+    values = np.asarray(reliability, dtype=float)
+    if not -1 <= threshold < 1:
+        raise ValueError(f"threshold must be from -1 to below 1; got {threshold}.")
+    keep = values > threshold
+    n_kept = int(np.count_nonzero(keep))
+    if not n_kept:
+        best = np.nanmax(values) if np.isfinite(values).any() else np.nan
+        raise ValueError(
+            f"at least one voxel must be more reliable than {threshold:g}; the best of "
+            f"{values.size} has r = {best:.3f}."
+        )
+    if n_kept < _FEW_VOXELS:
+        logger.warning(
+            "only %d of %d voxels have a reliability above %g; with fewer than %d the "
+            "RDM is not to be trusted.",
+            n_kept,
+            values.size,
+            threshold,
+            _FEW_VOXELS,
+        )
+    return keep
+
+
+def write_reliability(
+    path: str | os.PathLike[str],
+    reliability: ArrayLike,
+    mask: np.ndarray,
+    affine: np.ndarray,
+    space: str,
+    *,
+    facts: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a reliability map as NIfTI, with a JSON file beside it.
+
+    Parameters
+    ----------
+    path : path-like
+        A name that ends in ``.nii`` or ``.nii.gz``; an existing file is replaced.
+    reliability : array-like of shape (n_voxels,)
+        Values in C order of the mask, as in ``volume[mask]``.
+    mask : ndarray of bool, shape (x, y, z)
+        The voxels. The map is NaN outside, and where r is undefined.
+    affine : ndarray of shape (4, 4)
+        From voxel indices to mm.
+    space : str
+        ``"TAL"``, ``"MNI152..."``, ``"individual"`` or ``"none"``.
+    facts : mapping, optional
+        What else the JSON file shall say, such as ``{"Sources": [...]}``.
+
+    Returns
+    -------
+    path : Path
+        The image, in float32.
+
+    Raises
+    ------
+    ValueError
+        If values and mask do not fit, or the name or the space is unknown.
+    """
+    path = Path(path)
+    if not path.name.endswith((".nii", ".nii.gz")):
+        raise ValueError(
+            f"a reliability map must be called .nii or .nii.gz; got {path.name}."
+        )
+    values = np.asarray(reliability, dtype=np.float32)
+    mask = np.asarray(mask)
+    if mask.dtype != bool or mask.ndim != 3:
+        raise ValueError(
+            f"mask must be boolean (x, y, z); got {mask.dtype} {mask.shape}."
+        )
+    n_voxels = int(np.count_nonzero(mask))
+    if values.shape != (n_voxels,):
+        raise ValueError(
+            f"reliability must hold one value per voxel of the mask, {n_voxels}; got "
+            f"{values.shape}."
+        )
+    check_space(space)
+    volume = np.full(mask.shape, np.nan, dtype=np.float32)
+    volume[mask] = values
+    defined = values[np.isfinite(values)]
+    about = {
+        "Description": "Pearson r of each voxel's responses in odd and even runs over "
+        "the conditions; NaN outside the voxels and where r is undefined",
+        "Units": "r",
+        "Space": space,
+        "SpearmanBrown": False,
+        "Voxels": n_voxels,
+        "UndefinedVoxels": n_voxels - defined.size,
+        "Median": float(np.median(defined)) if defined.size else None,
+        **(facts or {}),
+    }
+    json.dumps(about)  # what JSON cannot hold is refused before anything is written
+    with atomic_write(path) as temporary:
+        write_image(temporary, volume, affine, space)
+    with atomic_write(sidecar_path(path)) as temporary:
+        write_json(temporary, about)
+    return path
+
+
+def _halves(odd: ArrayLike, even: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Both halves as arrays of one shape, (n_images, n_voxels)."""
+    first, second = np.asarray(odd), np.asarray(even)
+    if first.shape != second.shape or first.ndim != 2:
+        raise ValueError(
+            "odd and even must be (n_images, n_voxels) of one shape; got "
+            f"{first.shape} and {second.shape}."
+        )
+    if len(first) < 3:
+        raise ValueError(
+            "odd and even must have at least 3 images, because two points always "
+            f"correlate perfectly; got {len(first)}."
+        )
+    return first, second
+
+
+def _varies(x: np.ndarray) -> np.ndarray:
+    """Which columns are finite and vary by more than rounding."""
+    finite = np.isfinite(x).all(axis=0)
+    x = np.where(finite, x, 0.0)
+    return np.ptp(x, axis=0) > _ROUNDING * np.abs(x).max(axis=0)
+
+
+def _deviations(x: np.ndarray) -> np.ndarray:
+    """Columns without their mean, in units of their range: squares stay finite."""
+    x = x - x[0]  # exact for values close to one another, however far from 0
+    x /= np.abs(x).max(axis=0)
+    x -= x.mean(axis=0)
+    return x
+
+
+def _rdms(odd: ArrayLike, even: ArrayLike, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """RDMs of both halves of one subject."""
+    first, second = (half.astype(np.float64) for half in _halves(odd, even))
+    broken = ~(np.isfinite(first).all(axis=0) & np.isfinite(second).all(axis=0))
+    if broken.any():
+        raise ValueError(
+            f"odd and even of {what} must be finite; {int(broken.sum())} of "
+            f"{broken.size} voxels hold NaN or infinity. Leave these voxels out of "
+            "both halves."
+        )
+    return correlation_rdm(first), correlation_rdm(second)
+
+
+def _pearson(first: np.ndarray, second: np.ndarray) -> float:
+    """Pearson r of two RDMs, NaN if one does not vary."""
+    columns = voxel_reliability(first[:, None], second[:, None])
+    return float(columns[0])

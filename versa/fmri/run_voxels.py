@@ -9,7 +9,7 @@ import numpy as np
 
 from versa.fmri.grids import onto_grid, same_grid
 from versa.fmri.runs import Run
-from versa.fmri.sectors import Sector
+from versa.fmri.sector import Sector
 from versa.fmri.volumes import mean_volume, read_grid, read_mask
 
 __all__ = ["choose_voxels", "common_grid"]

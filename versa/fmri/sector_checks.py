@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from versa.fmri.grids import same_grid
-from versa.fmri.regions import PAPER_CUT, posterior_of
-from versa.fmri.sectors import Sector
+from versa.fmri.sector import Sector
+from versa.fmri.sectors import PAPER_CUT, posterior_of
 from versa.fmri.spaces import to_talairach
 
 if TYPE_CHECKING:

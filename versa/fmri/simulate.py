@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from versa.fmri.ceilings import noise_ceiling
 from versa.fmri.rdm import rdm_from_covariance
-from versa.fmri.reliability import noise_ceiling
-from versa.fmri.sectors import Sector
+from versa.fmri.sector import Sector
 from versa.stats.intervals import fisher_mean
 from versa.stats.splits import SplitHalves, split_halves
 

@@ -20,9 +20,9 @@ from versa.cache import atomic_write
 from versa.fmri.betas import ConditionBetas, fit_betas
 from versa.fmri.glm import GLMSettings
 from versa.fmri.grids import same_grid
-from versa.fmri.odd_even import rdm_reliability
+from versa.fmri.reliability import rdm_reliability
 from versa.fmri.runs import find_runs, find_subjects
-from versa.fmri.sectors import Sector
+from versa.fmri.sector import Sector
 from versa.fmri.sidecars import write_json, write_table
 from versa.fmri.stimuli import StimulusSet
 from versa.fmri.study_files import (

@@ -8,7 +8,7 @@ import numpy as np
 
 from versa.cache import atomic_write
 from versa.fmri.betas import ConditionBetas
-from versa.fmri.odd_even import voxel_reliability
+from versa.fmri.reliability import voxel_reliability
 from versa.fmri.sidecars import read_json, write_json
 from versa.fmri.subject_files import betas_path, exact_affine, read_space, sidecar_path
 from versa.fmri.volumes import read_grid, read_image, write_image
@@ -161,7 +161,7 @@ def read_subject_grid(
     affine : ndarray of shape (4, 4)
         From voxel indices to mm.
     space : str
-        As of :class:`~versa.fmri.sectors.Sector`.
+        As of :class:`~versa.fmri.sector.Sector`.
 
     Raises
     ------

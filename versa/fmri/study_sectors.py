@@ -20,11 +20,11 @@ import numpy as np
 
 from versa.fmri.atlases import atlas_sector, fetch_atlas
 from versa.fmri.grids import onto_grid, same_grid
-from versa.fmri.odd_even import reliable_voxels
-from versa.fmri.regions import PAPER_CUT, define_sectors, group_contrast
-from versa.fmri.regions import most_active as most_active_voxels
+from versa.fmri.reliability import reliable_voxels
+from versa.fmri.sector import Sector
 from versa.fmri.sector_checks import sector_table, sector_warnings
-from versa.fmri.sectors import Sector
+from versa.fmri.sectors import PAPER_CUT, define_sectors, group_contrast
+from versa.fmri.sectors import most_active as most_active_voxels
 from versa.fmri.study_files import read_betas, read_subject_grid, read_subject_map
 from versa.fmri.top_files import read_participants
 from versa.fmri.volumes import header_space, read_image, read_mask
@@ -80,7 +80,7 @@ def study_sectors(
         as the paper does. The subjects must share one grid in TAL or MNI. Voxels of
         anyone's EarlyV are left out then.
     n_voxels, per_hemisphere, y, transform, closed
-        As of :func:`~versa.fmri.regions.define_sectors`.
+        As of :func:`~versa.fmri.sectors.define_sectors`.
     min_reliability : float, optional
         Keep only voxels whose odd/even reliability is above this, at the end. The
         paper has no such threshold.

@@ -10,7 +10,7 @@ import numpy as np
 
 from versa.cache import file_hash
 from versa.fmri.findings import Findings
-from versa.fmri.sectors import Sector
+from versa.fmri.sector import Sector
 from versa.fmri.sidecars import read_json
 from versa.fmri.stimuli import StimulusSet
 from versa.fmri.subject_files import (

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from versa.fmri.braindata import BrainDataset
-from versa.fmri.sectors import Sector, check_space, same_affine
+from versa.fmri.sector import Sector, check_space, same_affine
 from versa.fmri.sidecars import read_json, read_table, write_json, write_table
 from versa.fmri.stimuli import StimulusSet
 from versa.fmri.top_files import LABEL
@@ -473,7 +473,7 @@ def read_space(betas: Path, sidecar: Mapping[str, Any], path: Path) -> str:
     Returns
     -------
     space : str
-        As :class:`~versa.fmri.sectors.Sector` takes it.
+        As :class:`~versa.fmri.sector.Sector` takes it.
 
     Raises
     ------

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from versa.fmri.regions import PAPER_CUT, posterior_of
+from versa.fmri.sectors import PAPER_CUT, posterior_of
 from versa.wording import listing, unknown
 
 __all__ = [
@@ -174,7 +174,7 @@ def split_vertices_at_y(
     space : str
         ``"TAL"``, ``"MNI152..."`` or ``"MNI305"``, the space of fsaverage.
     y, transform, closed
-        The plane, as of :func:`~versa.fmri.regions.posterior_of`.
+        The plane, as of :func:`~versa.fmri.sectors.posterior_of`.
 
     Returns
     -------

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from versa.fmri.regions import PAPER_CUT
-from versa.fmri.sectors import Sector, check_space
+from versa.fmri.sector import Sector, check_space
+from versa.fmri.sectors import PAPER_CUT
 from versa.fmri.spaces import to_talairach
 from versa.plotting.figures import sector_colours
 from versa.wording import listing
@@ -141,7 +141,7 @@ def plot_reliability(
     affine : array-like of shape (4, 4)
         From voxel indices to mm.
     space : str, default="individual"
-        As of :class:`~versa.fmri.sectors.Sector`.
+        As of :class:`~versa.fmri.sector.Sector`.
     background : (values, affine), optional
         As of :func:`plot_sectors`.
     limits : (low, high), default=(0, 1)

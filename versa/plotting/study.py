@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from versa.fmri.glm import GLMSettings, design_matrix
-from versa.fmri.regions import PAPER_CUT
 from versa.fmri.runs import find_runs
-from versa.fmri.sectors import Sector
+from versa.fmri.sector import Sector
+from versa.fmri.sectors import PAPER_CUT
 from versa.fmri.study_files import read_subject_grid, read_subject_map
 from versa.fmri.top_files import read_participants
 from versa.fmri.volumes import read_grid, read_image

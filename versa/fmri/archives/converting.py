@@ -11,19 +11,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from versa.fmri.archive import (
+from versa.fmri.archives.archive import (
     open_file,
     table_column,
     table_header,
     take_numbers,
     take_texts,
 )
+from versa.fmri.archives.layout import Layout
+from versa.fmri.archives.matlab import take
+from versa.fmri.archives.patterns import ending, fill
 from versa.fmri.braindata import BrainDataset
 from versa.fmri.grids import onto_grid
-from versa.fmri.layout import Layout
-from versa.fmri.matlab import take
-from versa.fmri.patterns import ending, fill
-from versa.fmri.sectors import Sector
+from versa.fmri.sector import Sector
 from versa.fmri.stimuli import StimulusSet
 from versa.fmri.volumes import read_image, read_mask, take_voxels
 from versa.wording import listing, unknown
@@ -239,7 +239,7 @@ def _from_volumes(
     if ending(path.name).startswith(".nii"):
         values, affine = read_image(path)
     else:
-        from versa.fmri.brainvoyager import read_volumes
+        from versa.fmri.programs.brainvoyager import read_volumes
 
         image = read_volumes(path, **_stated(layout))
         values, affine, maps = image.values, image.affine, image.names
@@ -276,7 +276,7 @@ def _mask(
     if kind.startswith(".nii"):
         mask, own_affine = read_mask(path)
         return onto_grid(mask, own_affine, shape, affine, what=what)
-    from versa.fmri.brainvoyager import read_voi, read_volumes, voi_sector
+    from versa.fmri.programs.brainvoyager import read_voi, read_volumes, voi_sector
 
     if kind == ".voi":
         areas, space = read_voi(path, **_stated(layout))

@@ -18,8 +18,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from versa.cache import atomic_write, file_hash, offline, sweep_leftovers
-from versa.fmri.osf_files import OsfFile, changes, check_names, choose, files_table
-from versa.fmri.osf_listing import (
+from versa.fmri.archives.osf_files import (
+    OsfFile,
+    changes,
+    check_names,
+    choose,
+    files_table,
+)
+from versa.fmri.archives.osf_listing import (
     OSF_PROJECT,
     api_address,
     list_files,

@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from versa.fmri.bvfiles import read_file
-from versa.fmri.sectors import Sector, check_space
+from versa.fmri.programs.bvfiles import read_file
+from versa.fmri.sector import Sector, check_space
 from versa.wording import listing, unknown
 
 __all__ = ["BrainVoyagerImage", "read_voi", "read_volumes", "voi_sector"]
@@ -64,7 +64,7 @@ class BrainVoyagerImage:
     affine : array-like of shape (4, 4)
         From voxel indices to mm.
     space : str
-        As of :class:`~versa.fmri.sectors.Sector`.
+        As of :class:`~versa.fmri.sector.Sector`.
     names : tuple of str
         Names of the maps of a VMP; empty for other files.
     header : mapping
@@ -155,7 +155,7 @@ def read_volumes(
         A file whose name ends in ``.vtc``, ``.vmp``, ``.msk`` or ``.vmr``, or in one of
         these and ``.gz``.
     space : str, optional
-        Where the data lie, as of :class:`~versa.fmri.sectors.Sector`. Needed where the
+        Where the data lie, as of :class:`~versa.fmri.sector.Sector`. Needed where the
         files do not say it: VMP and MSK never do. Native and AC-PC space are
         ``"individual"``.
     convention : {"radiological", "neurological"}, optional

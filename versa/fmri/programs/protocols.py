@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from versa.fmri.bvfiles import read_file, unpacked
+from versa.fmri.programs.bvfiles import read_file, unpacked
 from versa.wording import listing
 
 if TYPE_CHECKING:

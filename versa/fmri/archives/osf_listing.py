@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from versa.cache import offline
-from versa.fmri.osf_files import OsfFile, folded, is_plain, plain_name
+from versa.fmri.archives.osf_files import OsfFile, folded, is_plain, plain_name
 from versa.transfer import AddressError, open_session, read_json
 from versa.wording import listing
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from versa.fmri.betas import ConditionBetas
 from versa.fmri.estimates import betas_from_runs
-from versa.fmri.sectors import check_space
+from versa.fmri.sector import check_space
 from versa.fmri.voxels import PathLike
 from versa.wording import listing
 
@@ -46,7 +46,7 @@ def read_spm(
     subject : str
         Label such as ``"01"``.
     space : str
-        As of :class:`~versa.fmri.sectors.Sector`.
+        As of :class:`~versa.fmri.sector.Sector`.
     conditions : sequence of str, optional
         Which conditions, and their order; by default all, as they first occur.
     halves : {"runs"}, optional

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from versa.cache import atomic_write
-from versa.fmri.layout import Layout
-from versa.fmri.mapping import layout_text
-from versa.fmri.patterns import ending
-from versa.fmri.survey import Family, Survey, families, survey_archive
+from versa.fmri.archives.layout import Layout
+from versa.fmri.archives.mapping import layout_text
+from versa.fmri.archives.patterns import ending
+from versa.fmri.archives.survey import Family, Survey, families, survey_archive
 from versa.wording import listing
 
 __all__ = ["Remark", "propose_layout", "write_proposal"]
@@ -371,7 +371,7 @@ def _volume_responses(
     else:
         remarks.append(Remark("decide", "dataset", "the space of the volumes."))
     if ending(masks_file) == ".voi":
-        from versa.fmri.brainvoyager import read_voi
+        from versa.fmri.programs.brainvoyager import read_voi
 
         try:
             first = next(iter(masks.members.values())).file

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from versa.fmri.betas import ConditionBetas
-from versa.fmri.sectors import check_space
+from versa.fmri.sector import check_space
 from versa.fmri.trials import average_trials
 from versa.fmri.volumes import read_image, read_mask
 from versa.fmri.voxels import PathLike
@@ -77,7 +77,7 @@ def read_glmsingle(
     subject : str
         Label such as ``"01"``.
     space : str
-        As of :class:`~versa.fmri.sectors.Sector`.
+        As of :class:`~versa.fmri.sector.Sector`.
     mask : path-like, optional
         NIfTI image of the voxels. Needed if the betas are those of a mask only; else
         it chooses among them.

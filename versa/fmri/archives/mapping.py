@@ -62,7 +62,7 @@ from pathlib import Path
 from typing import Any
 
 from versa.cache import atomic_write
-from versa.fmri.layout import PLACES, Layout
+from versa.fmri.archives.layout import PLACES, Layout
 from versa.wording import listing, unknown
 
 __all__ = ["layout_text", "read_layout", "write_layout"]

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from versa.fmri.matlab import read_struct, take
-from versa.fmri.patterns import ending
+from versa.fmri.archives.matlab import read_struct, take
+from versa.fmri.archives.patterns import ending
 from versa.wording import listing, unknown
 
 __all__ = ["open_file", "table_column", "table_header", "take_numbers", "take_texts"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from versa.fmri.betas import ConditionBetas
 from versa.fmri.estimates import betas_from_runs
-from versa.fmri.sectors import check_space
+from versa.fmri.sector import check_space
 from versa.fmri.voxels import PathLike
 from versa.wording import listing, unknown
 
@@ -48,7 +48,7 @@ def read_feat(
     subject : str
         Label such as ``"01"``.
     space : str
-        As of :class:`~versa.fmri.sectors.Sector`.
+        As of :class:`~versa.fmri.sector.Sector`.
     conditions : sequence of str, optional
         Names of contrasts (or of explanatory variables), and their order; by default
         all that stand for one condition: contrasts with a single weight, of 1.

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from versa.cache import atomic_write, cache_folder
+from versa.fmri.archives.converting import convert
+from versa.fmri.archives.mapping import read_layout
+from versa.fmri.archives.osf import fetch_files
+from versa.fmri.archives.osf_listing import OSF_PROJECT
+from versa.fmri.archives.proposal import Remark, write_proposal
 from versa.fmri.bids import write_dataset
 from versa.fmri.braindata import BrainDataset
-from versa.fmri.converting import convert
 from versa.fmri.datasets import DatasetEntry, published_entry
-from versa.fmri.mapping import read_layout
-from versa.fmri.osf import fetch_files
-from versa.fmri.osf_listing import OSF_PROJECT
-from versa.fmri.proposal import Remark, write_proposal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +78,7 @@ def bring_archive(
     name, project
         As of :func:`archive_folder`.
     patterns, update, api
-        As of :func:`~versa.fmri.osf.fetch_files`.
+        As of :func:`~versa.fmri.archives.osf.fetch_files`.
 
     Returns
     -------
@@ -90,7 +90,8 @@ def bring_archive(
     Raises
     ------
     ValueError, ConnectionError, OSError
-        As of :func:`~versa.fmri.osf.fetch_files`, or if a packed file is damaged.
+        As of :func:`~versa.fmri.archives.osf.fetch_files`, or if a packed file is
+        damaged.
     """
     import pandas as pd
 

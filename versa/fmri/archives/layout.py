@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
-from versa.fmri.patterns import check_inside, ending, placeholders
-from versa.fmri.sectors import check_space
+from versa.fmri.archives.patterns import check_inside, ending, placeholders
+from versa.fmri.sector import check_space
 from versa.wording import listing, unknown
 
 __all__ = ["PLACES", "Layout"]
@@ -57,7 +57,7 @@ _PLACEHOLDERS = ("subject", "index", "number", "sector")
 class Layout:
     """Where in an archive the responses, names and images of a dataset lie.
 
-    The head of :mod:`versa.fmri.mapping` explains every entry in its mapping file.
+    The head of :mod:`versa.fmri.archives.mapping` explains every entry of its file.
 
     Parameters
     ----------

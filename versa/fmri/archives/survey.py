@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from versa.fmri.archive import open_file, table_header
-from versa.fmri.matlab import list_arrays, read_struct, take, walk
-from versa.fmri.patterns import ending
+from versa.fmri.archives.archive import open_file, table_header
+from versa.fmri.archives.matlab import list_arrays, read_struct, take, walk
+from versa.fmri.archives.patterns import ending
 from versa.fmri.volumes import read_image
 
 __all__ = ["Family", "Find", "Survey", "families", "survey_archive"]

@@ -1,0 +1,1 @@
+"""Archives of any layout: downloaded from osf.io, converted by a mapping file."""

@@ -1,0 +1,274 @@
+"""How much of the brain's own geometry two halves of the subjects share."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from versa.fmri.braindata import BrainDataset
+from versa.fmri.parallel import map_in_threads
+from versa.fmri.rdm import correlation_rdm, n_images_of, to_rsatoolbox
+from versa.stats.splits import SplitHalves, split_halves
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["ceilings_table", "half_correlations", "noise_ceiling", "subject_bounds"]
+
+
+def noise_ceiling(rdms: ArrayLike, splits: SplitHalves) -> np.ndarray:
+    """Correlation between the mean RDMs of the two halves, for every split.
+
+    Parameters
+    ----------
+    rdms : array-like of shape (n_subjects, n_pairs)
+        Brain RDM of each subject.
+    splits : SplitHalves
+        Half-splits of the same subjects.
+
+    Returns
+    -------
+    r : ndarray of shape (n_splits,)
+        Pearson correlations, one per split. No correction for using half of the
+        data, so that they compare directly with model scores. Their average is
+        ``versa.stats.intervals.fisher_mean(r)``.
+
+    Raises
+    ------
+    ValueError
+        If `rdms` is not (n_subjects, n_pairs) for the subjects of `splits`.
+
+    References
+    ----------
+    Konkle & Alvarez (2022), https://doi.org/10.1038/s41467-022-28091-4
+
+    Examples
+    --------
+    >>> from versa.stats.splits import split_halves
+    >>> noise_ceiling([[1.0, 2, 3], [1, 3, 2]], split_halves(2)).round(6)
+    array([0.5])
+    """
+    rdms = _centred(rdms, splits, "rdms")
+    inner = rdms @ rdms.T
+    first, second = splits.weights[:, 0], splits.weights[:, 1]
+    return _ratio(
+        np.sum((first @ inner) * second, axis=1),
+        np.sum((first @ inner) * first, axis=1),
+        np.sum((second @ inner) * second, axis=1),
+    )
+
+
+def half_correlations(
+    model_rdms: ArrayLike, brain_rdms: ArrayLike, splits: SplitHalves
+) -> np.ndarray:
+    """Correlation of the model's and the brain's mean RDM of the same half.
+
+    Parameters
+    ----------
+    model_rdms : array-like of shape (n_subjects, n_pairs) or (1, n_pairs)
+        RDMs predicted for each subject; a single one serves all subjects.
+    brain_rdms : array-like of shape (n_subjects, n_pairs)
+        Measured RDMs of the same subjects.
+    splits : SplitHalves
+        Half-splits of the same subjects.
+
+    Returns
+    -------
+    r : ndarray of shape (n_splits, 2)
+        Pearson correlations in the first and second half; NaN where an RDM does not
+        vary.
+
+    Notes
+    -----
+    A mean RDM is a weighted sum, so all correlations follow from three matrices of
+    inner products (n_subjects, n_subjects): time does not grow with
+    n_splits x n_pairs.
+
+    Examples
+    --------
+    >>> from versa.stats.splits import split_halves
+    >>> brain = [[1.0, 2, 3], [1, 3, 2]]
+    >>> half_correlations([[1.0, 2, 3]], brain, split_halves(2)).round(6)
+    array([[1. , 0.5]])
+    """
+    brain = _centred(brain_rdms, splits, "brain_rdms")
+    model = _centred(model_rdms, splits, "model_rdms", single=True)
+    if model.shape[1] != brain.shape[1]:
+        raise ValueError(
+            "model_rdms and brain_rdms must have the same pairs; got "
+            f"{model.shape[1]} and {brain.shape[1]}."
+        )
+    weights = splits.weights  # (n_splits, 2, n_subjects)
+    model_weights = (
+        weights if len(model) == splits.n_subjects else weights[..., :1] * 0 + 1
+    )
+    return _ratio(
+        np.sum((model_weights @ (model @ brain.T)) * weights, axis=2),
+        np.sum((model_weights @ (model @ model.T)) * model_weights, axis=2),
+        np.sum((weights @ (brain @ brain.T)) * weights, axis=2),
+    )
+
+
+def ceilings_table(
+    dataset: BrainDataset, splits: SplitHalves | None = None
+) -> "pd.DataFrame":
+    """The paper's noise ceiling of every sector, and rsatoolbox's beside it.
+
+    Parameters
+    ----------
+    dataset : BrainDataset
+        Responses or RDMs of at least 2 subjects.
+    splits : SplitHalves, optional
+        Half-splits of its subjects; all of them by default (1000 beyond 20 subjects).
+
+    Returns
+    -------
+    table : DataFrame
+        One row per sector: ``sector, n_subjects, n_splits, ceiling``, its corrected
+        95% intervals ``ci_low, ci_high`` (number of splits - 1 degrees of freedom)
+        and ``ci_low_subjects, ci_high_subjects`` (subjects - 1), and ``lower_bound,
+        upper_bound`` of :func:`subject_bounds`.
+
+    Raises
+    ------
+    ValueError
+        If there is one subject only, `splits` are of another number of subjects, or
+        voxels hold NaN or are constant.
+
+    Notes
+    -----
+    The two answer different questions. The ceiling correlates the mean RDMs of two
+    halves of the subjects, so it is what a model that is scored on such means, as in
+    :func:`half_correlations`, can be compared with; it grows with the number of
+    subjects in a half. The bounds are averages over single subjects, whose RDMs are
+    noisier than means: they are for models that are scored subject by subject, as
+    rsatoolbox does, and are commonly far below the ceiling. None of them is corrected
+    by Spearman-Brown.
+
+    Examples
+    --------
+    >>> from versa.fmri.stimuli import StimulusSet
+    >>> names = ["cup", "dog", "ear", "fan"]
+    >>> stimuli = StimulusSet(names, [f"{n}.png" for n in names], ["0" * 64] * 4)
+    >>> shared = np.random.default_rng(0).normal(size=6)
+    >>> noise = np.random.default_rng(1).normal(scale=0.3, size=(5, 6))
+    >>> dataset = BrainDataset("d", stimuli, list("abcde"), rdms={"V1": shared + noise})
+    >>> columns = ["sector", "n_splits", "ceiling", "lower_bound", "upper_bound"]
+    >>> ceilings_table(dataset)[columns].round(3)
+      sector  n_splits  ceiling  lower_bound  upper_bound
+    0     V1        10    0.933        0.868        0.916
+    """
+    import pandas as pd
+
+    from versa.stats.tables import summary  # it loads pandas
+
+    dataset.require_clean_voxels()
+    if splits is None:
+        splits = split_halves(dataset.n_subjects)
+    rows = []
+    for name in dataset.sector_names:
+        rdms = _subject_rdms(dataset, name)
+        numbers = summary(noise_ceiling(rdms, splits), dataset.n_subjects)
+        lower, upper = subject_bounds(rdms)
+        rows.append(
+            {
+                "sector": name,
+                "n_subjects": dataset.n_subjects,
+                "n_splits": splits.n_splits,
+                "ceiling": numbers.pop("r"),
+                **numbers,
+                "lower_bound": lower,
+                "upper_bound": upper,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def subject_bounds(rdms: ArrayLike) -> tuple[float, float]:
+    """Noise ceiling of single subjects, as rsatoolbox computes it.
+
+    Parameters
+    ----------
+    rdms : array-like of shape (n_subjects, n_pairs)
+        Brain RDM of each subject; at least 2.
+
+    Returns
+    -------
+    lower : float
+        Mean over subjects of Pearson r (not Fisher z) between a subject's RDM and the
+        mean of the *other* subjects' RDMs.
+    upper : float
+        The same with the subject's own RDM in the mean, which therefore fits its
+        noise, too: the best that any RDM can do for these subjects. RDMs are z-scored
+        before they are averaged. Both are NaN if an RDM does not vary.
+
+    Raises
+    ------
+    ValueError
+        If `rdms` is not (n_subjects, n_pairs) with at least 2 subjects.
+
+    References
+    ----------
+    Nili et al. (2014), https://doi.org/10.1371/journal.pcbi.1003553
+
+    Examples
+    --------
+    >>> lower, upper = subject_bounds([[1.0, 2, 3], [1, 3, 2]])
+    >>> round(lower, 6), round(upper, 6)
+    (0.5, 0.866025)
+    """
+    from rsatoolbox.inference import boot_noise_ceiling
+
+    stack = np.asarray(rdms, dtype=float)
+    if stack.ndim != 2 or len(stack) < 2:
+        raise ValueError(
+            "rdms must be (n_subjects, n_pairs) with at least 2 subjects; got "
+            f"{stack.shape}."
+        )
+    if not np.isfinite(stack).all() or _flat(stack).any():
+        return np.nan, np.nan
+    names = [str(i) for i in range(n_images_of(stack.shape[1]))]
+    lower, upper = boot_noise_ceiling(to_rsatoolbox(stack, names), method="corr")
+    return float(lower), float(upper)
+
+
+def _subject_rdms(dataset: BrainDataset, sector: str) -> np.ndarray:
+    """RDM of every subject in a sector, (n_subjects, n_pairs)."""
+    if dataset.responses is None:
+        return np.asarray((dataset.rdms or {})[sector])
+    return np.stack(map_in_threads(correlation_rdm, dataset.responses[sector]))
+
+
+def _centred(
+    rdms: ArrayLike, splits: SplitHalves, name: str, *, single: bool = False
+) -> np.ndarray:
+    rdms = np.asarray(rdms, dtype=float)
+    allowed = {splits.n_subjects, 1} if single else {splits.n_subjects}
+    if rdms.ndim != 2 or len(rdms) not in allowed:
+        raise ValueError(
+            f"{name} must be (n_subjects, n_pairs) for {splits.n_subjects} subjects; "
+            f"got {rdms.shape}."
+        )
+    centred = rdms - rdms.mean(axis=1, keepdims=True)
+    # an RDM without any variance keeps none: rounding must not become a correlation
+    centred[_flat(rdms)] = 0.0
+    return centred
+
+
+def _flat(rdms: np.ndarray) -> np.ndarray:
+    """Which RDMs vary by no more than rounding."""
+    deviation = np.abs(rdms - rdms.mean(axis=1, keepdims=True)).max(axis=1)
+    return deviation <= 8 * np.finfo(float).eps * np.abs(rdms).max(axis=1)
+
+
+def _ratio(inner: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    product = a * b
+    r = np.full(inner.shape, np.nan)
+    valid = product > 0
+    np.divide(
+        inner,
+        np.sqrt(product, where=valid, out=np.ones_like(product)),
+        out=r,
+        where=valid,
+    )
+    return np.clip(r, -1.0, 1.0)

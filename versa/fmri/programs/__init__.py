@@ -1,0 +1,1 @@
+"""What other programs leave: BrainVoyager, GLMsingle, SPM and FSL."""
