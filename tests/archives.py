@@ -38,7 +38,7 @@ def cells(items):
 
 
 def matlab_content(betas=None, names=NAMES):
-    """As methods.md describes the public file: betas are (voxels, conditions)."""
+    """As the laboratory's later code reads them: betas are (voxels, conditions)."""
     betas = known_betas() if betas is None else betas
     return {
         "SECTORS": {

@@ -9,6 +9,7 @@ import pytest
 from scipy.spatial.distance import pdist
 from scipy.stats import pearsonr
 
+from versa.fmri import reliability
 from versa.fmri.reliability import (
     group_rdm_reliability,
     rdm_reliability,

@@ -392,7 +392,8 @@ def _fetch(options: argparse.Namespace) -> int:
     )
 
     if options.list:
-        show(files_table(list_files(options.project)))
+        table = files_table(list_files(options.project))
+        show(table[["path", "size", "version", "modified", "sha256"]])
         return 0
     # the name is checked before the download
     archive_folder(options.name, options.project)

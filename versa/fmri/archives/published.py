@@ -245,6 +245,7 @@ def _unpack(path: Path) -> None:
             else:
                 with tarfile.open(path) as archive:
                     archive.extractall(temporary, filter="data")
+            os.utime(temporary)  # a tar file brings a time of its own
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, RuntimeError) as error:
         raise ValueError(
             f"{path} must be a whole packed file; unpacking it fails with: {error}. "

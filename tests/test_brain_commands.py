@@ -1,0 +1,134 @@
+"""versa-data betas, images, sectors, check: what a user types."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import versa
+from tests.scans import CONDITIONS, write_bids
+from tests.test_study_sectors import sources, study
+from versa.cli.data import data_command
+from versa.fmri.glm import GLMSettings
+from versa.fmri.study_files import read_betas
+
+__all__ = ["sources", "study"]
+
+
+@pytest.fixture(scope="module")
+def bids(tmp_path_factory):
+    folder = write_bids(tmp_path_factory.mktemp("cli") / "bids", ("01", "02"), n_runs=2)
+    (folder / "images").mkdir()
+    rng = np.random.default_rng(0)
+    for name in CONDITIONS:
+        pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / f"{name}.png")
+    return folder
+
+
+def betas_command(bids, out, *more):
+    return [
+        "betas",
+        str(bids),
+        *("--out", str(out)),
+        *("--mask", f"{bids}/mask-{{subject}}.nii.gz"),
+        *("--noise", "ols"),
+        "--quiet",
+        *more,
+    ]
+
+
+def test_from_scans_to_a_dataset(bids, tmp_path, capsys):
+    out = tmp_path / "study"
+    images = ["--images", str(bids / "images"), "--name", "my study"]
+    options = ["--hrf", "spm", "--high-pass", "0.008", "--filter", "task=view"]
+    assert data_command(betas_command(bids, out, *images, *options)) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].split()[:5] == ["subject", "conditions", "voxels", "median", "r"]
+    assert said[1].split()[:3] == ["01", "4", "60"]
+    drawn = [out / "figures" / f"sub-{s}_{what}.png"
+             for s in ("01", "02") for what in ("design", "reliability")]  # fmt: skip
+    assert said[3:] == [str(path) for path in drawn]
+    for path in drawn:
+        assert np.asarray(Image.open(path)).std() > 10  # not an empty page
+    expected = GLMSettings(noise_model="ols", hrf_model="spm", high_pass=0.008)
+    assert str(expected) in read_betas(out, "01").source
+    assert data_command(["check", str(out)]) == 2
+    assert "desc-<Sector>_mask.nii" in capsys.readouterr().out
+    command = ["sectors", str(out), "--sector"]
+    whole = f"EarlyV={bids}/mask-{{subject}}.nii.gz"
+    assert data_command([*command, whole, "--most-active", "EarlyV=50"]) == 0
+    said = capsys.readouterr().out
+    assert (out / "figures" / "sub-02_sectors.png").is_file()
+    assert said.splitlines()[1].split()[:4] == ["01", "EarlyV", "individual", "50"]
+    assert data_command(["check", str(out)]) == 0
+    assert "no errors, 2 warnings." in capsys.readouterr().out
+    dataset = versa.load_dataset(str(out))
+    assert dataset.name == "my study"
+    assert [x.shape for x in dataset.responses["EarlyV"]] == [(4, 50), (4, 50)]
+
+
+def test_images_later(bids, tmp_path, capsys):
+    out = tmp_path / "study"
+    assert data_command(betas_command(bids, out, "--no-figures")) == 0
+    assert not (out / "figures").exists()
+    capsys.readouterr()
+    assert data_command(["images", str(out), str(bids / "images")]) == 0
+    assert (
+        capsys.readouterr().out == "<StimulusSet: 4 images, cup, dog, key and 1 more>\n"
+    )
+
+
+def test_the_recipe(study, sources, tmp_path, capsys):
+    command = ["sectors", str(study), "--early-v", sources["early"]]
+    assert data_command([*command, "--n-voxels", "100"]) == 2
+    assert "--early-v and --otc must be given together" in capsys.readouterr().err
+    command += ["--otc", sources["occipito_temporal"]]
+    assert data_command([*command, "--sector", "V1=x.nii"]) == 2
+    assert "from --sector; got both" in capsys.readouterr().err
+    assert data_command(["sectors", str(study)]) == 2
+    assert "from --sector; got neither" in capsys.readouterr().err
+    options = ["--n-voxels", "300", "--cut", "-60", "--transform", "brett", "--group"]
+    (study / "dataset_description.json").write_text('{"Name": "mine"}')
+    assert data_command([*command, *options]) == 0
+    said = capsys.readouterr().out
+    rows = [line.split() for line in said.splitlines()[1:10]]
+    assert [row[:2] for row in rows] == [
+        [s, name] for s in ("01", "02", "03") for name in ("EarlyV", "pOTC", "aOTC")
+    ]
+    counts = {(row[0], row[1]): int(row[3]) for row in rows}
+    assert counts["01", "pOTC"] + counts["01", "aOTC"] == 300
+    assert (study / "figures" / "sub-03_sectors.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--filter", "task"], "--filter must be KEY=VALUE; got 'task'"),
+        (["--filter", "a=1", "--filter", "a=2"], "--filter must name a once"),
+        (["--filter", "task=nothing"], "task must be among view; got 'nothing'"),
+        (["--hrf", "fir"], "hrf_model must be among glover"),
+        (["--confounds", "trans_x"], "must have a table of confounds beside it"),
+        (["--subjects", "07"], "subject must be among 01, 02; got '07'"),
+        (["--mask", "nothing.nii"], r"nothing.nii must exist; it is missing"),
+    ],
+)
+def test_one_sentence_and_code_2(bids, tmp_path, capsys, arguments, message):
+    assert data_command(betas_command(bids, tmp_path / "s", *arguments)) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("versa-data: error: ")
+    assert message in said
+    assert not list((tmp_path / "s").glob("sub-*"))
+
+
+@pytest.mark.parametrize("count", ["V1=0", "V1=many", "V1"])
+def test_counts(study, sources, capsys, count):
+    command = ["sectors", str(study), "--sector", f"V1={sources['early']}"]
+    assert data_command([*command, "--most-active", count]) == 2
+    assert "--most-active must be" in capsys.readouterr().err
+
+
+def test_check_counts_what_is_wrong(tmp_path, capsys):
+    assert data_command(["check", str(tmp_path / "nothing")]) == 2
+    said = capsys.readouterr()
+    assert "error: " in said.out
+    assert "has 1 error and 0 warnings. Correct the errors" in said.err
