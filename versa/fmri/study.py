@@ -9,7 +9,7 @@ that an interrupted run goes on where it stopped.
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,7 @@ __all__ = [
     "add_sectors",
     "estimate_betas",
     "reliability_table",
+    "write_study",
 ]
 
 logger = logging.getLogger("versa")
@@ -147,9 +148,58 @@ def estimate_betas(
         )
         conditions = conditions or betas.conditions
         _check_conditions(betas, conditions)
-        write_betas(betas, folder)
+        write_betas(betas.in_order(conditions), folder)
         done.append(label)
         _write_participants(folder, [label for label in labels if label in done])
+    return folder
+
+
+def write_study(
+    betas: Iterable[ConditionBetas],
+    folder: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    licence: str = "",
+    citation: str = "",
+) -> Path:
+    """Begin a dataset folder with betas that were made elsewhere.
+
+    Parameters
+    ----------
+    betas : iterable of ConditionBetas
+        One per subject; of a generator one subject is in memory at a time. All must
+        have the conditions of the first, which are put in its order.
+    folder : path-like
+        A folder that does not exist yet, or is empty.
+    name : str, optional
+        Name of the dataset; by default that of the folder.
+    licence, citation : str, default=""
+        What others need to know to use the data.
+
+    Returns
+    -------
+    folder : Path
+        The dataset folder; what was written before an error is kept.
+
+    Raises
+    ------
+    ValueError
+        If the folder is in use, or subjects have different conditions.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} must be new or empty; it is not. Choose another.")
+    _begin(folder, name or folder.resolve().name, None, licence, citation)
+    done: list[str] = []
+    conditions: tuple[str, ...] = ()
+    for one in betas:
+        conditions = conditions or one.conditions
+        _check_conditions(one, conditions)
+        write_betas(one.in_order(conditions), folder)
+        done.append(one.subject)
+        _write_participants(folder, done)
+    if not done:
+        raise ValueError("betas must be those of at least one subject; got none.")
     return folder
 
 
@@ -303,7 +353,13 @@ def reliability_table(folder: str | os.PathLike[str]) -> "pd.DataFrame":
     return pd.DataFrame(rows)
 
 
-def _begin(folder: Path, name: str, recipe: Mapping[str, Any]) -> None:
+def _begin(
+    folder: Path,
+    name: str,
+    recipe: Mapping[str, Any] | None,
+    licence: str = "",
+    citation: str = "",
+) -> None:
     """Make the folder, or see that it was made by the same recipe."""
     path = folder / "dataset_description.json"
     if path.exists():
@@ -311,8 +367,7 @@ def _begin(folder: Path, name: str, recipe: Mapping[str, Any]) -> None:
         if own.get("Betas") != recipe:
             raise ValueError(
                 f"{folder} must be new, or begun with the same options; it was made "
-                f"with {own.get('Betas')}, now asked is {dict(recipe)}. Choose another "
-                "folder."
+                f"with {own.get('Betas')}, now asked is {recipe}. Choose another one."
             )
         return
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -321,13 +376,17 @@ def _begin(folder: Path, name: str, recipe: Mapping[str, Any]) -> None:
             "none of these. Choose another one."
         )
     folder.mkdir(parents=True, exist_ok=True)
-    about = {
+    about: dict[str, Any] = {
         "Name": name,
         "BIDSVersion": "1.9.0",
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": "versa"}],
         "versa": {"Format": FORMAT, "Sectors": [], "Betas": recipe},
     }
+    if licence:
+        about["License"] = licence
+    if citation:
+        about["HowToAcknowledge"] = citation
     _write_json_whole(path, about)
 
 
