@@ -36,9 +36,13 @@ html_title = f"versa {version}"
 html_theme_options = {"description": "Does this network see like the brain does?"}
 
 # the reference shows what the command lines themselves say
+DATA_COMMANDS = ("betas", "images", "sectors", "check", "fetch", "convert", "weights")
 COMMANDS = {
     "versa-compare": ("versa.cli.compare", "compare_command", ["-h"]),
-    "versa-data": ("versa.cli.data", "data_command", ["weights", "-h"]),
+    **{
+        f"versa-data-{name}": ("versa.cli.data", "data_command", [name, "-h"])
+        for name in DATA_COMMANDS
+    },
     "versa-train-ipcl": ("versa.cli.train", "train_command", ["-h"]),
 }
 (DOCS / "generated").mkdir(exist_ok=True)
