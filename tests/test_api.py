@@ -458,5 +458,5 @@ def test_too_few_voxels(brain):
 
 
 def test_paper_data_are_asked_for_politely():
-    with pytest.raises(ValueError, match="versa-data fetch orient.*simulated-orientation"):
+    with pytest.raises(ValueError, match=r"fetch orient.*simulated-orientation"):
         versa.fit(Small(), preprocess=preprocess)
