@@ -13,7 +13,6 @@ Three parts, each against its bar:
 
 import argparse
 import json
-import resource
 import shutil
 import statistics
 import subprocess
@@ -111,12 +110,13 @@ def reading(folder, _noise):
 def peak(name, folder, noise):
     """Peak memory of one way in a process of its own, in GB beyond its imports."""
     code = (
-        "import resource, sys; sys.path.insert(0, 'benchmarks');"
+        "import re, sys; sys.path.insert(0, 'benchmarks');"
         "import brain_data as b; from pathlib import Path;"
         "import nilearn.glm.first_level, versa.fmri.betas;"
-        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
+        "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', "
+        "open('/proc/self/status').read())[1]) / 2**20;"
         f"start = peak(); b.{name}(Path({str(folder)!r}), {noise!r});"
-        "print((peak() - start) / 2**20)"
+        "print(peak() - start)"
     )
     run = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code],
@@ -158,7 +158,7 @@ def betas(work, n_pairs):
 
 
 def sectors():
-    from versa.fmri.sector import Sector, define_sectors, group_contrast
+    from versa.fmri.sectors import Sector, define_sectors, group_contrast
 
     rng = np.random.default_rng(0)
     inside = brain(MNI_SHAPE)
@@ -223,12 +223,10 @@ def folders(work):
         (work / "plain").unlink()
 
     floor, _ = timed(plain)
-    gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
         f"folder of 10 x 72 x 100,000: write {write:.1f} s + read {read:.1f} s = "
         f"{write + read:.1f} s (bar 20 s), {n_bytes / 2**30:.1f} GiB; "
-        f"{(write + read) / floor:.1f} x writing and reading as many bytes; "
-        f"peak of the process {gigabytes:.1f} GB"
+        f"{(write + read) / floor:.1f} x writing and reading as many bytes"
     )
 
 

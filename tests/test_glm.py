@@ -108,6 +108,19 @@ def test_only_kept_scans_count(run):
         )
 
 
+@pytest.mark.parametrize("noise", ["ols", "ar1"])
+def test_chunks_change_nothing(run, noise, monkeypatch):
+    settings = GLMSettings(noise_model=noise)
+    design = design_matrix(run, N_SCANS, settings)
+    series = read_series(run.bold, brain())
+    whole = estimate(series, design, run, settings)
+    monkeypatch.setattr("versa.fmri.glm._CHUNK", 7)
+    monkeypatch.setattr("versa.fmri.glm._CHUNK_BYTES", 7 * 8 * N_SCANS)
+    parts = estimate(series, design, run, settings)
+    for one, other in zip(whole[1:], parts[1:], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
+
+
 def with_events(run, rows, **changes):
     events = pd.DataFrame(rows, columns=["onset", "duration", "trial_type"])
     return Run(run.bold, events, T_R, name="run 1", **changes)

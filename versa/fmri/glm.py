@@ -22,6 +22,7 @@ _HRF = tuple(
 )
 _DRIFT = ("cosine", "polynomial", "none")
 _CHUNK = 10_000  # voxels; the residuals of all voxels at once would fill the memory
+_CHUNK_BYTES = 2**28  # of the signal; for models that cost the same for few and many
 _DEPENDENT = 1e-6  # what is left of a regressor that the others explain
 
 
@@ -226,9 +227,7 @@ def estimate(
     n_voxels = series.shape[1]
     betas = np.empty((len(columns), n_voxels))
     effect, variance = np.empty(n_voxels), np.empty(n_voxels)
-    # autoregressive noise of higher order is clustered over all voxels together
-    whole = settings.noise_model not in ("ols", "ar1")
-    step = n_voxels if whole else _CHUNK
+    step = _voxels_at_once(*series.shape, settings.noise_model)
     for start in range(0, n_voxels, step):
         part = slice(start, start + step)
         signal = series[:, part]
@@ -244,6 +243,15 @@ def estimate(
             effect[here] = np.ravel(found.effect)
             variance[here] = np.ravel(found.sd) ** 2
     return RunEstimates(conditions, betas, effect, variance)
+
+
+def _voxels_at_once(n_scans: int, n_voxels: int, noise_model: str) -> int:
+    """How many voxels a call of the GLM gets."""
+    if noise_model == "ols":
+        return _CHUNK
+    if noise_model == "ar1":  # one fit for each of up to 200 values of the noise
+        return max(_CHUNK, _CHUNK_BYTES // (8 * n_scans))
+    return n_voxels  # noise of higher order is clustered over all voxels together
 
 
 def _check_estimable(design: "pd.DataFrame", names: Sequence[str], run: str) -> None:
