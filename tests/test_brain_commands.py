@@ -1,5 +1,9 @@
 """versa-data betas, images, sectors, check: what a user types."""
 
+import subprocess
+import sys
+
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,7 +13,8 @@ from tests.scans import CONDITIONS, write_bids
 from tests.test_study_sectors import sources, study
 from versa.cli.data import data_command
 from versa.fmri.glm import GLMSettings
-from versa.fmri.study_files import read_betas
+from versa.fmri.runs import read_events
+from versa.fmri.study_files import read_betas, read_subject_map
 
 __all__ = ["sources", "study"]
 
@@ -132,3 +137,90 @@ def test_check_counts_what_is_wrong(tmp_path, capsys):
     said = capsys.readouterr()
     assert "error: " in said.out
     assert "has 1 error and 0 warnings. Correct the errors" in said.err
+
+
+def test_haxby(shared, tmp_path, capsys):
+    """Real scans, from BIDS to a folder that check passes."""
+    root = shared / "data" / "haxby2001"
+    masks = root / "derivatives/masks/sub-{subject}"
+    mask = masks / "sub-{subject}_acq-slice_desc-brain_mask.nii.gz"
+    images = tmp_path / "images"
+    images.mkdir()
+    events = next(root.rglob("*acq-slice_run-01_events.tsv"))
+    names = sorted(set(read_events(events)["trial_type"]))
+    for level, name in enumerate(names):
+        Image.new("RGB", (16, 16), (30 * level, 0, 0)).save(images / f"{name}.png")
+    out = tmp_path / "study"
+    glm = ["--hrf", "spm", "--noise", "ols", "--high-pass", "0.0078125"]
+    command = ["betas", str(root), "--out", str(out), "--filter", "acq=slice", *glm]
+    command += ["--mask", str(mask), "--images", str(images), "--quiet"]
+    assert data_command(command) == 0
+    row = capsys.readouterr().out.splitlines()[1].split()
+    assert row[:4] == ["01", "8", "530", "0.214285"]
+    command = ["sectors", str(out), "--sector", f"active={mask}"]
+    assert data_command([*command, "--most-active", "active=100"]) == 0
+    assert data_command(["check", str(out)]) == 0
+    assert ": no errors" in capsys.readouterr().out
+    dataset = versa.read_dataset(out)
+    assert dataset.stimuli.names == tuple(names)
+    assert dataset.responses["active"][0].shape == (8, 100)
+    r = read_subject_map(out, "01", "reliability_statmap")
+    assert np.isfinite(r).sum() == 530
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_study_of_64_gb(tmp_path):
+    """10 subjects x 6 runs, 64 GiB in all, with 400 MB beyond the imports."""
+    shape, n_scans = (128, 128, 100), 350
+    n_bytes = 2 * int(np.prod(shape)) * n_scans
+    assert 60 * n_bytes > 64 * 2**30
+    mask = np.zeros(shape, np.uint8)
+    mask[:, :20, 0] = 1
+    nibabel.Nifti1Image(mask, np.eye(4)).to_filename(tmp_path / "mask.nii")
+    header = nibabel.Nifti1Image(mask, np.eye(4)).header.copy()
+    header.set_data_dtype(np.int16)
+    header.set_data_shape((*shape, n_scans))
+    header.set_sform(np.eye(4), 1)
+    header["vox_offset"] = 352
+    header["magic"] = b"n+1"
+    bids = tmp_path / "bids"
+    bids.mkdir()
+    (bids / "task-x_bold.json").write_text('{"RepetitionTime": 2.0}')
+    (bids / "task-x_events.tsv").write_text(
+        "onset\tduration\ttrial_type\n10\t8\tcup\n60\t8\tdog\n110\t8\tsaw\n"
+    )
+    rng = np.random.default_rng(0)
+    for subject in range(1, 11):
+        func = bids / f"sub-{subject:02d}" / "func"
+        func.mkdir(parents=True)
+        for run in range(1, 7):
+            path = func / f"sub-{subject:02d}_task-x_run-{run}_bold.nii"
+            with open(path, "wb") as file:
+                header.write_to(file)
+                file.truncate(352 + n_bytes)  # a hole takes no room on the disk
+                for scan in range(n_scans):
+                    file.seek(352 + 2 * int(np.prod(shape)) * scan)
+                    values = rng.integers(1, 99, 128 * 20).astype(np.int16)
+                    file.write(values.tobytes())
+    code = """
+import resource, sys
+import nilearn.glm.first_level, scipy.spatial, pandas
+from versa.fmri.glm import GLMSettings
+from versa.fmri.study import estimate_betas
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 400 * 2**20, used + 400 * 2**20))
+estimate_betas("bids", "study", mask="mask.nii",
+               settings=GLMSettings(noise_model="ols", signal_scaling=False))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={"OMP_NUM_THREADS": "1", "PATH": "/usr/bin"},
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert len(list((tmp_path / "study").glob("sub-*"))) == 10
+    assert read_betas(tmp_path / "study", "10").n_voxels == 2560

@@ -270,3 +270,19 @@ def test_ipcl_on_photographs(tmp_path, cache):
     said = photographs.compare(tmp_path)
     assert "| photographs " in said
     assert "| alexnet_gn_untrained " in said
+
+
+# ---- real scans ----------------------------------------------------------------
+
+
+def test_haxby(shared, capsys, monkeypatch):
+    folder = shared / "data" / "haxby2001"
+    module = example("haxby")
+    monkeypatch.setattr("sys.argv", ["haxby.py", str(folder)])
+    module.main()
+    printed = (DOCS / "examples" / "haxby.txt").read_text()
+    assert capsys.readouterr().out == printed
+    expected = json.loads((folder / "expected.json").read_text())["slice_brain"]
+    found = module.active_voxels(folder)
+    known = expected["top100_active_runs1to6__reliability_runs7to12_median"]
+    assert found["median r"] == pytest.approx(known, abs=1e-5)
