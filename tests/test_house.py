@@ -21,7 +21,14 @@ ALLOWED = {
     "result": ("versa.stats",),
     "comparison": ("versa.stats", "versa.result"),
     "scoring": ("versa.stats", "versa.fmri"),
-    "plotting": ("versa.stats", "versa.fmri", "versa.result"),
+    "plotting": ("versa.stats", "versa.fmri", "versa.result", "versa.comparison"),
+    "report": (
+        "versa.stats",
+        "versa.fmri",
+        "versa.result",
+        "versa.comparison",
+        "versa.plotting",
+    ),
     "simulated": ("versa.fmri", "versa.models"),
     "api": (
         "versa.stats",

@@ -172,6 +172,7 @@ def fit(
         "members": (("split", "subject"), splits.members),
         "n_units": (("layer",), np.array([gram.n_units for gram in grams.values()])),
         "sha256": (("stimulus",), np.array(brain.stimuli.hashes, dtype=object)),
+        "thumbnail": (("stimulus",), np.array(_thumbnails(brain), dtype=object)),
     }
     del arrays["repaired"]
     options |= {
@@ -425,6 +426,12 @@ def _model_record(vision: "VisionModel", fingerprint: str) -> dict[str, Any]:
         "preprocess": repr(vision.preprocess),
         "card": card,
     }
+
+
+def _thumbnails(brain: BrainDataset) -> list[str]:
+    from versa.models.images import thumbnail
+
+    return [thumbnail(path) for path in brain.stimuli.paths]
 
 
 def _dataset_record(brain: BrainDataset) -> dict[str, Any]:

@@ -55,7 +55,8 @@ class FitResult:
         pair)``, means over subjects; ``predicted_distance (method, sector, layer)``;
         ``alpha_at_smallest`` and ``alpha_at_largest (sector, layer)``, shares;
         ``n_units (layer)`` and ``n_voxels (sector, subject)``; ``sha256
-        (stimulus)``, hashes of the image files. The attribute ``provenance`` is
+        (stimulus)``, hashes of the image files; ``thumbnail (stimulus)``, small
+        pictures of them (JPEG in base64). The attribute ``provenance`` is
         JSON.
 
     Raises

@@ -4,6 +4,7 @@ The hash is that of the very bytes that the network sees. Nothing is repaired wi
 being asked: an image of another mode or size than the rest is an error.
 """
 
+import base64
 import hashlib
 import os
 from collections import Counter
@@ -20,7 +21,14 @@ from PIL import Image
 from versa.models.preprocess import Preprocess
 from versa.wording import listing
 
-__all__ = ["ImageInputs", "image_inputs", "network_input", "read_rgb", "to_rgb"]
+__all__ = [
+    "ImageInputs",
+    "image_inputs",
+    "network_input",
+    "read_rgb",
+    "thumbnail",
+    "to_rgb",
+]
 
 _WINDOW = 32  # decoded images held at a time
 _CONVERT = "pass convert=True (versa.fit: convert_images=True, --convert-images)"
@@ -297,6 +305,28 @@ def to_rgb(image: Image.Image) -> Image.Image | None:
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
     return image.convert("RGB")
+
+
+def thumbnail(path: Path, size: int = 96) -> str:
+    """A small picture of a stimulus, for figures and reports.
+
+    Parameters
+    ----------
+    path : Path
+        The image file.
+    size : int, default=96
+        Longest side in pixels.
+
+    Returns
+    -------
+    picture : str
+        A JPEG in base64, transparent pixels in white.
+    """
+    image = read_rgb(path, convert=True)
+    image.thumbnail((size, size))
+    memory = BytesIO()
+    image.save(memory, "JPEG", quality=85)
+    return base64.b64encode(memory.getvalue()).decode("ascii")
 
 
 def _threads() -> int:
