@@ -423,3 +423,45 @@ def test_a_run_much_larger_than_the_memory(tmp_path):
     )
     assert run.returncode == 0, run.stderr[-2000:]
     assert run.stdout.split() == ["2560"]
+
+
+# ---- what a review found ------------------------------------------------------------
+
+
+def test_centred_signals_have_no_percent(runs, mask, tmp_path):
+    def centred(image):
+        values = image.get_fdata()
+        values = values - values.mean(axis=3, keepdims=True)
+        return nibabel.Nifti1Image(values, image.affine)
+
+    other = rewritten(runs[:2], tmp_path, centred)
+    with pytest.raises(ValueError, match=r"must have a baseline .* \(--raw-signal\)"):
+        fit_betas(other, "01", settings=OLS, mask=mask, space="individual")
+    raw = GLMSettings(noise_model="ols", signal_scaling=False)
+    found = fit_betas(other, "01", settings=raw, mask=mask, space="individual")
+    plain = fit_betas(runs[:2], "01", settings=raw, mask=mask, space="individual")
+    np.testing.assert_allclose(found.values, plain.values, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("option", ["left_out", "nuisance"])
+def test_misspelt_events_are_refused(runs, mask, option):
+    settings = GLMSettings(noise_model="ols", **{option: ["Cup"]})
+    with pytest.raises(ValueError, match=f"{option} must name events .* 'Cup' does"):
+        fit_betas(runs, "01", settings=settings, mask=mask, space="individual")
+
+
+def test_spaces_that_contradict(runs, mask, tmp_path):
+    named = tmp_path / "run_space-MNI152NLin6Asym_bold.nii.gz"
+    named.write_bytes(runs[0].bold.read_bytes())
+    mni = Run(named, runs[0].events, T_R)
+    with pytest.raises(ValueError, match="in space TAL; its name says MNI152NLin6Asym"):
+        fit_betas([mni], "01", settings=OLS, mask=mask, space="TAL")
+    sector = Sector("brain", brain(), AFFINE, "TAL")
+    with pytest.raises(ValueError, match="mask brain must be in the space of the runs"):
+        fit_betas(runs, "01", settings=OLS, mask=sector, space="individual")
+    foreign = tmp_path / "brain_space-MNI152NLin6Asym_mask.nii.gz"
+    foreign.write_bytes(mask.read_bytes())
+    with pytest.raises(ValueError, match="its name says MNI152NLin6Asym"):
+        fit_betas(runs, "01", settings=OLS, mask=foreign, space="individual")
+    with pytest.raises(ValueError, match="space must be TAL, MNI152"):
+        fit_betas(runs, "01", settings=OLS, mask=mask, space="Talairach")

@@ -390,7 +390,11 @@ def cut_betas(folder):
         (change(f"{SECOND}.json", Units="z"), f"{SECOND}.nii must .* unit .* got 'z'"),
         (
             change(f"{SECOND}.json", Space="MNI152"),
-            f"{SECOND}.nii must have the unit and space of .* got .* and 'MNI152'",
+            f"{SECOND}.nii must be in space MNI152; its header says TAL",
+        ),
+        (
+            change(f"{SECOND}.json", Space="none"),
+            f"{SECOND}.nii must have the unit and space of .* got .* and 'none'",
         ),
         (change(f"{FIRST}.json", Space="Tal"), f"{FIRST}.json: space .* got 'Tal'"),
         (

@@ -132,6 +132,22 @@ def test_counts(study, sources, capsys, count):
     assert "--most-active must be" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "options", [["--group"], ["--n-voxels", "9"], ["--closed", "anterior"]]
+)
+def test_options_that_would_do_nothing(study, sources, capsys, options):
+    command = ["sectors", str(study), "--sector", f"V1={sources['early']}"]
+    assert data_command([*command, *options]) == 2
+    said = capsys.readouterr().err
+    assert f"{options[0]} does not go with --sector, where it would do nothing" in said
+    recipe = ["--early-v", sources["early"], "--otc", sources["occipito_temporal"]]
+    command = ["sectors", str(study), *recipe, "--most-active", "pOTC=10"]
+    assert data_command(command) == 2
+    said = capsys.readouterr().err
+    assert "--most-active does not go with --early-v and --otc" in said
+    assert not list(study.rglob("*_mask.nii"))
+
+
 def test_check_counts_what_is_wrong(tmp_path, capsys):
     assert data_command(["check", str(tmp_path / "nothing")]) == 2
     said = capsys.readouterr()

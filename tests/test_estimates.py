@@ -121,9 +121,7 @@ def test_a_4d_image_needs_the_names_of_its_volumes(tmp_path, volumes):
         betas_from_images(path, subject="01")
     with pytest.raises(ValueError, match="with 2 volumes; got"):
         betas_from_images(path, NAMES[:2], subject="01")
-    with pytest.raises(
-        ValueError, match="that of the file names, MNI152NLin6Asym; got"
-    ):
+    with pytest.raises(ValueError, match="in space TAL; its name says MNI152NLin6Asym"):
         betas_from_images(path, NAMES, subject="01", space="TAL")
 
 
@@ -132,10 +130,20 @@ def test_an_unknown_space_is_refused(tmp_path, volumes):
     with pytest.raises(ValueError, match=r"the space of cup.nii.gz must be known"):
         betas_from_images(paths, subject="01")
     named = save(tmp_path, {"a_space-T1w_b": volumes["cup"]})
-    with pytest.raises(ValueError, match=r"space must be TAL, .*; got 'T1w'"):
-        betas_from_images(named, subject="01")
-    own = betas_from_images(named, subject="01", space="individual")
+    own = betas_from_images(named, subject="01")  # fMRIPrep's name of native space
     assert own.space == "individual"
+    with pytest.raises(ValueError, match="in space TAL; its name says individual"):
+        betas_from_images(named, subject="01", space="TAL")
+    odd = save(tmp_path, {"a_space-fsaverage_b": volumes["cup"]})
+    with pytest.raises(ValueError, match=r"space must be TAL, .*; got 'fsaverage'"):
+        betas_from_images(odd, subject="01")
+    mixed = {"cup": named["a_space-T1w_b"], "dog": odd["a_space-fsaverage_b"]}
+    with pytest.raises(ValueError, match="individual; its name says fsaverage"):
+        betas_from_images(mixed, subject="01", space="individual")
+    lost = nibabel.Nifti1Image(volumes["cup"], None)
+    lost.to_filename(tmp_path / "lost.nii")
+    with pytest.raises(ValueError, match="neither sform nor qform"):
+        betas_from_images({"cup": tmp_path / "lost.nii"}, subject="01", space="TAL")
     with pytest.raises(ValueError, match="images of subject 01 must be at least one"):
         betas_from_images({}, subject="01", space="TAL")
 

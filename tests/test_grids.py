@@ -118,3 +118,9 @@ def test_grids_that_do_not_meet():
     mask = np.ones(SHAPE, dtype=np.uint8)
     with pytest.raises(ValueError, match="must reach the data to be resampled; it is"):
         onto_grid(mask, far, SHAPE, RAS, what="mask", resample="nearest")
+
+
+def test_a_flat_affine():
+    flat = np.diag([0.0, 2, 2, 1])
+    with pytest.raises(ValueError, match="mask: affines must be finite and invertible"):
+        onto_grid(np.zeros(SHAPE), flat, SHAPE, RAS, what="mask")

@@ -269,3 +269,29 @@ def test_a_run_by_hand(tmp_path):
         Run("a.nii", events, 2.0, slice_time_ref=2)
     with pytest.raises(ValueError, match="trial_type is missing"):
         Run("a.nii", events[["onset", "duration"]], 2.0)
+
+
+def test_native_images_beside_normalised_ones(bids, tmp_path):
+    prepared = fmriprep(tmp_path / "fmriprep", ["MNI152NLin6Asym"])
+    func = prepared / "sub-01" / "func"
+    for run in (1, 2):
+        write_image(func / f"sub-01_task-view_run-{run}_desc-preproc_bold.nii.gz")
+    with pytest.raises(ValueError, match="Choose one by the filter space=none"):
+        find_runs(bids, "01", derivatives=prepared)
+    runs = find_runs(bids, "01", derivatives=prepared, filters={"space": "none"})
+    assert names(runs) == [f"sub-01_task-view_run-{i}_desc-preproc" for i in (1, 2)]
+
+
+def test_confounds_without_numbers(bids, tmp_path):
+    prepared = fmriprep(tmp_path / "fmriprep", ["T1w"])
+    path = prepared / "sub-01/func/sub-01_task-view_run-1_desc-confounds_timeseries.tsv"
+    table = pd.read_csv(path, sep="\t").assign(csf=np.nan)
+    table.to_csv(path, sep="\t", index=False, na_rep="n/a")
+    with pytest.raises(ValueError, match="csf is n/a in every row"):
+        find_runs(bids, "01", derivatives=prepared, confounds=["csf"])
+
+
+def test_conditions_are_texts():
+    events = pd.DataFrame({"onset": [1.0], "duration": [2.0], "trial_type": [3]})
+    with pytest.raises(ValueError, match=r"trial_type must hold texts; got 3\. Turn"):
+        Run("a.nii", events, 2.0)

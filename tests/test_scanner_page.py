@@ -111,6 +111,7 @@ def test_every_example_runs(here, study):
     assert set(found[2].conditions) == set(CONDITIONS)  # SPM
     assert "face" in found[3].conditions  # FSL
     assert names["responses"].shape == (6, 7)  # VMP and VOI
+    assert found[6].odd is not None  # trials
     assert (here / "mine" / "stimuli.tsv").is_file()
     assert versa.load_dataset("./study").sector_names == ("EarlyV", "pOTC", "aOTC")
     assert names["brain"].responses["V1"][0].shape[0] == len(CONDITIONS)

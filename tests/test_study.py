@@ -29,6 +29,7 @@ from versa.fmri.study_files import (
     read_subject_map,
     write_betas,
 )
+from versa.fmri.volumes import write_image
 
 OLS = GLMSettings(noise_model="ols")
 SUBJECTS = ("01", "02", "03", "04")
@@ -174,6 +175,158 @@ def test_subjects_must_have_the_same_conditions(bids, options, tmp_path):
     assert not (folder / "sub-02").exists()
 
 
+def test_one_job_per_subject(bids, options, tmp_path):
+    folder = tmp_path / "s"
+    for subject in ("02", "01", "01"):
+        estimate_betas(bids, folder, subjects=[subject, subject], **options)
+    text = (folder / "participants.tsv").read_text()
+    assert text.split()[1:] == ["sub-02", "sub-01"]
+    (folder / "participants.tsv").unlink()  # as a kill might leave it
+    estimate_betas(bids, folder, subjects=["01"], **options)
+    text = (folder / "participants.tsv").read_text()
+    assert text.split()[1:] == ["sub-01", "sub-02"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"settings": GLMSettings(noise_model="ols", signal_scaling=False)},
+        {"space": "individual"},
+        {"resample": "nearest"},
+        {"filters": {"run": "1"}},
+    ],
+    ids=str,
+)
+def test_no_two_recipes_in_one_folder(bids, options, tmp_path, changes):
+    folder = estimate_betas(bids, tmp_path / "s", subjects=["01"], **options)
+    with pytest.raises(ValueError, match="must be new, or begun with the same options"):
+        estimate_betas(bids, folder, **{**options, **changes})
+    other = write_bids(tmp_path / "other" / "bids", ("01", "02"), n_runs=2)
+    with pytest.raises(ValueError, match="must be new, or begun with the same options"):
+        estimate_betas(other, folder, **options)
+
+
+def test_images_are_looked_for_before_the_first_glm(bids, options, images, tmp_path):
+    (images / "dog.png").unlink()
+    with pytest.raises(ValueError, match="there is none for 'dog'"):
+        estimate_betas(bids, tmp_path / "s", images=images, **options)
+    assert not list((tmp_path / "s").glob("sub-*"))
+    with pytest.raises(ValueError, match="the folder of images must exist"):
+        estimate_betas(bids, tmp_path / "s", images=tmp_path / "none", **options)
+
+
+def test_other_images_are_not_taken_for_those_that_are_there(
+    bids, options, images, tmp_path
+):
+    folder = tmp_path / "s"
+    estimate_betas(bids, folder, images=images, **options)
+    estimate_betas(bids, folder, images=images, **options)
+    Image.new("RGB", (8, 8)).save(images / "dog.png")
+    with pytest.raises(ValueError, match="dog"):
+        estimate_betas(bids, folder, images=images, **options)
+
+
+def test_an_interrupted_change_of_sectors_is_not_read(study, images, monkeypatch):
+    add_images(study, images)
+    add_sectors(study, dict.fromkeys(SUBJECTS, sectors()), recipe={"by": "hand"})
+    about = json.loads((study / "dataset_description.json").read_text())
+    assert about["versa"]["SectorRecipe"]["EarlyV"] == {"by": "hand"}
+    assert versa.read_dataset(study).sector_names == ("EarlyV", "aOTC")
+    written = []
+
+    def stopped(path, *arguments):
+        written.append(path)
+        if len(written) == 4:
+            raise KeyboardInterrupt
+        write_image(path, *arguments)
+
+    monkeypatch.setattr("versa.fmri.study.write_image", stopped)
+    swapped = {
+        "EarlyV": halves_of_brain("EarlyV", "front"),
+        "aOTC": halves_of_brain("aOTC", "back"),
+    }
+    with pytest.raises(KeyboardInterrupt):
+        add_sectors(study, dict.fromkeys(SUBJECTS, swapped))
+    assert any(one.level == "error" for one in check_dataset(study))
+    with pytest.raises(ValueError, match="must have at least one sector"):
+        versa.read_dataset(study)
+    monkeypatch.undo()
+    add_sectors(study, dict.fromkeys(SUBJECTS, swapped))
+    found = versa.read_dataset(study).sectors["EarlyV"]
+    for sector in found:
+        np.testing.assert_array_equal(sector.mask, swapped["EarlyV"].mask)
+
+
+@pytest.mark.parametrize("name", ["my_V1", "lh.V1", "../../zz", "V1/2"])
+def test_names_that_files_cannot_have(study, name):
+    before = sorted(study.rglob("*"))
+    whole = {name: Sector(name, brain(), AFFINE, "individual")}
+    with pytest.raises(ValueError, match="sector names must be letters and digits"):
+        add_sectors(study, dict.fromkeys(SUBJECTS, whole))
+    assert sorted(study.rglob("*")) == before
+    betas = ConditionBetas(name, ["a"], np.ones((1, 60)), brain(), AFFINE, "individual")
+    with pytest.raises(ValueError, match="subject names must be letters and digits"):
+        write_betas(betas, study)
+    assert sorted(study.rglob("*")) == before
+
+
+def test_a_mask_under_another_name_is_not_doubled(study):
+    func = study / "sub-03" / "func"
+    mine = func / "sub-03_space-T1w_desc-EarlyV_mask.nii.gz"
+    nibabel.Nifti1Image(brain().astype(np.uint8), AFFINE).to_filename(mine)
+    with pytest.raises(ValueError, match="mask per sector; EarlyV has sub-03_space"):
+        add_sectors(study, dict.fromkeys(SUBJECTS, sectors()))
+    assert not list(study.rglob("*desc-aOTC_mask.nii"))
+    assert mine.is_file()
+
+
+def rewrite(path, change):
+    image = nibabel.load(path)
+    image = nibabel.Nifti1Image(image.get_fdata(), image.affine, image.header)
+    change(image).to_filename(path)
+
+
+def test_maps_are_brought_to_the_betas_and_never_shifted(study):
+    path = study / "sub-01/func/sub-01_desc-reliability_statmap.nii.gz"
+    before = read_subject_map(study, "01", "reliability_statmap")
+    rewrite(path, lambda image: image.as_reoriented([[0, -1], [2, 1], [1, 1]]))
+    after = read_subject_map(study, "01", "reliability_statmap")
+    np.testing.assert_array_equal(after, before)
+    rewrite(path, lambda image: image.slicer[:3])
+    with pytest.raises(ValueError, match="must have its voxels where the data have"):
+        read_subject_map(study, "01", "reliability_statmap")
+    sidecar = study / "sub-01/func/sub-01_desc-oddbetas_stat.json"
+    about = json.loads(sidecar.read_text())
+    about["Conditions"].reverse()
+    sidecar.write_text(json.dumps(about))
+    with pytest.raises(ValueError, match="must have the Conditions of the betas"):
+        read_betas(study, "01")
+
+
+def test_betas_whose_place_is_not_known_are_refused(study, images):
+    add_images(study, images)
+    add_sectors(study, dict.fromkeys(SUBJECTS, sectors()))
+    path = study / "sub-02/func/sub-02_desc-betas_stat.nii"
+
+    def coded(code):
+        def change(image):
+            image.header.set_sform(image.affine, code)
+            image.header.set_qform(image.affine, code)
+            return nibabel.Nifti1Image(image.dataobj, None, image.header)
+
+        return change
+
+    rewrite(path, coded(4))
+    for read in (versa.read_dataset, lambda one: read_subject_grid(one, "02")):
+        with pytest.raises(ValueError, match="space individual; its header says MNI"):
+            read(study)
+    assert any("its header says MNI152" in one.text for one in check_dataset(study))
+    rewrite(path, coded(0))
+    with pytest.raises(ValueError, match="neither sform nor qform"):
+        versa.read_dataset(study)
+    assert any("neither sform nor qform" in one.text for one in check_dataset(study))
+
+
 def test_some_subjects(bids, options, tmp_path):
     folder = estimate_betas(bids, tmp_path / "s", subjects=["03", "01"], **options)
     text = (folder / "participants.tsv").read_text()
@@ -257,7 +410,7 @@ def test_sectors_that_do_not_fit_write_nothing(study):
         ),
         (
             {**good, "04": {**sectors(), "EarlyV": outside}},
-            "must have voxels with betas",
+            "must have voxels that can be",
         ),
         ({**good, "04": {**sectors(), "EarlyV": moved}}, "on the grid of the betas"),
         ({**good, "04": {**sectors(), "EarlyV": other}}, "got .* in space TAL with"),

@@ -8,6 +8,7 @@ from versa.fmri.betas import ConditionBetas
 from versa.fmri.sector import Sector
 from versa.fmri.sectors import define_sectors, group_contrast, most_active
 from versa.fmri.spaces import to_talairach
+from versa.fmri.study import add_sectors
 from versa.fmri.study_files import write_betas
 from versa.fmri.study_sectors import choose_sectors, read_region, study_sectors
 
@@ -206,7 +207,7 @@ def test_refusals(study, sources, tmp_path):
         small = tmp_path / "rois" / f"sub-{label}_small.nii.gz"
         write_mask(small, np.ones((5, 5, 5)))
     tal = f"{tmp_path}/rois/sub-{{subject}}_space-TAL_otc.nii.gz"
-    with pytest.raises(ValueError, match=f"in the space of the betas, {SPACE}; its na"):
+    with pytest.raises(ValueError, match=f"must be in space {SPACE}; its name says"):
         choose_sectors(study, {"OTC": tal})
     small = f"{tmp_path}/rois/sub-{{subject}}_small.nii.gz"
     with pytest.raises(ValueError, match="must have its voxels where the data have"):
@@ -222,7 +223,67 @@ def test_no_group_in_individual_space(study, sources):
     for label in SUBJECTS:
         path = study / f"sub-{label}/func/sub-{label}_desc-betas_stat.json"
         path.write_text(path.read_text().replace(SPACE, "individual"))
+        image = nibabel.load(path.with_suffix(".nii"))
+        image = nibabel.Nifti1Image(image.get_fdata(), AFFINE)  # code 2, "aligned"
+        image.to_filename(path.with_suffix(".nii"))
+        active = path.with_name(f"sub-{label}_desc-active_statmap.nii.gz")
+        nibabel.Nifti1Image(activity(study, label), AFFINE).to_filename(active)
     with pytest.raises(ValueError, match="for the group in TAL or MNI only"):
         study_sectors(study, **sources, group=True)
     with pytest.raises(ValueError, match="individual"):
         study_sectors(study, **sources, n_voxels=50)
+
+
+def test_the_number_asked_for_is_the_number_written(study, sources):
+    """Voxels without betas are left out before the most active ones are chosen."""
+    for label in SUBJECTS:
+        path = study / f"sub-{label}/func/sub-{label}_desc-betas_stat.nii"
+        image = nibabel.load(path)
+        values = image.get_fdata()
+        values[::2] = np.nan
+        nibabel.Nifti1Image(values, AFFINE, image.header).to_filename(path)
+    found = study_sectors(study, **sources, n_voxels=200)
+    (study / "dataset_description.json").write_text('{"Name": "mine"}')
+    add_sectors(study, found.sectors)
+    for label in SUBJECTS:
+        own = found.sectors[label]
+        assert own["pOTC"].n_voxels + own["aOTC"].n_voxels == 200
+        for name, sector in own.items():
+            path = study / f"sub-{label}/func/sub-{label}_desc-{name}_mask.nii"
+            written = nibabel.load(path).get_fdata() > 0
+            np.testing.assert_array_equal(written, sector.mask)
+    for label, name, count in found.table[["subject", "sector", "n_voxels"]].values:
+        assert found.sectors[label][name].n_voxels == count
+
+
+def test_maps_of_another_space(study, sources, tmp_path):
+    for label in SUBJECTS:
+        for stated in ("T1w", "TAL", "MNI305"):
+            path = tmp_path / f"map-{label}_space-{stated}_x.nii.gz"
+            nibabel.Nifti1Image(activity(study, label), AFFINE).to_filename(path)
+            write_mask(tmp_path / "rois" / path.name, np.ones(SHAPE))
+    for stated in ("T1w", "TAL", "MNI305"):
+        contrast = f"{tmp_path}/map-{{subject}}_space-{stated}_x.nii.gz"
+        with pytest.raises(
+            ValueError, match=f"must be in space {SPACE}; its name says"
+        ):
+            study_sectors(study, **sources, contrast=contrast)
+        mask = f"{tmp_path}/rois/map-{{subject}}_space-{stated}_x.nii.gz"
+        with pytest.raises(
+            ValueError, match=f"must be in space {SPACE}; its name says"
+        ):
+            choose_sectors(study, {"V1": mask}, resample="nearest")
+
+
+def test_the_group_shares_one_mask(study, sources):
+    path = study.parent / "rois" / "sub-02_otc.nii.gz"
+    mask = nibabel.load(path).get_fdata() > 0
+    mask[:8] = False
+    write_mask(path, mask)
+    found = study_sectors(study, **sources, group=True, n_voxels=300).sectors
+    for label in SUBJECTS[1:]:
+        for name in ("pOTC", "aOTC"):
+            np.testing.assert_array_equal(
+                found[label][name].mask, found["01"][name].mask
+            )
+    assert not found["01"]["pOTC"].mask[:8].any()

@@ -165,14 +165,15 @@ def test_masks_are_two_valued(tmp_path):
 
     mask = np.zeros((2, 3, 4))
     mask[1, 2, 3] = 255
-    for values in (mask, mask[..., None]):
+    outside = np.where(mask > 0, mask, np.nan)
+    for values in (mask, mask[..., None], outside):
         write(values)
         np.testing.assert_array_equal(read_mask(path)[0], mask > 0)
     for values, text in (
         (mask[..., None].repeat(2, 3), r"mask \(x, y, z\); got \(2, 3, 4, 2\)"),
-        (mask * 0, "at least one voxel; all 24 are 0"),
+        (mask * 0, "at least one voxel; all 24 are 0 or NaN"),
         (mask + np.arange(4), "one other value; got values from 1 to 258"),
-        (np.where(mask, np.nan, 0), "one other value; got values from nan"),
+        (np.where(mask, np.nan, 0), "at least one voxel; all 24 are 0 or NaN"),
     ):
         write(values)
         with pytest.raises(ValueError, match=text):

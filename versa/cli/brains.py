@@ -119,7 +119,7 @@ def _add_betas(commands: Any) -> None:
 def _betas(options: argparse.Namespace) -> int:
     from versa.fmri.glm import GLMSettings
     from versa.fmri.runs import STRATEGIES
-    from versa.fmri.study import add_images, estimate_betas
+    from versa.fmri.study import estimate_betas
 
     confounds = options.confounds
     if confounds is not None and confounds not in STRATEGIES:
@@ -149,12 +149,11 @@ def _betas(options: argparse.Namespace) -> int:
         mask=options.mask,
         space=options.space,
         resample="nearest" if options.resample else None,
+        images=options.images,
         name=options.name,
         progress=not options.quiet,
         **find,
     )
-    if options.images is not None and not (folder / "stimuli.tsv").exists():
-        add_images(folder, options.images)
     _report_betas(folder)
     if not options.no_figures:
         from versa.plotting.study import draw_betas
@@ -240,23 +239,24 @@ def _add_sectors(commands: Any) -> None:
         metavar="NAME=SOURCE",
         help="a sector as it is drawn (repeatable)",
     )
-    add("--active", default="active", metavar="MAP",
+    add("--active", metavar="MAP",
         help="contrast [all > rest]: active (default, what `betas` left), betas (their "
         "mean), or a path with {subject}")  # fmt: skip
     add("--group", action="store_true", help="choose active voxels for the whole group")
-    add("--n-voxels", type=int, default=1000, metavar="N",
+    add("--n-voxels", type=int, metavar="N",
         help="most active voxels of OTC (default: 1000)")  # fmt: skip
     add("--most-active", action="append", default=[], metavar="NAME=N",
         help="keep the N most active voxels of a sector (repeatable)")  # fmt: skip
     add("--min-reliability", type=float, metavar="R",
         help="keep voxels of a larger odd/even reliability (default: all)")  # fmt: skip
     add("--per-hemisphere", action="store_true", help="N in each hemisphere")
-    add("--cut", type=float, default=-53.0, metavar="Y",
+    add("--cut", type=float, metavar="Y",
         help="Talairach Y between pOTC and aOTC in mm (default: -53)")  # fmt: skip
-    add("--transform", default="lancaster",
+    add("--transform", metavar="NAME",
         help="from MNI to Talairach: lancaster (default), lancaster-spm, "
         "lancaster-fsl, brett")  # fmt: skip
-    add("--closed", default="posterior", help="side of voxels at the cut itself")
+    add("--closed", choices=("posterior", "anterior"),
+        help="side of voxels at the cut itself (default: posterior)")  # fmt: skip
     add(
         "--resample", action="store_true", help="bring masks onto the grid of the betas"
     )
@@ -278,48 +278,60 @@ def _sectors(options: argparse.Namespace) -> int:
             "sectors must come from --early-v and --otc, or from --sector; got "
             f"{'both' if recipe else 'neither'}."
         )
-    resample = "nearest" if options.resample else None
+    _check_options(options, recipe)
+    both = {
+        "contrast": options.active,
+        "per_hemisphere": options.per_hemisphere or None,
+        "min_reliability": options.min_reliability,
+        "y": options.cut,
+        "transform": options.transform,
+        "resample": "nearest" if options.resample else None,
+    }
+    common = {name: value for name, value in both.items() if value is not None}
     if recipe:
-        found = study_sectors(
-            options.folder,
-            early=options.early_v,
-            occipito_temporal=options.otc,
-            contrast=options.active,
-            group=options.group,
-            n_voxels=options.n_voxels,
-            per_hemisphere=options.per_hemisphere,
-            y=options.cut,
-            transform=options.transform,
-            closed=options.closed,
-            min_reliability=options.min_reliability,
-            resample=resample,
-        )
+        alone = {"n_voxels": options.n_voxels, "closed": options.closed}
+        common |= {name: value for name, value in alone.items() if value is not None}
+        common |= {"group": options.group} if options.group else {}
+        made = {"early": options.early_v, "occipito_temporal": options.otc, **common}
+        found = study_sectors(options.folder, **made)
     else:
-        found = choose_sectors(
-            options.folder,
-            plain,
-            most_active=_counts(options.most_active),
-            contrast=options.active,
-            per_hemisphere=options.per_hemisphere,
-            min_reliability=options.min_reliability,
-            resample=resample,
+        counts = _counts(options.most_active)
+        made = {"sources": plain, "most_active": counts, **common}
+        found = choose_sectors(options.folder, **made)
+    drawn = []
+    if not options.no_figures:  # before the masks: a picture that fails leaves no trace
+        from versa.plotting.study import draw_sectors
+
+        cut = {name: common[name] for name in ("y", "transform") if name in common}
+        drawn = draw_sectors(
+            options.folder, found.sectors, background=options.background, **cut
         )
-    add_sectors(options.folder, found.sectors)
+    add_sectors(options.folder, found.sectors, recipe=made)
     show(found.table.round(1))
     for text in found.warnings:
         print(f"warning: {text}", file=sys.stderr)
-    if not options.no_figures:
-        from versa.plotting.study import draw_sectors
-
-        for path in draw_sectors(
-            options.folder,
-            found.sectors,
-            y=options.cut,
-            transform=options.transform,
-            background=options.background,
-        ):
-            print(path)
+    for path in drawn:
+        print(path)
     return 0
+
+
+def _check_options(options: argparse.Namespace, recipe: bool) -> None:
+    """Refuse options that would not be heeded."""
+    if recipe:
+        unheeded = {"--most-active": options.most_active}
+    else:
+        unheeded = {
+            "--group": options.group,
+            "--n-voxels": options.n_voxels,
+            "--closed": options.closed,
+        }
+    for option, value in unheeded.items():
+        if value:
+            kind = "--early-v and --otc" if recipe else "--sector"
+            raise ValueError(
+                f"{option} does not go with {kind}, where it would do nothing. Leave "
+                "it out; versa-data sectors -h tells what each is for."
+            )
 
 
 # ---- check ------------------------------------------------------------------------

@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from versa.fmri.braindata import BrainDataset
-from versa.fmri.glm import GLMSettings, RunEstimates, design_matrix, estimate
+from versa.fmri.glm import GLMSettings, fit_run
 from versa.fmri.grids import same_grid
 from versa.fmri.run_voxels import choose_voxels, common_grid
 from versa.fmri.runs import Run
-from versa.fmri.sector import Sector
+from versa.fmri.sector import Sector, check_space
 from versa.fmri.stimuli import StimulusSet
-from versa.fmri.volumes import header_space, read_series
+from versa.fmri.volumes import check_stated_space, header_space
 from versa.wording import listing
 
 __all__ = ["ConditionBetas", "dataset_from_betas", "fit_betas"]
@@ -360,13 +360,19 @@ def fit_betas(
     if not runs:
         raise ValueError(f"subject {subject} must have at least one run; got none.")
     _, affine = common_grid(runs)
-    space = space or header_space(runs[0].bold)
+    if space is None:
+        space = header_space(runs[0].bold)
+    else:
+        check_space(space)
     if space is None:
         raise ValueError(
             f"{runs[0].name}: its space must be known; neither name nor header says "
             "it. Pass space='individual', 'TAL' or 'MNI152...'."
         )
-    voxels = choose_voxels(runs, mask, resample=resample)
+    for run in runs:
+        check_stated_space(run.bold, space)
+    _check_names(runs, settings, subject)
+    voxels = choose_voxels(runs, mask, space=space, resample=resample)
     found = [set(run.events["trial_type"]) for run in runs]
     conditions = sorted(set().union(*found) - {*settings.left_out, *settings.nuisance})
     if not conditions:
@@ -381,8 +387,7 @@ def fit_betas(
     effect, variance = np.zeros(n_voxels), np.zeros(n_voxels)
     good = np.ones(n_voxels, dtype=bool)
     for number, run in enumerate(runs):
-        estimates, usable = _fit_run(run, voxels, settings)
-        _report_unusable(run, usable)
+        estimates, usable = fit_run(run, voxels, settings)
         here = np.array([rows[name] for name in estimates.conditions])
         half = number % 2
         sums[half][np.ix_(here, usable)] += estimates.betas
@@ -414,32 +419,17 @@ def fit_betas(
     )
 
 
-def _fit_run(
-    run: Run, voxels: np.ndarray, settings: GLMSettings
-) -> tuple[RunEstimates, np.ndarray]:
-    """Estimates of one run, and which of its voxels they are of."""
-    series = read_series(run.bold, voxels, smoothing_fwhm=settings.smoothing_fwhm)
-    design = design_matrix(run, len(series), settings)
-    if run.kept is not None:
-        series = series[np.asarray(run.kept)]
-    low, high = series.min(axis=0), series.max(axis=0)
-    usable = np.isfinite(low) & np.isfinite(high) & (low < high)
-    if not usable.any():
-        raise ValueError(f"{run.bold} must have voxels that vary; none does.")
-    if not usable.all():
-        series = series[:, usable]
-    return estimate(series, design, run, settings), usable
-
-
-def _report_unusable(run: Run, usable: np.ndarray) -> None:
-    if not usable.all():
-        logger.info(
-            "%s: %d of %d voxels of the mask are constant or not finite and are left "
-            "out.",
-            run.name,
-            usable.size - int(usable.sum()),
-            usable.size,
-        )
+def _check_names(runs: Sequence[Run], settings: GLMSettings, subject: str) -> None:
+    """Refuse names of events that do not occur: a misspelt one stays a condition."""
+    shown = sorted({name for run in runs for name in run.events["trial_type"]})
+    for option in ("left_out", "nuisance"):
+        unknown_names = [n for n in getattr(settings, option) if n not in shown]
+        if unknown_names:
+            raise ValueError(
+                f"{option} must name events of subject {subject}; "
+                f"{listing(map(repr, unknown_names))} does not occur among "
+                f"{listing(shown)}."
+            )
 
 
 def _halves(

@@ -27,8 +27,7 @@ the image's header rounds to float32.
 import hashlib
 import logging
 import os
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -48,7 +47,7 @@ from versa.fmri.subject_files import (
 )
 from versa.fmri.top_files import (
     FORMAT,
-    LABEL,
+    check_labels,
     read_description,
     read_image_table,
     read_participants,
@@ -98,7 +97,7 @@ def write_dataset(dataset: BrainDataset, folder: str | os.PathLike[str]) -> Path
         ("sector", dataset.sector_names),
         ("subject", dataset.subjects),
     ):
-        _check_labels(kind, names)
+        check_labels(kind, names)
     with atomic_write(folder) as temporary:
         temporary.mkdir()
         _write_description(dataset, temporary)
@@ -163,21 +162,6 @@ def read_dataset(folder: str | os.PathLike[str]) -> BrainDataset:
 
 
 # ---- writing --------------------------------------------------------------------
-
-
-def _check_labels(kind: str, names: Sequence[str]) -> None:
-    """Refuse names that BIDS file names cannot hold."""
-    odd = [name for name in names if not re.fullmatch(LABEL, name)]
-    if odd:
-        raise ValueError(
-            f"{kind} names must be letters and digits to be part of BIDS file names; "
-            f"got {listing(map(repr, odd))}. Rename before writing."
-        )
-    if len({name.lower() for name in names}) < len(names):
-        raise ValueError(
-            f"{kind} names must differ by more than upper and lower case to be part of "
-            f"file names; got {listing(names)}. Rename before writing."
-        )
 
 
 def _write_description(dataset: BrainDataset, folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from numpy.typing import ArrayLike
 from versa.fmri.betas import ConditionBetas
 from versa.fmri.sector import check_space
 from versa.fmri.trials import average_trials
-from versa.fmri.volumes import list_grid
+from versa.fmri.volumes import check_stated_space, header_space, list_grid
 from versa.fmri.voxels import PathLike, Volume, gather_voxels, read_map, read_voxels
 from versa.wording import listing, unknown
 
@@ -194,7 +193,8 @@ def betas_from_images(
     if not names:
         raise ValueError(f"images of subject {subject} must be at least one; got none.")
     files = [file for part in parts.values() for file in part]
-    space = _space([path for path, _ in files], space)
+    given = [Path(p) for p in (mask, activity) if p is not None]
+    space = _space([path for path, _ in files] + given, space)
     values, inside, affine = read_voxels(
         [path for path, _ in files],
         n_volumes=[count for _, count in files],
@@ -281,6 +281,9 @@ def betas_from_runs(
         if name not in names:
             raise ValueError(unknown("condition", name, dict.fromkeys(names)))
     used = [one for one in images if one[0] in wanted]
+    given = [path for _, _, path in used] + [p for p in (mask, activity) if p]
+    for path in given:
+        check_stated_space(Path(path), space)
     for run in dict.fromkeys(runs):
         missing = set(wanted) - {name for name, own, _ in used if own == run}
         if missing:
@@ -415,22 +418,16 @@ def read_vmp(
 
 
 def _space(paths: Sequence[Path], space: str | None) -> str:
-    """The space that is given, or that the file names say."""
-    matches = [re.search(r"_space-([^_]+)_", path.name) for path in paths]
-    found = {match[1] if match else None for match in matches}
-    named = found.pop() if len(found) == 1 else None
-    chosen = space or named
+    """The space that is given, or that the files state, against which all are held."""
+    chosen = header_space(paths[0]) if space is None else space
     if chosen is None:
         raise ValueError(
             f"the space of {paths[0].name} must be known: TAL, MNI152..., individual "
-            "or none; its name does not say space-<name>. Pass space=."
+            "or none; neither its name nor its header says it. Pass space=."
         )
     check_space(chosen)
-    if named and chosen != named and named.startswith(("MNI152", "TAL")):
-        raise ValueError(
-            f"space must be that of the file names, {named}; got {chosen!r}. Correct "
-            "the one that is wrong."
-        )
+    for path in paths:
+        check_stated_space(path, chosen)
     return chosen
 
 

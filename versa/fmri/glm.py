@@ -1,5 +1,6 @@
 """The first-level GLM of one run, through nilearn: design, estimates, contrast."""
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,12 +9,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from versa.fmri.runs import Run
+from versa.fmri.volumes import read_series
 from versa.wording import listing, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["GLMSettings", "RunEstimates", "design_matrix", "estimate"]
+__all__ = ["GLMSettings", "RunEstimates", "design_matrix", "estimate", "fit_run"]
+
+logger = logging.getLogger("versa")
 
 _HRF = tuple(
     name + tail
@@ -165,6 +169,13 @@ def design_matrix(run: Run, n_scans: int, settings: GLMSettings) -> "pd.DataFram
             f"{run.name} must have one row of confounds per scan; got "
             f"{len(run.confounds)} for {n_scans} scans."
         )
+    if run.kept is not None:
+        kept = np.asarray(run.kept)
+        if kept.dtype.kind not in "iu" or not ((kept >= 0) & (kept < n_scans)).all():
+            raise ValueError(
+                f"{run.name}: kept must be numbers of scans from 0 to {n_scans - 1}; "
+                f"got {listing(kept.tolist(), limit=4)}."
+            )
     # names of conditions may be anything; nilearn's columns are put together from them
     codes = {name: f"event{i:06d}" for i, name in enumerate(names)}
     coded = events.assign(trial_type=events["trial_type"].map(codes))
@@ -243,6 +254,61 @@ def estimate(
             effect[here] = np.ravel(found.effect)
             variance[here] = np.ravel(found.sd) ** 2
     return RunEstimates(conditions, betas, effect, variance)
+
+
+def fit_run(
+    run: Run, voxels: np.ndarray, settings: GLMSettings
+) -> tuple[RunEstimates, np.ndarray]:
+    """Read a run and estimate its responses.
+
+    Parameters
+    ----------
+    run : Run
+        Its image, events, confounds and kept scans.
+    voxels : ndarray of bool, shape (x, y, z)
+        The voxels, on the grid of the image.
+    settings : GLMSettings
+        How.
+
+    Returns
+    -------
+    estimates : RunEstimates
+        Of the usable voxels.
+    usable : ndarray of bool, shape (n_voxels,)
+        Which of `voxels`, in C order, vary and are finite in this run.
+
+    Raises
+    ------
+    ValueError
+        If no voxel varies, or signals without a baseline are to be scaled by it.
+    """
+    series = read_series(run.bold, voxels, smoothing_fwhm=settings.smoothing_fwhm)
+    design = design_matrix(run, len(series), settings)
+    if run.kept is not None:
+        series = series[np.asarray(run.kept)]
+    low, high = series.min(axis=0), series.max(axis=0)
+    usable = np.isfinite(low) & np.isfinite(high) & (low < high)
+    if not usable.any():
+        raise ValueError(f"{run.bold} must have voxels that vary; none does.")
+    if not usable.all():
+        logger.info(
+            "%s: %d of %d voxels of the mask are constant or not finite and are left "
+            "out.",
+            run.name,
+            usable.size - int(usable.sum()),
+            usable.size,
+        )
+        series = series[:, usable]
+    if settings.signal_scaling is not False:
+        mean, spread = np.abs(series.mean(axis=0)), series.std(axis=0)
+        if np.median(mean) < np.median(spread):
+            raise ValueError(
+                f"{run.bold} must have a baseline to be scaled to % signal change; the "
+                f"median voxel has a mean of {np.median(mean):.3g} and varies by "
+                f"{np.median(spread):.3g}, so it was centred. Leave the signal as it "
+                "is: signal_scaling=False (--raw-signal)."
+            )
+    return estimate(series, design, run, settings), usable
 
 
 def _voxels_at_once(n_scans: int, n_voxels: int, noise_model: str) -> int:

@@ -114,6 +114,12 @@ def onto_grid(
     """
     if resample is not None and resample not in _RESAMPLE:
         raise ValueError(unknown("resample", resample, _RESAMPLE))
+    for one in (affine, target_affine):
+        if not np.isfinite(one).all() or np.linalg.matrix_rank(one) < 4:
+            raise ValueError(
+                f"{what}: affines must be finite and invertible; got "
+                f"{np.asarray(one).tolist()}. Correct the header."
+            )
     if same_grid(values.shape, affine, shape, target_affine):
         return values
     reordered = _reordered(values, affine, tuple(shape[:3]), target_affine)

@@ -10,7 +10,7 @@ import numpy as np
 from versa.fmri.grids import onto_grid, same_grid
 from versa.fmri.runs import Run
 from versa.fmri.sector import Sector
-from versa.fmri.volumes import mean_volume, read_grid, read_mask
+from versa.fmri.volumes import check_stated_space, mean_volume, read_grid, read_mask
 
 __all__ = ["choose_voxels", "common_grid"]
 
@@ -53,6 +53,7 @@ def choose_voxels(
     runs: Sequence[Run],
     mask: Sector | str | os.PathLike[str] | None = None,
     *,
+    space: str,
     resample: str | None = None,
 ) -> np.ndarray:
     """Choose the voxels to estimate.
@@ -64,6 +65,8 @@ def choose_voxels(
     mask : Sector or path-like, optional
         The voxels. By default those that the brain masks of all runs share, or, if a
         run has none, those that nilearn finds in the mean image of the first run.
+    space : str
+        Space of the runs, in which the mask must be, too.
     resample : {"nearest"}, optional
         Bring a mask that lies on another grid onto that of the runs.
 
@@ -79,8 +82,14 @@ def choose_voxels(
     """
     shape, affine = common_grid(runs)
     if isinstance(mask, Sector):
+        if mask.space != space:
+            raise ValueError(
+                f"mask {mask.name} must be in the space of the runs, {space}; got "
+                f"{mask.space}."
+            )
         given = [(mask.mask, mask.affine, f"mask {mask.name}")]
     elif mask is not None:
+        check_stated_space(Path(mask), space)
         given = [(*read_mask(Path(mask)), str(mask))]
     else:
         paths = [run.brain_mask for run in runs]

@@ -23,6 +23,7 @@ __all__ = ["Run", "find_runs", "find_subjects", "read_events"]
 
 STRATEGIES = ("simple", "scrubbing", "compcor", "ica_aroma")
 _IMAGE = r"\.nii(\.gz)?"
+_ABSENT = "none"  # value of a filter for files that do not have the key
 _OF_A_RUN = ("ses", "run")  # what may differ between the runs of a subject
 
 
@@ -189,7 +190,8 @@ def find_runs(
         `folder` are used.
     filters : mapping of str to str, optional
         Entities that file names must have, such as ``{"task": "objects", "space":
-        "MNI152NLin2009cAsym"}``.
+        "MNI152NLin2009cAsym"}``; "none" for files without the entity, as fMRIPrep's
+        images in native space.
     confounds : str or sequence of str, optional
         A strategy of ``nilearn.interfaces.fmriprep.load_confounds_strategy`` (simple,
         scrubbing, compcor, ica_aroma), or columns of the table of confounds beside the
@@ -245,6 +247,12 @@ def _check_events(events: "pd.DataFrame", what: str) -> None:
             f"{what}: events must have the columns onset, duration and trial_type; "
             f"{listing(missing)} is missing."
         )
+    odd = [name for name in events["trial_type"] if not isinstance(name, str)]
+    if odd:
+        raise ValueError(
+            f"{what}: trial_type must hold texts; got {listing(map(repr, odd[:4]))}. "
+            "Turn numbers into names with .astype(str)."
+        )
     if not len(events):
         raise ValueError(f"{what}: events must name at least one condition; got none.")
     for name in ("onset", "duration"):
@@ -284,17 +292,17 @@ def _bold_images(folder: Path, subject: str, filters: dict[str, str]) -> list[Pa
     if any(_entities(path).get("desc") == "preproc" for path in paths):
         filters = {"desc": "preproc", **filters}
     for key, value in filters.items():
-        options = sorted({_entities(path).get(key, "") for path in paths} - {""})
+        options = sorted({_entities(path).get(key, _ABSENT) for path in paths})
         if paths and value not in options:
-            raise ValueError(f"{home}: {unknown(key, value, options or ['nothing'])}")
-        paths = [path for path in paths if _entities(path).get(key) == value]
+            raise ValueError(f"{home}: {unknown(key, value, options)}")
+        paths = [path for path in paths if _entities(path).get(key, _ABSENT) == value]
     if not paths:
         raise ValueError(
             f"{home} must have images func/..._bold.nii or .nii.gz; there is none."
         )
     every = [_entities(path) for path in paths]
     for key in sorted({key for one in every for key in one} - {*_OF_A_RUN}):
-        values = sorted({one.get(key, "none") for one in every})
+        values = sorted({one.get(key, _ABSENT) for one in every})
         if len(values) > 1:
             raise ValueError(
                 f"{home}: all runs must have the same {key}; got {listing(values)}. "
@@ -430,6 +438,12 @@ def _confounds(
             f"missing among {listing(table.columns)}."
         )
     signals = table[list(wanted)].astype(float)
+    empty = [name for name in wanted if signals[name].isna().all()]
+    if empty:
+        raise ValueError(
+            f"{tables[-1]} must have numbers as confounds; {listing(empty)} is n/a in "
+            "every row."
+        )
     # the first rows of derivatives are n/a; their mean adds nothing to a regressor
     return signals.fillna(signals.mean()), None
 

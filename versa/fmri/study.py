@@ -6,6 +6,7 @@ One subject is in memory at a time, and a subject's files appear whole or not at
 that an interrupted run goes on where it stopped.
 """
 
+import json
 import logging
 import os
 import sys
@@ -21,20 +22,33 @@ from versa.fmri.betas import ConditionBetas, fit_betas
 from versa.fmri.glm import GLMSettings
 from versa.fmri.grids import same_grid
 from versa.fmri.reliability import rdm_reliability
-from versa.fmri.runs import find_runs, find_subjects
+from versa.fmri.runs import Run, find_runs, find_subjects
 from versa.fmri.sector import Sector
 from versa.fmri.sidecars import write_json, write_table
-from versa.fmri.stimuli import StimulusSet
 from versa.fmri.study_files import (
+    keep_voxels,
     read_betas,
     read_conditions,
+    read_estimated,
     read_subject_grid,
     read_subject_map,
     write_betas,
 )
-from versa.fmri.subject_files import betas_path
-from versa.fmri.top_files import FORMAT, read_description, read_participants
-from versa.fmri.volumes import read_image, write_image
+from versa.fmri.study_images import (
+    add_images,
+    images_by_name,
+    match_images,
+    settle_images,
+)
+from versa.fmri.subject_files import files_by_sector
+from versa.fmri.top_files import (
+    FORMAT,
+    check_labels,
+    read_description,
+    read_participants,
+    subject_folders,
+)
+from versa.fmri.volumes import write_image
 from versa.wording import listing
 
 if TYPE_CHECKING:
@@ -64,6 +78,7 @@ def estimate_betas(
     mask: str | None = None,
     space: str | None = None,
     resample: str | None = None,
+    images: str | os.PathLike[str] | None = None,
     name: str | None = None,
     progress: bool = True,
 ) -> Path:
@@ -90,6 +105,9 @@ def estimate_betas(
         images of a raw BIDS folder.
     resample : {"nearest"}, optional
         Bring masks that lie on another grid onto that of the runs.
+    images : path-like, optional
+        Folder of the images, as of :func:`add_images`. That every condition has one is
+        seen before the first GLM.
     name : str, optional
         Name of the dataset; by default that of the folder.
     progress : bool, default=True
@@ -110,47 +128,56 @@ def estimate_betas(
 
     source, folder = Path(source), Path(folder)
     settings = settings or GLMSettings()
-    labels = list(subjects) if subjects is not None else find_subjects(source)
+    wanted = find_subjects(source) if subjects is None else subjects
+    labels = list(dict.fromkeys(wanted))
+    check_labels("subject", labels)
+    find: dict[str, Any] = {
+        "derivatives": derivatives,
+        "filters": dict(filters or {}),
+        "confounds": confounds,
+        "condition_column": condition_column,
+    }
+    glm = {**asdict(settings), "signal_scaling": settings.unit}
     recipe = {
-        "Source": source.name,
-        "Derivatives": None if derivatives is None else Path(derivatives).name,
-        "Filters": dict(filters or {}),
-        "Confounds": confounds if isinstance(confounds, str | None) else [*confounds],
-        "ConditionColumn": condition_column,
-        "GLM": {**asdict(settings), "left_out": [*settings.left_out],
-                "nuisance": [*settings.nuisance]},
-        "Mask": mask,
-    }  # fmt: skip
-    _begin(folder, name or folder.resolve().name, recipe)
-    done = [label for label in labels if (folder / f"sub-{label}").is_dir()]
-    if done:
-        logger.info("%s: betas of %s are there already.", folder, listing(done))
+        "source": str(source.resolve()),
+        **find,
+        "derivatives": derivatives and str(Path(derivatives).resolve()),
+        "glm": glm,
+        "mask": mask,
+        "space": space,
+        "resample": resample,
+    }
+    available = None if images is None else images_by_name(images)
+    _begin(folder, name or folder.resolve().name, json.loads(json.dumps(recipe)))
+    done = _subjects_there(folder)
+    _write_participants(folder, labels)
+    here = [label for label in labels if label in done]
+    if here:
+        logger.info("%s: betas of %s are there already.", folder, listing(here))
     conditions = read_conditions(folder, done[0]) if done else ()
-    bar = tqdm(labels, unit="subject", disable=not (progress and sys.stderr.isatty()))
+    bar = tqdm(
+        [label for label in labels if label not in done],
+        unit="subject",
+        disable=not (progress and sys.stderr.isatty()),
+    )
     for label in bar:
-        if label in done:
-            continue
-        runs = find_runs(
-            source,
-            label,
-            derivatives=derivatives,
-            filters=filters,
-            confounds=confounds,
-            condition_column=condition_column,
-        )
+        runs = find_runs(source, label, **find)
+        if available is not None:
+            match_images(_conditions(runs, settings), available, images)
         betas = fit_betas(
             runs,
             label,
             settings=settings,
-            mask=None if mask is None else mask.format(subject=label),
+            mask=None if mask is None else mask.replace("{subject}", label),
             space=_space(space, runs[0].bold, raw=derivatives is None),
             resample=resample,
         )
         conditions = conditions or betas.conditions
         _check_conditions(betas, conditions)
         write_betas(betas.in_order(conditions), folder)
-        done.append(label)
-        _write_participants(folder, [label for label in labels if label in done])
+        _write_participants(folder, labels)
+    if available is not None:
+        settle_images(folder, match_images(conditions, available, images))
     return folder
 
 
@@ -203,70 +230,17 @@ def write_study(
     return folder
 
 
-def add_images(
-    folder: str | os.PathLike[str], images: str | os.PathLike[str]
-) -> StimulusSet:
-    """Add the images to a dataset folder: one per condition, matched by name.
-
-    Parameters
-    ----------
-    folder : path-like
-        A dataset folder with betas.
-    images : path-like
-        Folder of image files; each is called like its condition, with or without the
-        ending in the name of the condition.
-
-    Returns
-    -------
-    stimuli : StimulusSet
-        In the order of the conditions, which is that of the responses.
-
-    Raises
-    ------
-    ValueError
-        If a condition has no image, or two; or the folder has its images already.
-    """
-    from versa.fmri.bids import write_stimuli
-
-    folder = Path(folder)
-    if any((folder / name).exists() for name in ("stimuli.tsv", "stimuli")):
-        raise ValueError(
-            f"{folder} must not have images yet; remove stimuli.tsv and the folder "
-            "stimuli to add others."
-        )
-    subjects = read_participants(folder)
-    conditions = read_conditions(folder, subjects[0])
-    found = StimulusSet.from_folder(images)
-    by_name: dict[str, list[Path]] = {}
-    for name, path in zip(found.names, found.paths, strict=True):
-        for key in {name, path.name}:
-            by_name.setdefault(key, []).append(path)
-    missing = [name for name in conditions if name not in by_name]
-    if missing:
-        raise ValueError(
-            f"{images} must have an image called like each condition; there is none "
-            f"for {listing(map(repr, missing))} among {listing(found.names)}. "
-            "Conditions that are no images can be left out of the betas, or modelled "
-            "as nuisance."
-        )
-    stimuli = StimulusSet.from_paths(
-        [by_name[name][0] for name in conditions], conditions
-    )
-    if len(set(stimuli.paths)) < len(stimuli):
-        raise ValueError(f"{images} must have an image of its own for each condition.")
-    with atomic_write(folder / "stimuli") as temporary:
-        write_stimuli(stimuli, temporary.parent)
-        os.replace(temporary.parent / "stimuli.tsv", folder / "stimuli.tsv")
-    unused = [path for path in found.paths if path not in stimuli.paths]
-    if unused:
-        names = listing(path.stem for path in unused)
-        logger.info("images of %s that are no conditions are not used: %s.",
-                    images, names)  # fmt: skip
-    return stimuli
+def _conditions(runs: Sequence[Run], settings: GLMSettings) -> list[str]:
+    """What the events of a subject's runs show."""
+    shown = {name for run in runs for name in run.events["trial_type"]}
+    return sorted(shown - {*settings.left_out, *settings.nuisance})
 
 
 def add_sectors(
-    folder: str | os.PathLike[str], sectors: Mapping[str, Mapping[str, Sector]]
+    folder: str | os.PathLike[str],
+    sectors: Mapping[str, Mapping[str, Sector]],
+    *,
+    recipe: Mapping[str, Any] | None = None,
 ) -> None:
     """Add sectors to a dataset folder, or put new ones in the place of old ones.
 
@@ -276,7 +250,9 @@ def add_sectors(
         A dataset folder with betas.
     sectors : mapping of str to mapping of str to Sector
         For each subject its sectors by name, on the grid of its betas. Voxels that
-        have no betas are left out.
+        have no betas are left out. Masks of the same name are replaced.
+    recipe : mapping, optional
+        How they were made, JSON-able; it is kept in dataset_description.json.
 
     Raises
     ------
@@ -293,6 +269,7 @@ def add_sectors(
             f"{listing(missing)} is missing."
         )
     names = list(sectors[subjects[0]])
+    check_labels("sector", names)
     for label in subjects:
         if list(sectors[label]) != names:
             raise ValueError(
@@ -306,16 +283,27 @@ def add_sectors(
         for label in subjects
     }
     for label in subjects:
+        _check_files(folder / f"sub-{label}" / "func", label, names)
+    about, own = read_description(folder)
+    listed = list(dict.fromkeys([*own.get("Sectors", []), *names]))
+    path = folder / "dataset_description.json"
+    # until all masks are in place the folder does not name them: it is never read with
+    # new masks of some subjects and old ones of others
+    own["Sectors"] = [name for name in listed if name not in names]
+    own["SectorRecipe"] = {
+        **{k: v for k, v in own.get("SectorRecipe", {}).items() if k not in names},
+        **dict.fromkeys(names, recipe),
+    }
+    _write_json_whole(path, {**about, "versa": own})
+    for label in subjects:
         func = folder / f"sub-{label}" / "func"
         for name, sector in masks[label].items():
             file = func / f"sub-{label}_desc-{name}_mask.nii"
             with atomic_write(file) as temporary:
                 values = sector.mask.astype(np.uint8)
                 write_image(temporary, values, sector.affine, sector.space)
-    about, own = read_description(folder)
-    listed = [*own.get("Sectors", []), *names]
-    own["Sectors"] = list(dict.fromkeys(listed))
-    _write_json_whole(folder / "dataset_description.json", {**about, "versa": own})
+    own["Sectors"] = listed
+    _write_json_whole(path, {**about, "versa": own})
 
 
 def reliability_table(folder: str | os.PathLike[str]) -> "pd.DataFrame":
@@ -395,9 +383,21 @@ def _write_json_whole(path: Path, content: Mapping[str, Any]) -> None:
         write_json(temporary, content)
 
 
-def _write_participants(folder: Path, subjects: Sequence[str]) -> None:
-    with atomic_write(folder / "participants.tsv") as temporary:
-        write_table(temporary, {"participant_id": [f"sub-{s}" for s in subjects]})
+def _subjects_there(folder: Path) -> list[str]:
+    return [name.removeprefix("sub-") for name in subject_folders(folder)]
+
+
+def _write_participants(folder: Path, labels: Sequence[str]) -> None:
+    """List all subjects that are there: known ones first, then in the order given."""
+    path = folder / "participants.tsv"
+    there = _subjects_there(folder)
+    if not there:
+        return
+    known = read_participants(folder) if path.exists() else []
+    order = [label for label in dict.fromkeys([*known, *labels]) if label in there]
+    rows = [f"sub-{label}" for label in dict.fromkeys([*order, *there])]
+    with atomic_write(path) as temporary:
+        write_table(temporary, {"participant_id": rows})
 
 
 def _space(space: str | None, bold: Path, *, raw: bool) -> str | None:
@@ -424,6 +424,18 @@ def _check_conditions(betas: ConditionBetas, conditions: Sequence[str]) -> None:
         )
 
 
+def _check_files(func: Path, subject: str, names: Sequence[str]) -> None:
+    """Refuse to put a mask beside one of the same sector that is called otherwise."""
+    found = files_by_sector(func.iterdir(), subject, r"mask\.nii(?:\.gz)?")
+    for name in names:
+        own = func / f"sub-{subject}_desc-{name}_mask.nii"
+        if found.get(name, own) != own:
+            raise ValueError(
+                f"{func} must have one mask per sector; {name} has {found[name].name}. "
+                "Remove it, or give the new sector another name."
+            )
+
+
 def _with_betas(folder: Path, subject: str, sector: Sector) -> Sector:
     """The sector without the voxels that have no betas."""
     shape, affine, space = read_subject_grid(folder, subject)
@@ -435,21 +447,8 @@ def _with_betas(folder: Path, subject: str, sector: Sector) -> Sector:
             f"betas, {shape} in space {space}; got {sector.mask.shape} in space "
             f"{sector.space} with the affine {sector.affine.tolist()}."
         )
-    volumes, _ = read_image(betas_path(folder / f"sub-{subject}" / "func"))
-    mask = sector.mask.copy()
-    mask[mask] = np.isfinite(volumes[mask]).all(axis=1)
-    lost = sector.n_voxels - int(mask.sum())
-    if not mask.any():
-        raise ValueError(
-            f"sector {sector.name} of subject {subject} must have voxels with betas; "
-            f"all {lost} are outside the voxels that were estimated."
-        )
-    if lost:
-        logger.warning(
-            "sector %s of subject %s: %d of %d voxels have no betas and are left out.",
-            sector.name,
-            subject,
-            lost,
-            sector.n_voxels,
-        )
-    return Sector(sector.name, mask, affine, space)
+    return keep_voxels(
+        Sector(sector.name, sector.mask, affine, space),
+        read_estimated(folder, subject),
+        subject,
+    )

@@ -1,5 +1,6 @@
 """The files of one subject in a dataset folder that grows: betas, maps, their grid."""
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -8,18 +9,31 @@ import numpy as np
 
 from versa.cache import atomic_write
 from versa.fmri.betas import ConditionBetas
+from versa.fmri.grids import onto_grid
 from versa.fmri.reliability import voxel_reliability
+from versa.fmri.sector import Sector
 from versa.fmri.sidecars import read_json, write_json
 from versa.fmri.subject_files import betas_path, exact_affine, read_space, sidecar_path
-from versa.fmri.volumes import read_grid, read_image, write_image
+from versa.fmri.top_files import check_labels
+from versa.fmri.volumes import (
+    check_stated_space,
+    read_grid,
+    read_image,
+    write_image,
+)
+from versa.wording import listing
 
 __all__ = [
+    "keep_voxels",
     "read_betas",
     "read_conditions",
+    "read_estimated",
     "read_subject_grid",
     "read_subject_map",
     "write_betas",
 ]
+
+logger = logging.getLogger("versa")
 
 
 def write_betas(betas: ConditionBetas, folder: Path) -> None:
@@ -37,6 +51,7 @@ def write_betas(betas: ConditionBetas, folder: Path) -> None:
     ValueError
         If the subject is there already.
     """
+    check_labels("subject", [betas.subject])
     target = folder / f"sub-{betas.subject}"
     if target.exists():
         raise ValueError(
@@ -135,11 +150,29 @@ def read_subject_map(
     Returns
     -------
     values : ndarray of shape (x, y, z) or (x, y, z, n_conditions), or None
-        None if there is no such file.
+        On the grid of the betas; None if there is no such file.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, or its voxels or conditions are not those of the betas.
     """
     func = Path(folder) / f"sub-{subject}" / "func"
     path = func / f"sub-{subject}_desc-{what}.nii.gz"
-    return np.asarray(read_image(path)[0]) if path.is_file() else None
+    if not path.is_file():
+        return None
+    shape, affine, space = read_subject_grid(folder, subject)
+    check_stated_space(path, space)
+    if what.endswith("betas_stat"):
+        about = read_json(sidecar_path(path))
+        conditions = read_conditions(folder, subject)
+        if about.get("Conditions") != list(conditions):
+            raise ValueError(
+                f"{sidecar_path(path)} must have the Conditions of the betas, in their "
+                f"order: {listing(conditions)}; got {about.get('Conditions')!r}."
+            )
+    values, own = read_image(path)
+    return np.asarray(onto_grid(values, own, shape, affine, what=str(path)))
 
 
 def read_subject_grid(
@@ -171,8 +204,10 @@ def read_subject_grid(
     path = betas_path(Path(folder) / f"sub-{subject}" / "func")
     about = read_json(sidecar_path(path))
     shape, affine = read_grid(path)
+    space = read_space(path, about, sidecar_path(path))
+    check_stated_space(path, space)
     affine = exact_affine(about, sidecar_path(path), affine)
-    return shape[:3], affine, read_space(path, about, sidecar_path(path))
+    return shape[:3], affine, space
 
 
 def read_conditions(folder: str | os.PathLike[str], subject: str) -> tuple[str, ...]:
@@ -203,3 +238,69 @@ def read_conditions(folder: str | os.PathLike[str], subject: str) -> tuple[str, 
             f"{conditions!r}."
         )
     return tuple(map(str, conditions))
+
+
+def read_estimated(folder: str | os.PathLike[str], subject: str) -> np.ndarray:
+    """Which voxels of a subject have betas.
+
+    Parameters
+    ----------
+    folder : path-like
+        The dataset folder.
+    subject : str
+        Label without ``sub-``.
+
+    Returns
+    -------
+    estimated : ndarray of bool, shape (x, y, z)
+        Where the betas of all conditions are finite.
+    """
+    path = betas_path(Path(folder) / f"sub-{subject}" / "func")
+    volumes, _ = read_image(path)
+    return np.isfinite(volumes).all(axis=3)
+
+
+def keep_voxels(
+    sector: Sector, kept: np.ndarray, subject: str, *, why: str = "have no betas"
+) -> Sector:
+    """Leave out voxels of a sector that are not to be used.
+
+    Parameters
+    ----------
+    sector : Sector
+        On the grid of `kept`.
+    kept : ndarray of bool, shape (x, y, z)
+        Voxels that may stay, such as those that have betas.
+    subject : str
+        For the message.
+    why : str, default="have no betas"
+        Why the others may not, for the message.
+
+    Returns
+    -------
+    sector : Sector
+        With these voxels; the same object if nothing is left out.
+
+    Raises
+    ------
+    ValueError
+        If none is left.
+    """
+    mask = sector.mask & kept
+    n_left = int(mask.sum())
+    if n_left == sector.n_voxels:
+        return sector
+    if not n_left:
+        raise ValueError(
+            f"sector {sector.name} of subject {subject} must have voxels that can be "
+            f"used; all {sector.n_voxels} {why}."
+        )
+    logger.warning(
+        "sector %s of subject %s: %d of %d voxels %s and are left out.",
+        sector.name,
+        subject,
+        sector.n_voxels - n_left,
+        sector.n_voxels,
+        why,
+    )
+    return Sector(sector.name, mask, sector.affine, sector.space)

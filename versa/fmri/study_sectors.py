@@ -25,9 +25,15 @@ from versa.fmri.sector import Sector
 from versa.fmri.sector_checks import sector_table, sector_warnings
 from versa.fmri.sectors import PAPER_CUT, define_sectors, group_contrast
 from versa.fmri.sectors import most_active as most_active_voxels
-from versa.fmri.study_files import read_betas, read_subject_grid, read_subject_map
+from versa.fmri.study_files import (
+    keep_voxels,
+    read_betas,
+    read_estimated,
+    read_subject_grid,
+    read_subject_map,
+)
 from versa.fmri.top_files import read_participants
-from versa.fmri.volumes import header_space, read_image, read_mask
+from versa.fmri.volumes import check_stated_space, read_image, read_mask
 from versa.wording import unknown
 
 if TYPE_CHECKING:
@@ -78,7 +84,7 @@ def study_sectors(
     group : bool, default=False
         Choose the voxels once for all subjects, by a t-test of the maps over subjects,
         as the paper does. The subjects must share one grid in TAL or MNI. Voxels of
-        anyone's EarlyV are left out then.
+        anyone's EarlyV, and those that are not in everyone's OTC, are left out then.
     n_voxels, per_hemisphere, y, transform, closed
         As of :func:`~versa.fmri.sectors.define_sectors`.
     min_reliability : float, optional
@@ -108,6 +114,11 @@ def study_sectors(
         shared = group_contrast([maps[label] for label in subjects])
         maps = dict.fromkeys(subjects, shared)
         exclude = [regions[label]["EarlyV"] for label in subjects]
+        common = np.logical_and.reduce([regions[s]["OTC"].mask for s in subjects])
+        for label in subjects:
+            regions[label]["OTC"] = keep_voxels(
+                regions[label]["OTC"], common, label, why="are not in everyone's OTC"
+            )
     sectors = {
         label: define_sectors(
             regions[label]["EarlyV"],
@@ -133,6 +144,8 @@ def choose_sectors(
     contrast: str = "active",
     per_hemisphere: bool = False,
     min_reliability: float | None = None,
+    y: float = PAPER_CUT,
+    transform: str = "lancaster",
     resample: str | None = None,
 ) -> StudySectors:
     """Take sectors as they are drawn: from masks, labels or an atlas.
@@ -147,6 +160,8 @@ def choose_sectors(
         For some sectors the number of their most active voxels to keep.
     contrast, per_hemisphere, min_reliability
         As of :func:`study_sectors`.
+    y, transform
+        The cut that the table and the warnings speak of.
     resample : {"nearest"}, optional
         Bring masks that lie on another grid onto that of the betas.
 
@@ -175,7 +190,7 @@ def choose_sectors(
                     sectors[label][name], active, count, per_hemisphere=per_hemisphere
                 )
     reliable = _reliable(folder, sectors, min_reliability)
-    return _described(reliable, PAPER_CUT, "lancaster")
+    return _described(reliable, y, transform)
 
 
 def read_region(
@@ -214,33 +229,21 @@ def read_region(
         If the image is in another space, lies elsewhere, or has no such regions.
     """
     place, labels = _split(source.replace("{subject}", subject))
+    like = tuple(shape), affine
     if place.startswith(_ATLAS):
         if not labels:
             raise ValueError(
                 f"source {source!r} must name regions of the atlas after a colon."
             )
+        atlas = fetch_atlas(place.removeprefix(_ATLAS))
         return atlas_sector(
-            fetch_atlas(place.removeprefix(_ATLAS)),
-            labels,
-            name=name,
-            like=(tuple(shape), affine),
-            resample=resample,
+            atlas, labels, name=name, space=space, like=like, resample=resample
         )
     path = Path(place)
-    stated = header_space(path)
-    if stated is not None and _family(stated) not in (_family(space), "individual"):
-        raise ValueError(
-            f"{path} must be in the space of the betas, {space}; its name or header "
-            f"says {stated}."
-        )
+    check_stated_space(path, space)
     if labels:
         return atlas_sector(
-            path,
-            labels,
-            name=name,
-            space=space,
-            like=(tuple(shape), affine),
-            resample=resample,
+            path, labels, name=name, space=space, like=like, resample=resample
         )
     mask, own = read_mask(path)
     found = onto_grid(mask, own, shape, affine, what=str(path), resample=resample)
@@ -264,22 +267,20 @@ def _split(source: str) -> tuple[str, list[str | int]]:
     return place, [int(part) if part.isdigit() else part for part in parts]
 
 
-def _family(space: str) -> str:
-    return "MNI" if space.startswith("MNI") else space
-
-
 def _regions(
     folder: Path,
     subjects: Sequence[str],
     sources: Mapping[str, str],
     resample: str | None,
 ) -> dict[str, dict[str, Sector]]:
-    """The regions of every subject, on the grid of the betas."""
+    """The regions of every subject, in the voxels that have betas."""
     found: dict[str, dict[str, Sector]] = {}
     for label in subjects:
         shape, affine, space = read_subject_grid(folder, label)
-        found[label] = {
-            name: read_region(
+        estimated = read_estimated(folder, label)
+        found[label] = {}
+        for name, source in sources.items():
+            region = read_region(
                 source,
                 label,
                 name=name,
@@ -288,8 +289,7 @@ def _regions(
                 space=space,
                 resample=resample,
             )
-            for name, source in sources.items()
-        }
+            found[label][name] = keep_voxels(region, estimated, label)
     return found
 
 
@@ -311,7 +311,8 @@ def _contrast(
         return found
     path = Path(contrast.replace("{subject}", subject))
     values, own = read_image(path)
-    shape, affine, _ = read_subject_grid(folder, subject)
+    shape, affine, space = read_subject_grid(folder, subject)
+    check_stated_space(path, space)
     moved = onto_grid(
         np.asarray(values, dtype=float),
         own,
@@ -354,7 +355,7 @@ def _check_common(folder: Path, subjects: Sequence[str]) -> None:
     """Refuse a group whose subjects do not share one grid in a common space."""
     grids = [read_subject_grid(folder, label) for label in subjects]
     shape, affine, space = grids[0]
-    if _family(space) not in ("TAL", "MNI"):
+    if not space.startswith(("TAL", "MNI152")):
         raise ValueError(
             f"voxels can be chosen for the group in TAL or MNI only; {folder} is in "
             f"space {space}. Choose them per subject."

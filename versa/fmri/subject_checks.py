@@ -23,7 +23,7 @@ from versa.fmri.subject_files import (
     read_volumes,
     sidecar_path,
 )
-from versa.fmri.volumes import read_image, take_voxels
+from versa.fmri.volumes import check_stated_space, read_image, take_voxels
 from versa.wording import listing
 
 __all__ = ["SubjectFacts", "check_rdms", "check_responses", "compare_subjects"]
@@ -107,6 +107,7 @@ def check_responses(
     read = findings.attempt(betas, _read_betas, betas, stimuli, sidecar)
     if read is None:
         return SubjectFacts(betas, _unit(sidecar), space)
+    findings.attempt(betas, check_stated_space, betas, space or "none")
     volumes, affine = read
     exact = affine
     if sidecar is not None:

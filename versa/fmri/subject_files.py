@@ -14,6 +14,7 @@ from versa.fmri.sidecars import read_json, read_table, write_json, write_table
 from versa.fmri.stimuli import StimulusSet
 from versa.fmri.top_files import LABEL
 from versa.fmri.volumes import (
+    check_stated_space,
     fill_volumes,
     list_grid,
     read_image,
@@ -255,6 +256,7 @@ def read_responses(
     check_conditions(sidecar, path, betas, stimuli)
     volumes, affine = read_volumes(betas, len(stimuli))
     space = read_space(betas, sidecar, path)
+    check_stated_space(betas, space)
     exact = exact_affine(sidecar, path, affine)
     responses = {}
     sectors = {}

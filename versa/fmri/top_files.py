@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ __all__ = [
     "FORMAT",
     "LABEL",
     "ImageTable",
+    "check_labels",
     "description_problems",
     "read_description",
     "read_image_table",
@@ -30,6 +31,34 @@ class ImageTable(NamedTuple):
     names: list[str]
     files: list[Path]
     hashes: list[str]
+
+
+def check_labels(kind: str, names: Sequence[str]) -> None:
+    """Refuse names that BIDS file names cannot hold.
+
+    Parameters
+    ----------
+    kind : str
+        What they are the names of.
+    names : sequence of str
+        Names of sectors or subjects.
+
+    Raises
+    ------
+    ValueError
+        If one is not of letters and digits, or two differ in their case only.
+    """
+    odd = [name for name in names if not re.fullmatch(LABEL, name)]
+    if odd:
+        raise ValueError(
+            f"{kind} names must be letters and digits to be part of BIDS file names; "
+            f"got {listing(map(repr, odd))}. Rename before writing."
+        )
+    if len({name.lower() for name in names}) < len(names):
+        raise ValueError(
+            f"{kind} names must differ by more than upper and lower case to be part of "
+            f"file names; got {listing(names)}. Rename before writing."
+        )
 
 
 def description_problems(about: Mapping[str, Any]) -> list[str]:

@@ -1,5 +1,6 @@
 """Volumes on disk, and the voxels in them: the only place that opens NIfTI files."""
 
+import logging
 import re
 import zlib
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     import nibabel
 
 __all__ = [
+    "check_stated_space",
     "fill_volumes",
     "header_repetition_time",
     "header_space",
@@ -26,8 +28,14 @@ __all__ = [
     "write_image",
 ]
 
+logger = logging.getLogger("versa")
+
 _LONGEST_AXIS = 32767  # NIfTI-1 counts voxels along an axis in int16
 _BLOCK = 2**26  # bytes of a run that are held beside the series of its voxels
+_NAMES_OF_SPACES = {
+    **dict.fromkeys(("T1w", "T2w", "func", "boldref", "orig", "native"), "individual"),
+    "Talairach": "TAL",
+}
 _FORM_CODES = {"TAL": 3, "MNI": 4}  # anything else is 2, "aligned"
 
 
@@ -290,8 +298,47 @@ def header_space(path: Path) -> str | None:
         )
     match = re.search(r"_space-([^_]+)_", path.name)
     if match:
-        return {"T1w": "individual", "func": "individual"}.get(match[1], match[1])
+        return _NAMES_OF_SPACES.get(match[1], match[1])
     return {1: "individual", 3: "TAL", 4: "MNI152"}.get(codes[0] or codes[1])
+
+
+def check_stated_space(path: Path, space: str) -> None:
+    """Refuse an image whose name or header says that it is in another space.
+
+    Parameters
+    ----------
+    path : Path
+        NIfTI image.
+    space : str
+        The space in which it is taken to be. Nothing is asked of voxels without known
+        place, ``"none"``.
+
+    Raises
+    ------
+    ValueError
+        If the name or the header's code contradicts, or the header does not say where
+        its voxels are. Scanner coordinates in a header (code 1) contradict nothing:
+        programs keep that code after a normalisation. Another template of MNI152 is
+        let through with a warning.
+    """
+    if space == "none":
+        return
+    stated = header_space(path)
+    named = re.search(r"_space-([^_]+)_", path.name) is not None
+    if stated in (None, space) or (stated == "individual" and not named):
+        return
+    if stated.startswith("MNI152") and space.startswith("MNI152"):
+        if named and stated != "MNI152" != space:
+            logger.warning(
+                "%s is in %s and is taken to be in %s; the templates differ by some "
+                "millimetres.",
+                *(path, stated, space),
+            )
+        return
+    raise ValueError(
+        f"{path} must be in space {space}; its {'name' if named else 'header'} says "
+        f"{stated}. Correct the one that is wrong, or bring the image into that space."
+    )
 
 
 def read_mask(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -300,12 +347,12 @@ def read_mask(path: Path) -> tuple[np.ndarray, np.ndarray]:
     Parameters
     ----------
     path : Path
-        An image of 0 and one other value.
+        An image of 0 (or NaN) and one other value.
 
     Returns
     -------
     mask : ndarray of bool, shape (x, y, z)
-        Where the image is not 0.
+        Where the image is neither 0 nor NaN.
     affine : ndarray of shape (4, 4)
         From voxel indices to mm.
 
@@ -319,11 +366,12 @@ def read_mask(path: Path) -> tuple[np.ndarray, np.ndarray]:
         values = values[..., 0]
     if values.ndim != 3:
         raise ValueError(f"{path} must be a mask (x, y, z); got {values.shape}.")
-    mask = np.asarray(values != 0)
+    mask = np.asarray((values != 0) & ~np.isnan(values))
     inside = np.asarray(values[mask])
     if not inside.size:
         raise ValueError(
-            f"{path} must be a mask with at least one voxel; all {mask.size} are 0."
+            f"{path} must be a mask with at least one voxel; all {mask.size} are 0 or "
+            "NaN."
         )
     if not (inside == inside[0]).all():
         raise ValueError(

@@ -1,5 +1,6 @@
 """The pictures of a dataset folder: designs, reliability, sectors."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from versa.plotting.designs import plot_design
 from versa.plotting.figures import save_figure
 
 __all__ = ["draw_betas", "draw_sectors"]
+
+logger = logging.getLogger("versa")
 
 
 def draw_betas(
@@ -94,10 +97,15 @@ def draw_sectors(
     Returns
     -------
     paths : list of Path
-        The pictures.
+        The pictures; none for voxels without known place.
     """
     drawn = []
     for label, own in sectors.items():
+        if any(sector.space == "none" for sector in own.values()):
+            logger.warning(
+                "subject %s: voxels without known place cannot be drawn.", label
+            )
+            continue
         behind = None
         if background is not None:
             values, affine = read_image(Path(background.replace("{subject}", label)))

@@ -16,7 +16,7 @@ import numpy as np
 from versa.fmri.betas import ConditionBetas
 from versa.fmri.sector import check_space
 from versa.fmri.trials import average_trials
-from versa.fmri.volumes import read_image, read_mask
+from versa.fmri.volumes import check_stated_space, read_image, read_mask
 from versa.fmri.voxels import PathLike
 from versa.wording import listing, unknown
 
@@ -117,6 +117,9 @@ def read_glmsingle(
     """
     path = Path(path)
     check_space(space)
+    for image in (mask, like):
+        if image is not None:
+            check_stated_space(Path(image), space)
     betas, written_by = _betas(path)
     names = list(trials)
     if betas.ndim not in (2, 4) or betas.shape[-1] != len(names):
