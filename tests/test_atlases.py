@@ -57,7 +57,7 @@ def test_a_probabilistic_atlas_needs_a_threshold(tmp_path):
     assert label_names(found) == {0: "V1", 1: "V2", 2: "V3"}
     sector = atlas_sector(found, ["V1", "V3"], name="EarlyV", threshold=60)
     np.testing.assert_array_equal(sector.mask, (values[..., [0, 2]] >= 60).any(-1))
-    for threshold in (None, 0):
+    for threshold in (None, 0, "60", np.nan):
         with pytest.raises(ValueError, match=r"threshold must be .* above 0; got"):
             atlas_sector(found, "V1", name="V1", threshold=threshold)
     with pytest.raises(ValueError, match="voxels of 'V1' from 101 on; there are none"):
@@ -143,6 +143,8 @@ def test_names_that_fit_no_labels_are_refused():
         label_names(atlas(labels=["V1", "V2"]))
     with pytest.raises(ValueError, match="4 names, the first 'V1', do not fit"):
         label_names(atlas(labels=[*NAMES, "V4"]))
+    with pytest.raises(ValueError, match="3 names, the first 'Background', do not fit"):
+        label_names(atlas(labels=["Background", "V1", "V2"]))
     maps = image(np.ones((2, 2, 2, 3)))
     with pytest.raises(ValueError, match="one per map; got 2 for 3 maps"):
         label_names(atlas(maps=maps, labels=["V1", "V2"]))
@@ -174,6 +176,10 @@ def test_close_names_are_told():
         (0, {}, "whole numbers other than 0, the background; got 0"),
         (7, {}, "must have voxels of 7; its image has none with the label 7"),
         ([1, 7], {}, "must have voxels of 7"),
+        (1.5, {}, "names of regions, or whole numbers other than 0.*; got 1.5"),
+        (None, {}, "names of regions, or whole numbers other than 0.*; got None"),
+        ([np.nan], {}, "names of regions, or whole numbers other than 0.*; got nan"),
+        ([np.inf, 1], {}, "names of regions, or whole numbers other than 0.*; got inf"),
         ([], {}, "must be one or more"),
         (1, {"threshold": 3}, "one label per voxel: threshold"),
         (1, {"resample": "linear"}, "one label per voxel: threshold and resample"),
@@ -187,7 +193,7 @@ def test_bad_requests_are_refused(names, options, text):
 
 
 def test_maps_must_be_an_image_with_labels():
-    with pytest.raises(ValueError, match="whole numbers as labels; got values such as"):
+    with pytest.raises(ValueError, match=r"must be whole numbers; got .* by a thresho"):
         atlas_sector(atlas(maps=image(LABELS / 2)), 1, name="V1")
     with pytest.raises(ValueError, match=r"an image of voxels .*; got ndarray"):
         label_names({"maps": LABELS})
@@ -196,6 +202,63 @@ def test_maps_must_be_an_image_with_labels():
     flat = nibabel.Nifti1Image(np.ones((3, 3)), np.eye(4))
     with pytest.raises(ValueError, match=r"n_maps\); got \(3, 3\)"):
         label_names({"maps": flat})
+
+
+def test_labels_may_be_stored_as_floats(tmp_path):
+    values = np.where(LABELS == 0, np.nan, LABELS)
+    given = atlas(maps=image(values), labels=["Background", *NAMES])
+    assert label_names(given) == {1: "V1", 2: "V2", 3: "V3"}
+    for label in (2, 2.0, [np.float64(2)], np.array(2)):
+        sector = atlas_sector(given, label, name="V2")
+        np.testing.assert_array_equal(sector.mask, LABELS == 2)
+    path = tmp_path / "scaled.nii"
+    tens = image(LABELS * 10)
+    tens.to_filename(path)
+    with path.open("r+b") as file:  # scl_slope: labels are tenths of what is stored
+        file.seek(112)
+        file.write(np.float32(0.1).tobytes())
+    assert not (nibabel.load(path).get_fdata() == LABELS).all()
+    sector = atlas_sector(path, [1, 3], name="V1", space="TAL")
+    np.testing.assert_array_equal(sector.mask, np.isin(LABELS, [1, 3]))
+
+
+def test_a_sector_lies_in_the_space_that_is_asked_for(caplog):
+    asked = {"name": "V1", "space": "MNI152NLin2009cAsym"}
+    with caplog.at_level(logging.WARNING, logger="versa"):
+        assert (
+            atlas_sector(atlas(template="MNI152"), 1, **asked).space == asked["space"]
+        )
+        assert not caplog.records  # the variant is only more exact
+        sector = atlas_sector(atlas(), 1, like=(LABELS.shape, AFFINE), **asked)
+    assert sector.space == asked["space"]
+    np.testing.assert_array_equal(sector.mask, LABELS == 1)
+    assert "is MNI152NLin6Asym; it is taken as MNI152NLin2009cAsym" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("template", "space"),
+    [
+        ("MNI152NLin6Asym", "TAL"),
+        ("MNI152NLin6Asym", "individual"),
+        ("MNIColin27", "TAL"),
+        ("Talairach", "MNI152"),
+        ("T1w", "MNI152"),
+        ("T1w", "TAL"),
+    ],
+)
+def test_other_spaces_are_refused_before_other_grids(template, space):
+    given = atlas(template=template)
+    like = (LABELS.shape, AFFINE + np.eye(4)[:, [3, 0, 1, 2]])
+    stated = "TAL" if template == "Talairach" else template
+    with pytest.raises(ValueError, match=f"is in space {stated}, not '{space}', and"):
+        atlas_sector(given, 1, name="V1", space=space, like=like)
+
+
+def test_an_atlas_of_the_subject_is_in_its_own_space(tmp_path, caplog):
+    path = tmp_path / "sub-01_space-T1w_dseg.nii.gz"
+    image(code=2).to_filename(path)
+    assert atlas_sector(path, 1, name="V1", space="individual").space == "individual"
+    assert not caplog.records
 
 
 def test_yeo_has_a_fourth_axis_of_one():

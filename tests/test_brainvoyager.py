@@ -172,13 +172,41 @@ def test_what_a_file_does_not_say_must_be_stated(tmp_path):
     with pytest.raises(ValueError, match="Did you mean radiological"):
         read_volumes(mask, space="TAL", convention="radiologic")
     run = write(tmp_path, "vtc", data, start=START, space=1, convention=2)
-    assert read_volumes(run).space == "individual"
     with pytest.raises(
         ValueError, match=r"one space; file.vtc says 'individual', space= says 'TAL'"
     ):
         read_volumes(run, space="TAL")
     with pytest.raises(ValueError, match="must have one convention"):
         read_volumes(run, convention="radiological")
+
+
+@pytest.mark.parametrize("kind", ["vtc", "vmp", "msk"])
+def test_native_space_needs_the_vmr(tmp_path, kind):
+    stated = {"space": "individual", "convention": "radiological"}
+    options = {"start": START} | ({"space": 1} if kind == "vtc" else {})
+    path = write(tmp_path, kind, hot((2, 2, 2), (0, 0, 0)), **options)
+    with pytest.raises(ValueError, match=r"place in native or .* Pass the VMR as vmr="):
+        read_volumes(path, **stated)
+    sizes = (0.8, 0.8, 0.8)
+    vmr = write(tmp_path, "vmr", hot((2, 2, 2), (0, 0, 0)), sizes=sizes, space=2)
+    image = read_volumes(path, vmr=vmr)
+    assert image.space == "individual"
+    np.testing.assert_allclose(
+        hottest(image), 0.8 * (128 - np.array(START)[[2, 0, 1]]), rtol=1e-6
+    )
+
+
+def test_a_map_belongs_to_the_frame_of_its_vmr(tmp_path):
+    data = np.ones((1, 2, 2, 2))
+    path = tmp_path / "x.vmp"
+    inner = {"cube": 384, "sizes": (0.5, 0.5, 0.5)}
+    vmr = write(tmp_path, "vmr", np.zeros((2, 3, 4)), **inner)
+    for sides in ((384, 384, 384), (4, 3, 2)):
+        path.write_bytes(vmp_bytes(data, ["a"], start=START, cube=sides))
+        assert read_volumes(path, vmr=vmr).affine[0, 0] == 0.5
+    path.write_bytes(vmp_bytes(data, ["a"], start=START, cube=(256, 256, 256)))
+    with pytest.raises(ValueError, match=r"one of 256, 256, 256 .* a frame of 384"):
+        read_volumes(path, vmr=vmr)
 
 
 def test_maps_that_are_not_what_they_seem(tmp_path):
@@ -390,7 +418,8 @@ def test_real_volumes(real):
     folder, expected = real
     for name in ("sub-test03.vmr.gz", "sub-test03.vtc.gz"):
         facts = expected[name]
-        image = read_volumes(folder / name)
+        vmr = folder / "sub-test03.vmr.gz"
+        image = read_volumes(folder / name, vmr=vmr)
         for key, value in facts.items():
             if key not in ("shape", "dtype", "mean", "min", "max"):
                 assert image.header[key] == pytest.approx(value), key
@@ -411,6 +440,8 @@ def test_a_real_run_lies_on_its_anatomy(real):
     vmr = folder / "sub-test03.vmr.gz"
     anatomy = read_volumes(vmr)
     run = read_volumes(folder / "sub-test03.vtc.gz", vmr=vmr)
+    with pytest.raises(ValueError, match="must have its VMR to have a place in native"):
+        read_volumes(folder / "sub-test03.vtc.gz")
     np.testing.assert_allclose(np.diag(run.affine), np.diag(anatomy.affine))
     to_anatomy = np.linalg.solve(anatomy.affine, run.affine)
     shift = np.rint(to_anatomy[:3, 3]).astype(int)

@@ -1,4 +1,4 @@
-"""Label tables in the formats of BIDS, FreeSurfer and FSL, by hand."""
+"""Label tables in the formats of BIDS, FreeSurfer, FSL and ITK-SNAP, by hand."""
 
 import pytest
 
@@ -18,6 +18,16 @@ FREESURFER = """#$Id: FreeSurferColorLUT.txt
 1021  ctx-lh-pericalcarine      120 100 60  0
 """
 SCHAEFER = "1\t7Networks_LH_Vis_1\t120\t18\t131\t0\n2\t7Networks_LH_Vis_2\t1\t2\t3\t0\n"
+FSLEYES = """1 .1 .2 .3 V1
+2 0.00000 1.00000 1e-05 Frontal Pole
+14 1 0 0 3rd-Ventricle
+"""
+ITK_SNAP = """################
+# IDX   -R-  -G-  -B-  -A--  VIS MSH  LABEL
+    0     0    0    0        0  0  0    "Clear Label"
+    1   255    0    0        1  1  1    "V1 left"
+    2     0  255    0      0.5  1  0    "17"
+"""
 FSL = """<?xml version="1.0" encoding="ISO-8859-1"?>
 <atlas version="1.0"><header><name>Name</name><type>{kind}</type></header><data>
 <label index="0" x="48" y="94" z="35">Frontal Pole</label>
@@ -32,6 +42,9 @@ FSL = """<?xml version="1.0" encoding="ISO-8859-1"?>
         ("a.csv", "\ufeffvalue,label\n7,V1\n", {7: "V1"}),
         ("a.txt", FREESURFER, {0: "Unknown", 1021: "ctx-lh-pericalcarine"}),
         ("a.lut", SCHAEFER, {1: "7Networks_LH_Vis_1", 2: "7Networks_LH_Vis_2"}),
+        ("a.lut", FSLEYES, {1: "V1", 2: "Frontal Pole", 14: "3rd-Ventricle"}),
+        ("a.txt", ITK_SNAP, {0: "Clear Label", 1: "V1 left", 2: "17"}),
+        ("a.txt", "1\tV1 left\t1\t2\t3\t0\n", {1: "V1 left"}),
         (
             "a.xml",
             FSL.format(kind="Probabalistic"),
@@ -53,6 +66,8 @@ def test_tables_are_read(tmp_path, name, text, expected):
         ("a.tsv", "index\tname\n", "columns index and name; it has none"),
         ("a.txt", "# nothing\n", "each label once; got 0 rows for 0"),
         ("a.txt", "1\n", "the line '1' has no name"),
+        ("a.lut", "1 17 120 18 131 0\n", "'1 17 .*' has no name, or only a number"),
+        ("a.lut", "1 0.1 0.2 0.3\n", "'1 0.1 0.2 0.3' has no name, or only a number"),
         ("a.xml", "<atlas>", "reading it fails with"),
         ("a.xml", FSL.format(kind="Other"), "must be Probabilistic or Label; it is"),
         ("a.json", "{}", "must be a table of labels: .tsv, .csv.*; got '.json'"),

@@ -59,11 +59,27 @@ def test_volumes_count_from_one_and_milliseconds_from_zero(tmp_path):
     pd.testing.assert_frame_equal(read_protocol(packed), expected)
 
 
-def test_weights_are_kept(tmp_path):
+def test_weights_are_those_that_nilearn_takes(tmp_path):
+    from nilearn.glm.first_level import make_first_level_design_matrix
+
     path = write_prt(
         tmp_path, unit="msec", cup="0 1 0.5\n2 3 -1", dog="4 5 7", weights=1
     )
-    assert read_protocol(path)["weight"].tolist() == [0.5, -1, 7]
+    assert read_protocol(path)["modulation"].tolist() == [0.5, -1, 7]
+    path = write_prt(
+        tmp_path,
+        unit="msec",
+        cup="0 1000 2\n5000 6000 0",
+        dog="10000 11000 6",
+        weights=1,
+    )
+    events = read_protocol(path)
+    design, plain = (
+        make_first_level_design_matrix(np.arange(20) * 1.0, table, drift_model=None)
+        for table in (events, events.drop(columns="modulation"))
+    )
+    assert plain["dog"].abs().max() > 0
+    np.testing.assert_allclose(design["dog"], 6 * plain["dog"])
 
 
 def test_protocols_that_are_not_as_they_should_be(tmp_path):
@@ -80,6 +96,10 @@ def test_protocols_that_are_not_as_they_should_be(tmp_path):
         read_protocol(path)
     path = write_prt(tmp_path, **good, text=PRT[: PRT.index("dog")])
     with pytest.raises(ValueError, match="announces 3 conditions and has 2"):
+        read_protocol(path)
+    none = PRT[: PRT.index("cup")].replace("Conditions:     3", "Conditions:     0")
+    path = write_prt(tmp_path, **good, text=none)
+    with pytest.raises(ValueError, match="one or more conditions; it has none"):
         read_protocol(path)
     path = write_prt(tmp_path, **good, text=PRT[: PRT.rindex("Color")])
     with pytest.raises(ValueError, match="must be a whole PRT file"):

@@ -152,8 +152,9 @@ def test_few_reliable_voxels_are_reported(caplog):
     assert "only 1 of 3 voxels have a reliability above 0.3" in caplog.text
     with pytest.raises(ValueError, match=r"than 0.9; the best of 2 has r = 0\.500"):
         reliable_voxels([0.5, np.nan], 0.9)
-    with pytest.raises(ValueError, match=r"from -1 to below 1; got 1\.2"):
-        reliable_voxels([0.5], 1.2)
+    for threshold in (1.2, "0.3", None):
+        with pytest.raises(ValueError, match=f"to below 1; got {threshold!r}"):
+            reliable_voxels([0.5], threshold)
 
 
 @pytest.mark.parametrize("name", ["map.nii", "map.nii.gz"])
@@ -189,11 +190,18 @@ def test_maps_are_refused_whole(tmp_path):
         write_reliability(tmp_path / "map.nii", np.ones(8), mask * 1.0, AFFINE, "TAL")
     with pytest.raises(ValueError, match=r"space must be TAL, .* got 'here'"):
         write_reliability(tmp_path / "map.nii", np.ones(8), mask, AFFINE, "here")
-    facts = {"Sources": {1}}
-    with pytest.raises(TypeError, match="not JSON serializable"):
-        write_reliability(
-            tmp_path / "map.nii", np.ones(8), mask, AFFINE, "TAL", facts=facts
-        )
+    for value in ({1}, np.float32(1), np.ones(2)):
+        with pytest.raises(
+            ValueError, match=r"what JSON can hold: .*; got 'Sources': "
+        ):
+            write_reliability(
+                tmp_path / "map.nii",
+                np.ones(8),
+                mask,
+                AFFINE,
+                "TAL",
+                facts={"Sources": value},
+            )
     assert not list(tmp_path.iterdir())
 
 

@@ -1,4 +1,4 @@
-"""Sectors: labels, activity against scipy, and the cut at Talairach y = -53."""
+"""Sectors: activity against scipy, and the cut at Talairach y = -53."""
 
 import csv
 import logging
@@ -33,31 +33,6 @@ def box(name, where, shape=(4, 5, 6), affine=TAL, space="TAL"):
 
 def full(name="OTC", shape=(41, 34, 20), affine=TAL, space="TAL"):
     return Sector(name, np.ones(shape, dtype=bool), affine, space)
-
-
-@pytest.mark.parametrize("dtype", [np.int16, np.float32, np.uint8])
-def test_labels_become_a_sector(dtype):
-    labels = np.arange(24).reshape(2, 3, 4).astype(dtype)
-    sector = label_sector(labels, [3, 1, 2], name="EarlyV", affine=TAL, space="TAL")
-    assert np.argwhere(sector.mask).tolist() == [[0, 0, 1], [0, 0, 2], [0, 0, 3]]
-    single = label_sector(labels, np.int64(23), name="V1", affine=TAL, space="TAL")
-    assert np.argwhere(single.mask).tolist() == [[1, 2, 3]]
-
-
-@pytest.mark.parametrize(
-    ("labels", "values", "text"),
-    [
-        ([[[0, 1]]], [1, 7, 9], "7, 9 do not. The image has 1"),
-        ([[[0, 1]]], 0, "values of V1 must be .* other than 0, .*got \\[0\\]"),
-        ([[[0, 1]]], [], "got \\[\\]"),
-        ([[[0, 0.5]]], 1, "whole numbers; got values such as 0.5"),
-        ([[[0, np.nan]]], 1, "whole numbers; got values such as nan"),
-        ([[0, 1]], 1, "labels of V1 must be \\(x, y, z\\); got \\(1, 2\\)"),
-    ],
-)
-def test_bad_labels_are_refused(labels, values, text):
-    with pytest.raises(ValueError, match=text):
-        label_sector(labels, values, name="V1", affine=TAL, space="TAL")
 
 
 def test_union_and_difference_are_those_of_sets():
@@ -163,6 +138,9 @@ def test_inactive_voxels_are_reported(caplog):
         ({"affine": np.eye(4)}, "must lie on its grid"),
         ({"n_voxels": 0}, "n_voxels must be a whole number above 0; got 0"),
         ({"n_voxels": 1.5}, "got 1.5"),
+        ({"n_voxels": None}, "whole number above 0; got None"),
+        ({"n_voxels": np.inf}, "whole number above 0; got inf"),
+        ({"n_voxels": "1"}, "whole number above 0; got '1'"),
         ({"per_hemisphere": True, "space": "none"}, "its space is 'none'"),
     ],
 )
@@ -231,6 +209,16 @@ def test_a_cut_does_not_depend_on_the_order_of_voxels():
     np.testing.assert_array_equal(one.mask, two.mask[::-1, ::-1])
 
 
+@pytest.mark.parametrize("y", ["-53", None, np.nan])
+def test_the_cut_is_at_a_number(y):
+    text = "y must be a number, in mm; got "
+    with pytest.raises(ValueError, match=text):
+        posterior_of([[0, 0, 0]], "TAL", y)
+    for space in ("TAL", "individual"):
+        with pytest.raises(ValueError, match=text):
+            split_at_y(full(space=space), y)
+
+
 @pytest.mark.parametrize("space", ["individual", "none"])
 def test_a_sector_without_known_space_is_not_cut(space):
     with pytest.raises(ValueError, match=f"y = -53; its space is '{space}'"):
@@ -278,6 +266,18 @@ def test_the_recipe_is_its_steps():
         chosen |= side & (allowed >= limit)
     np.testing.assert_array_equal(found["pOTC"].mask, chosen & (y <= -53))
     np.testing.assert_array_equal(found["aOTC"].mask, chosen & (y > -53))
+
+
+def test_the_recipe_checks_where_the_contrast_lies():
+    early, shape = box("V1-V3", np.s_[:, :2], (6, 34, 4)), (6, 34, 4)
+    contrast = np.random.default_rng(8).normal(2, 1, shape)
+    parts = early, full(shape=shape), contrast
+    found = define_sectors(*parts, n_voxels=300, affine=TAL)
+    plain = define_sectors(*parts, n_voxels=300)
+    np.testing.assert_array_equal(found["aOTC"].mask, plain["aOTC"].mask)
+    mirrored = TAL * [[-1], [1], [1], [1]]
+    with pytest.raises(ValueError, match="contrast for sector OTC must lie on its gri"):
+        define_sectors(*parts, n_voxels=300, affine=mirrored)
 
 
 def test_subjects_of_a_group_get_the_same_halves():

@@ -1,5 +1,7 @@
 """Surface files against nibabel: what is written comes back at its vertex."""
 
+import gzip
+
 import nibabel
 import numpy as np
 import pytest
@@ -15,14 +17,20 @@ from versa.fmri.surface_files import (
 N_VERTICES = {"left": 12, "right": 10}
 
 
-def write_gifti(path, columns, labels=None):
+def write_gifti(path, columns, labels=None, structure=None, of_array=None):
     image = gifti.GiftiImage()
+    if structure:
+        image.meta = gifti.GiftiMetaData(
+            Name="a", AnatomicalStructurePrimary=structure, Version="2"
+        )
     for column in columns:
         kind = "NIFTI_INTENT_LABEL" if labels else "NIFTI_INTENT_NONE"
         dtype = np.int32 if labels else np.float32
         image.add_gifti_data_array(
             gifti.GiftiDataArray(np.asarray(column, dtype), intent=kind)
         )
+    if of_array:
+        image.darrays[0].meta = gifti.GiftiMetaData(AnatomicalStructurePrimary=of_array)
     for number, name in (labels or {}).items():
         label = gifti.GiftiLabel(key=number, red=1, green=0, blue=0, alpha=1)
         label.label = name
@@ -176,6 +184,31 @@ def test_hemispheres_of_different_numbers_of_images_are_refused(tmp_path):
     right = write_gifti(tmp_path / "r.func.gii", np.ones((2, 10)))
     with pytest.raises(ValueError, match=r"has \(12, 3\), .* has \(10, 2\)"):
         read_hemispheres(left, right)
+
+
+@pytest.mark.parametrize("where", ["structure", "of_array"])
+def test_hemispheres_are_not_exchanged(tmp_path, where):
+    table = {0: "???", 1: "V1"}
+    left, right, any_side = (
+        write_gifti(tmp_path / f"{name}.gii", np.ones((2, 9)), table, **{where: name})
+        for name in ("CortexLeft", "CortexRight", "Cortex")
+    )
+    assert set(read_hemispheres(left, right).parts) == {"left", "right"}
+    assert set(read_hemispheres(any_side, right).parts) == {"left", "right"}
+    with pytest.raises(ValueError, match=r"the left hemisphere .* says CortexRight"):
+        read_hemispheres(right, left)
+    packed = tmp_path / "packed.gii.gz"
+    packed.write_bytes(gzip.compress(left.read_bytes()))
+    assert read_hemispheres(packed).parts["left"].shape == (9, 2)
+    with pytest.raises(ValueError, match=r"the right hemisphere .* says CortexLeft"):
+        read_hemispheres(right=packed)
+
+
+def test_names_of_bids_tell_the_hemisphere(tmp_path):
+    path = write_gifti(tmp_path / "sub-01_hemi-R_bold.func.gii", np.ones((2, 9)))
+    assert set(read_hemispheres(right=path).parts) == {"right"}
+    with pytest.raises(ValueError, match=r"it says hemi-R. Exchange left and right"):
+        read_hemispheres(path)
 
 
 def test_cifti_of_other_kinds_is_refused(tmp_path):

@@ -68,6 +68,10 @@ def test_each_side_may_have_names_of_its_own():
         ("V4", {4: "V4"}, "region 'V4' must have vertices; no label is of it"),
         (9, NAMES, "region 9 must have vertices"),
         (["V1", 9], NAMES, "region 9 must have vertices"),
+        (0, NAMES, "other than 0, which marks vertices without a label; got 0"),
+        ([1, 0.0], None, "whole numbers other than 0, .*; got 0.0"),
+        ([1.7], NAMES, "whole numbers other than 0, .*; got 1.7"),
+        (None, NAMES, "regions must be names, or whole numbers .*; got None"),
     ],
 )
 def test_unknown_regions_are_refused(regions, names, text):

@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from versa.cache import offline
 from versa.fmri.grids import onto_grid
 from versa.fmri.label_tables import read_label_table, table_columns
+from versa.fmri.labels import asked_regions, label_number, whole_labels
 from versa.fmri.sector import Sector, check_space
 from versa.fmri.volumes import read_image
 from versa.wording import listing, unknown
@@ -28,6 +30,7 @@ _TEMPLATES = {"juelich": "MNI152NLin6Asym"}  # of FSL, as harvard_oxford
 _PLUMBING = ("data_dir", "url", "base_url", "resume", "verbose", "mirror")
 _SPACE_IN_NAME = re.compile(r"(?:^|_)(?:space|tpl)-([A-Za-z0-9]+)_")
 _FORM_SPACES = {3: "TAL", 4: "MNI152"}  # codes of the NIfTI-1 standard
+_SUBJECTS_OWN = {"individual", "t1w", "t2w", "func", "boldref", "orig", "native"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +102,10 @@ def atlas_sector(
     name : str
         Name of the sector.
     space : str, optional
-        Space of the atlas. Needed if the atlas does not say it: in its `template`, in
-        the name of the file (``space-`` or ``tpl-``) or in the form code of the image.
+        Space of the sector. Needed if the atlas does not say its own: in its
+        `template`, in the name of the file (``space-`` or ``tpl-``) or in the form
+        code of the image. Of an atlas in MNI space it may be another variant of MNI152,
+        such as that of the data: a message says so, and no voxel is moved for it.
     table : str, Path or mapping, optional
         Which label has which name: a dict, or a file as of
         :func:`~versa.fmri.label_tables.read_label_table`. By default the ``.tsv`` file
@@ -117,13 +122,13 @@ def atlas_sector(
     Returns
     -------
     sector : Sector
-        In the space of the atlas.
+        In `space`, or else in the space of the atlas.
 
     Raises
     ------
     ValueError
-        If a region or the space is unknown, a threshold is missing, or the grids
-        differ.
+        If a region or the space is unknown, the atlas lies in another space (Talairach,
+        MNI, a subject's own), a threshold is missing, or the grids differ.
 
     Examples
     --------
@@ -134,16 +139,16 @@ def atlas_sector(
     <Sector EarlyV: 2 of 1 x 1 x 3 voxels, MNI152>
     """
     opened = _opened(atlas, table)
+    decided = _decided_space(opened, space)
     wanted = _labels_of(opened, names)
     labels = list(dict.fromkeys(label for found in wanted.values() for label in found))
-    decided = _decided_space(opened, space)
     what = f"atlas {opened.title}"
     affine = np.asarray(opened.maps.affine, dtype=float)
     if opened.probabilistic:
-        if threshold is None or not threshold > 0:
+        if not (isinstance(threshold, Real) and threshold > 0):
             raise ValueError(
                 f"{what} is probabilistic, with one map per region: threshold must be "
-                f"a number above 0; got {threshold}. Maps of FSL are in percent, "
+                f"a number above 0; got {threshold!r}. Maps of FSL are in percent, "
                 "others mostly in 0..1."
             )
         image = _voxels(opened)[..., labels]
@@ -153,7 +158,7 @@ def atlas_sector(
                 f"{what} has one label per voxel: threshold and resample='linear' are "
                 "for probabilities. Leave them out, or pass resample='nearest'."
             )
-        whole = _whole_numbers(_voxels(opened), what)
+        whole = _label_image(opened)
         for region, found in wanted.items():
             if not any((whole == label).any() for label in found):
                 raise ValueError(
@@ -354,11 +359,11 @@ def _names_of_maps(labels: Any, atlas: _Atlas) -> dict[int, str]:
 
 def _names_in_order(names: list[str], atlas: _Atlas) -> dict[int, str]:
     """Names without labels: the first is that of label 0, or of label 1."""
-    image = _whole_numbers(_voxels(atlas), f"atlas {atlas.title}")
-    largest = int(image.max())
-    if names and names[0].lower() in _BACKGROUND and largest < len(names):
+    largest = int(_label_image(atlas).max())
+    with_background = bool(names) and names[0].lower() in _BACKGROUND
+    if with_background and largest < len(names):
         return dict(enumerate(names))
-    if largest == len(names):
+    if not with_background and largest == len(names):
         return dict(enumerate(names, start=1))
     raise ValueError(
         f"labels of atlas {atlas.title} must say which label has which name: "
@@ -392,24 +397,17 @@ def _text(name: Any) -> str:
     return (name.decode() if isinstance(name, bytes) else str(name)).strip()
 
 
-def _whole_numbers(image: np.ndarray, what: str) -> np.ndarray:
-    """Labels (x, y, z) of an image, which may be stored as floats."""
-    if image.ndim == 4:
-        image = image[..., 0]
-    if image.dtype.kind == "f" and not (image == np.rint(image)).all():
-        raise ValueError(
-            f"{what} must have whole numbers as labels; got values such as "
-            f"{image[image != np.rint(image)][0]:g}. Choose the voxels of a map by a "
-            "threshold, and make a Sector of them."
-        )
-    return image
+def _label_image(atlas: _Atlas) -> np.ndarray:
+    """Labels (x, y, z) of an atlas, which may be stored as floats."""
+    image = _voxels(atlas)
+    image = image[..., 0] if image.ndim == 4 else image
+    return whole_labels(image, f"labels of atlas {atlas.title}")
 
 
 def _labels_of(atlas: _Atlas, regions: Any) -> dict[Any, list[int]]:
     """For each region, given by name or label, its labels or numbers of maps."""
-    several = not isinstance(regions, str | int | np.integer)
     wanted: dict[Any, list[int]] = {}
-    for region in regions if several else [regions]:
+    for region in asked_regions(regions):
         if isinstance(region, str):
             if not atlas.names:
                 raise ValueError(
@@ -422,19 +420,19 @@ def _labels_of(atlas: _Atlas, regions: Any) -> dict[Any, list[int]]:
                 raise ValueError(unknown(f"region of {atlas.title}", region, names))
             wanted[region] = found
             continue
-        known = range(atlas.maps.shape[3]) if atlas.probabilistic else None
-        bad = region == 0 if known is None else region not in known
-        if bad or region != int(region):
+        number = label_number(region)
+        last = atlas.maps.shape[3] - 1 if atlas.probabilistic else None
+        if number is None or (number == 0 if last is None else not 0 <= number <= last):
             rule = (
                 "whole numbers other than 0, the background"
-                if known is None
-                else f"maps from 0 to {known[-1]}"
+                if last is None
+                else f"maps from 0 to {last}"
             )
             raise ValueError(
                 f"names for atlas {atlas.title} must be names of regions, or {rule}; "
                 f"got {region!r}."
             )
-        wanted[region] = [int(region)]
+        wanted[region] = [number]
     if not wanted:
         raise ValueError(f"names for atlas {atlas.title} must be one or more.")
     return wanted
@@ -472,12 +470,14 @@ def _decided_space(atlas: _Atlas, space: str | None) -> str:
             "space= if you know that its coordinates are those."
         )
     check_space(space)
-    if known and stated is not None and stated[:3] != space[:3]:
+    families = _family(stated), _family(space)
+    if stated is not None and None not in families and families[0] != families[1]:
         raise ValueError(
-            f"atlas {atlas.title} is in space {stated}, not {space!r}. Leave space "
-            "out, or transform the atlas first."
+            f"atlas {atlas.title} is in space {stated}, not {space!r}, and no "
+            "resampling brings it there. Transform the atlas or the data first."
         )
-    if stated is not None and stated != space:
+    same = stated is None or stated == space or families[0] == "individual"
+    if not same and not (known and "MNI152" in (stated, space)):
         logger.warning(
             "atlas %s says that its space is %s; it is taken as %s, as asked.",
             atlas.title,
@@ -485,3 +485,12 @@ def _decided_space(atlas: _Atlas, space: str | None) -> str:
             space,
         )
     return space
+
+
+def _family(space: str | None) -> str | None:
+    """Talairach, MNI, a subject's own space or none; None for what is unknown."""
+    if space is None or space in ("TAL", "none"):
+        return space
+    if space.lower() in _SUBJECTS_OWN:
+        return "individual"
+    return "MNI" if space.startswith("MNI") else None

@@ -1,6 +1,7 @@
 """Tables that say which label of an atlas has which name, in their usual formats."""
 
 import csv
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ __all__ = ["read_label_table", "table_columns"]
 
 _INDEX_COLUMNS = ("index", "value")
 _NAME_COLUMNS = ("name", "label", "difumo_names")
+_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+# label, red, green, blue, opacity, two switches, "name"
+_ITK_SNAP = re.compile(rf'(\d+)(?:\s+{_NUMBER}){{6}}\s+"(.*)"')
+_FSLEYES = re.compile(rf"(\d+)(?:\s+{_NUMBER}){{3}}\s+(\S.*)")  # label, colours, name
 
 
 def read_label_table(path: str | Path) -> dict[int, str]:
@@ -22,9 +27,10 @@ def read_label_table(path: str | Path) -> dict[int, str]:
     path : str or Path
         A ``.tsv`` or ``.csv`` file with the columns `index` and `name` (as BIDS has
         them in ``dseg.tsv``) or `value` and `label`; a ``.txt`` or ``.lut`` file of
-        FreeSurfer, with a number, a name and a colour per line; or an ``.xml`` file of
-        FSL, which counts regions from 0 but labels of its probabilistic atlases
-        from 1.
+        FreeSurfer, with a number, a name and a colour per line, of FSLeyes, with three
+        colours before the name, or of ITK-SNAP, with a name in quotation marks; or an
+        ``.xml`` file of FSL, which counts regions from 0 but labels of its
+        probabilistic atlases from 1.
 
     Returns
     -------
@@ -47,7 +53,8 @@ def read_label_table(path: str | Path) -> dict[int, str]:
     if path.suffix.lower() not in readers:
         raise ValueError(
             f"{path} must be a table of labels: .tsv, .csv, .txt or .lut of "
-            f"FreeSurfer, .xml of FSL; got {path.suffix or 'no suffix'!r}."
+            "FreeSurfer, FSLeyes or ITK-SNAP, .xml of FSL; got "
+            f"{path.suffix or 'no suffix'!r}."
         )
     if not path.is_file():
         raise ValueError(f"{path} must exist; it is missing.")
@@ -114,15 +121,23 @@ def _read_columns(path: Path) -> list[tuple[Any, Any]]:
 
 
 def _read_colours(path: Path) -> list[tuple[Any, Any]]:
-    """Rows of a look-up table of FreeSurfer, with tabs or with spaces."""
+    """Rows of a look-up table of FreeSurfer, FSLeyes or ITK-SNAP."""
     pairs = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if not line.strip() or line.lstrip().startswith("#"):
+    for whole in path.read_text(encoding="utf-8-sig").splitlines():
+        line = whole.strip()
+        if not line or line.startswith("#"):
             continue
-        cells = line.strip().split("\t") if "\t" in line else line.split()
-        if len(cells) < 2:
-            raise ValueError(f"the line {line!r} has no name")
-        pairs.append((cells[0], cells[1]))
+        if quoted := _ITK_SNAP.fullmatch(line):
+            pairs.append((quoted[1], quoted[2]))
+            continue
+        if coloured := _FSLEYES.fullmatch(line):
+            label, name = coloured.groups()
+        else:  # of FreeSurfer, with tabs or with spaces
+            cells = line.split("\t") if "\t" in line else line.split()
+            label, name = cells[0], cells[1] if len(cells) > 1 else ""
+        if not name or re.fullmatch(_NUMBER, name.split()[0]):
+            raise ValueError(f"the line {line!r} has no name, or only a number")
+        pairs.append((label, name))
     return pairs
 
 

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -249,8 +250,8 @@ def reliable_voxels(reliability: ArrayLike, threshold: float = 0.3) -> np.ndarra
     60
     """
     values = np.asarray(reliability, dtype=float)
-    if not -1 <= threshold < 1:
-        raise ValueError(f"threshold must be from -1 to below 1; got {threshold}.")
+    if not isinstance(threshold, Real) or not -1 <= threshold < 1:
+        raise ValueError(f"threshold must be from -1 to below 1; got {threshold!r}.")
     keep = values > threshold
     n_kept = int(np.count_nonzero(keep))
     if not n_kept:
@@ -305,7 +306,8 @@ def write_reliability(
     Raises
     ------
     ValueError
-        If values and mask do not fit, or the name or the space is unknown.
+        If values and mask do not fit, the name or the space is unknown, or JSON cannot
+        hold a fact.
     """
     path = Path(path)
     if not path.name.endswith((".nii", ".nii.gz")):
@@ -339,7 +341,15 @@ def write_reliability(
         "Median": float(np.median(defined)) if defined.size else None,
         **(facts or {}),
     }
-    json.dumps(about)  # what JSON cannot hold is refused before anything is written
+    for fact, value in about.items():  # before anything is written
+        try:
+            json.dumps({fact: value})
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                "facts must be what JSON can hold: texts, numbers and lists of Python; "
+                f"got {fact!r}: {value!r}. Convert it first, such as by .item() or "
+                ".tolist()."
+            ) from error
     with atomic_write(path) as temporary:
         write_image(temporary, volume, affine, space)
     with atomic_write(sidecar_path(path)) as temporary:

@@ -3,11 +3,13 @@
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from numbers import Real
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from versa.fmri.grids import same_grid
+from versa.fmri.labels import label_sector
 from versa.fmri.sector import Sector, check_same_grid
 from versa.fmri.spaces import to_talairach
 from versa.wording import listing, unknown
@@ -29,71 +31,6 @@ logger = logging.getLogger("versa")
 
 PAPER_CUT = -53.0  # mm, Talairach y
 _ON_PLANE = 1e-4  # mm; a NIfTI header keeps an affine in float32
-
-
-def label_sector(
-    labels: ArrayLike,
-    values: int | Iterable[int],
-    *,
-    name: str,
-    affine: ArrayLike,
-    space: str,
-) -> Sector:
-    """Voxels that have one of some labels, such as V1, V2 and V3.
-
-    Parameters
-    ----------
-    labels : array-like of shape (x, y, z)
-        A whole number per voxel, 0 where there is no label.
-    values : int or iterable of int
-        The labels to take; all of them must occur.
-    name : str
-        Name of the sector.
-    affine : array-like of shape (4, 4)
-        Of the label image, from voxel indices to mm.
-    space : str
-        Space of the label image, as of :class:`~versa.fmri.sector.Sector`.
-
-    Returns
-    -------
-    sector : Sector
-        On the grid of the label image.
-
-    Raises
-    ------
-    ValueError
-        If `labels` are not whole numbers, or a value is 0 or does not occur.
-
-    Examples
-    --------
-    >>> labels = np.array([[[0, 1, 2, 3, 9]]])
-    >>> label_sector(labels, [1, 2, 3], name="EarlyV", affine=np.eye(4), space="TAL")
-    <Sector EarlyV: 3 of 1 x 1 x 5 voxels, TAL>
-    """
-    image = np.asarray(labels)
-    if image.ndim != 3:
-        raise ValueError(f"labels of {name} must be (x, y, z); got {image.shape}.")
-    if image.dtype.kind == "f" and not (image == np.rint(image)).all():
-        raise ValueError(
-            f"labels of {name} must be whole numbers; got values such as "
-            f"{image[image != np.rint(image)][0]:g}. Choose the voxels of a map by a "
-            "threshold."
-        )
-    wanted = np.array([values] if isinstance(values, int | np.integer) else [*values])
-    if not wanted.size or (wanted == 0).any():
-        raise ValueError(
-            f"values of {name} must be one or more labels other than 0, which marks "
-            f"voxels without a label; got {wanted.tolist()}."
-        )
-    missing = wanted[~np.isin(wanted, image)]
-    if missing.size:
-        present = np.unique(image)
-        raise ValueError(
-            f"labels of {name} must occur in the label image; "
-            f"{listing(missing.tolist())} do not. The image has "
-            f"{listing(int(value) for value in present[present != 0])}."
-        )
-    return Sector(name, np.isin(image, wanted), np.asarray(affine, float), space)
 
 
 def union(sectors: Iterable[Sector], *, name: str) -> Sector:
@@ -296,8 +233,9 @@ def most_active(
             f"{values.shape} with {own.tolist()}. Bring it there first "
             "(versa.fmri.grids.onto_grid)."
         )
-    if isinstance(n_voxels, bool) or n_voxels != int(n_voxels) or n_voxels < 1:
+    if not isinstance(n_voxels, Real) or n_voxels < 1 or n_voxels % 1 != 0:
         raise ValueError(f"n_voxels must be a whole number above 0; got {n_voxels!r}.")
+    n_voxels = int(n_voxels)
     parts = {"": np.ones(sector.n_voxels, dtype=bool)}
     if per_hemisphere:
         if sector.space == "none":
@@ -322,7 +260,7 @@ def most_active(
                 "fewer, or widen the mask."
             )
         order = np.argsort(-inside[candidates], kind="stable")
-        chosen[candidates[order[: int(n_voxels)]]] = True
+        chosen[candidates[order[:n_voxels]]] = True
     n_below = int(np.count_nonzero(inside[chosen] <= 0))
     if n_below:
         logger.warning(
@@ -369,7 +307,8 @@ def posterior_of(
     Raises
     ------
     ValueError
-        If the space is not known to lie in a way known to Talairach space.
+        If the space is not known to lie in a way known to Talairach space, or `y` is
+        no number.
 
     Examples
     --------
@@ -378,6 +317,7 @@ def posterior_of(
     """
     if closed not in ("posterior", "anterior"):
         raise ValueError(unknown("closed", closed, ["posterior", "anterior"]))
+    _check_plane(y)
     edge = y + (_ON_PLANE if closed == "posterior" else -_ON_PLANE)
     return to_talairach(coordinates, space, transform=transform)[:, 1] <= edge
 
@@ -406,7 +346,7 @@ def split_at_y(
     Raises
     ------
     ValueError
-        If the space is unknown, or one half would be empty.
+        If the space is unknown, `y` is no number, or one half would be empty.
 
     References
     ----------
@@ -420,6 +360,7 @@ def split_at_y(
     >>> [(half.name, half.n_voxels) for half in split_at_y(sector)]
     [('pOTC', 3), ('aOTC', 1)]
     """
+    _check_plane(y)
     if sector.space in ("individual", "none"):
         raise ValueError(
             f"sector {sector.name} must be in TAL or MNI152... to be cut at Talairach "
@@ -455,6 +396,7 @@ def define_sectors(
     y: float = PAPER_CUT,
     transform: str = "lancaster",
     closed: str = "posterior",
+    affine: ArrayLike | None = None,
 ) -> dict[str, Sector]:
     """EarlyV, pOTC and aOTC by the recipe of Konkle & Alvarez (2022).
 
@@ -474,6 +416,8 @@ def define_sectors(
         both ways.
     y, transform, closed
         The cut, as of :func:`posterior_of`.
+    affine : array-like of shape (4, 4), optional
+        Affine of the contrast: checked to be that of the sectors.
 
     Returns
     -------
@@ -490,10 +434,18 @@ def define_sectors(
     Konkle & Alvarez (2022), https://doi.org/10.1038/s41467-022-28091-4
     """
     cortex = without(occipito_temporal, early, *exclude)
-    active = most_active(cortex, contrast, n_voxels, per_hemisphere=per_hemisphere)
+    active = most_active(
+        cortex, contrast, n_voxels, per_hemisphere=per_hemisphere, affine=affine
+    )
     posterior, anterior = split_at_y(active, y, transform=transform, closed=closed)
     return {
         "EarlyV": replace(early, name="EarlyV"),
         "pOTC": replace(posterior, name="pOTC"),
         "aOTC": replace(anterior, name="aOTC"),
     }
+
+
+def _check_plane(y: float) -> None:
+    """Refuse a plane that is no number of mm."""
+    if not isinstance(y, Real) or not np.isfinite(y):
+        raise ValueError(f"y must be a number, in mm; got {y!r}.")

@@ -1,10 +1,13 @@
 """Files of the cortical surface: GIFTI, FreeSurfer and CIFTI, through nilearn."""
 
 import glob
+import gzip
 import logging
+import re
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 from xml.parsers.expat import ExpatError
 
 import numpy as np
@@ -21,6 +24,12 @@ logger = logging.getLogger("versa")
 _STRUCTURES = {
     "left": "CIFTI_STRUCTURE_CORTEX_LEFT",
     "right": "CIFTI_STRUCTURE_CORTEX_RIGHT",
+}
+_OF_HEMISPHERE = {
+    "CortexLeft": "left",
+    "CortexRight": "right",
+    "hemi-L": "left",
+    "hemi-R": "right",
 }
 _CIFTI = (".dscalar.nii", ".dtseries.nii", ".dlabel.nii")
 _NO_LABEL = {"???", "unknown", "background", "medial_wall", "medial wall"}
@@ -47,8 +56,9 @@ def read_hemispheres(
     Raises
     ------
     ValueError
-        If no file is given, one cannot be read, or the two differ in their number of
-        images.
+        If no file is given, one cannot be read, one is of the other hemisphere by its
+        name in BIDS (``hemi-L``) or by the structure that a GIFTI file states, or the
+        two differ in their number of images.
 
     References
     ----------
@@ -61,6 +71,8 @@ def read_hemispheres(
     if not given:
         raise ValueError("surface data must have a file for left, right, or both.")
     parts = {side: _read_vertices(path) for side, path in given.items()}
+    for side, path in given.items():
+        _check_side(path, side)
     shapes = {side: part.shape[1:] for side, part in parts.items()}
     if len(set(shapes.values())) > 1:
         raise ValueError(
@@ -220,6 +232,34 @@ def _read_vertices(path: Path) -> np.ndarray:
             f"{values.dtype} of {values.shape}."
         )
     return values
+
+
+def _check_side(path: Path, side: str) -> None:
+    """Refuse a file that says that it is of the other hemisphere."""
+    named = re.search(r"(?:^|_)(hemi-[LR])(?=_)", path.name)
+    for said in (named[1] if named else None, _stated_structure(path)):
+        if said is not None and _OF_HEMISPHERE.get(said, side) != side:
+            raise ValueError(
+                f"{path} is given as the {side} hemisphere and must be of it; it says "
+                f"{said}. Exchange left and right, or correct the file."
+            )
+
+
+def _stated_structure(path: Path) -> str | None:
+    """Structure that a GIFTI file says it is of, before its data or first array."""
+    if not path.name.endswith((".gii", ".gii.gz")):
+        return None
+    name = None
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+        for event, element in ElementTree.iterparse(file, ("start", "end")):
+            if event == "start" and element.tag == "Data":
+                return None
+            text = (element.text or "").strip()
+            if event == "end" and element.tag == "Name":
+                name = text
+            elif (event, name) == ("end", "AnatomicalStructurePrimary"):
+                return text  # of the Value that follows the Name
+    return None
 
 
 def _opened_cifti(path: Path) -> Any:

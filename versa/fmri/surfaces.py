@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from versa.fmri.labels import asked_regions, label_number
 from versa.fmri.sectors import PAPER_CUT, posterior_of
 from versa.wording import listing, unknown
 
@@ -34,7 +35,8 @@ def region_vertices(
     labels : PolyData, SurfaceImage or mapping of "left" / "right" to array
         A whole number per vertex.
     regions : str, int or iterable of these
-        Labels, or names if `names` are given.
+        Labels other than 0, which marks vertices without one, or names if `names` are
+        given.
     names : mapping, optional
         Names of labels, of both hemispheres alike, or ``{"left": {...}, "right":
         {...}}`` since every GIFTI file has a table of its own.
@@ -47,7 +49,7 @@ def region_vertices(
     Raises
     ------
     ValueError
-        If a region is unknown or has no vertex.
+        If a region is unknown, 0 or no whole number, or has no vertex.
 
     Examples
     --------
@@ -64,9 +66,7 @@ def region_vertices(
                 f"labels of the {side} surface must be (n_vertices,); got {part.shape}."
             )
     found = {side: np.zeros(len(part), dtype=bool) for side, part in parts.items()}
-    if isinstance(regions, str | int | np.integer):
-        regions = [regions]
-    for region in regions:
+    for region in asked_regions(regions):
         hits = 0
         for side, part in parts.items():
             wanted = _labels_of(region, names, side)
@@ -234,7 +234,13 @@ def _parts(data: Any, what: str) -> dict[str, np.ndarray]:
 def _labels_of(region: Any, names: Mapping[Any, Any] | None, side: str) -> list[int]:
     """Labels of a region in one hemisphere."""
     if not isinstance(region, str):
-        return [int(region)]
+        number = label_number(region)
+        if not number:
+            raise ValueError(
+                "regions must be names, or whole numbers other than 0, which marks "
+                f"vertices without a label; got {region!r}."
+            )
+        return [number]
     if names is None:
         raise ValueError(
             f"region {region!r} must have a label: pass names= (of "

@@ -163,7 +163,8 @@ def read_volumes(
         from left to right. Needed where the files do not say it: VMP and MSK never do.
     vmr : path-like, optional
         The VMR the file belongs to. Its space and convention hold for the file, too;
-        its voxel size and framing cube are needed unless these are 1 mm and 256.
+        its voxel size and framing cube are needed unless these are 1 mm and 256, and
+        always in native and AC-PC space.
 
     Returns
     -------
@@ -205,7 +206,7 @@ def read_volumes(
             "convention=": convention,
         },
     )
-    cube, sizes = _frame(path, header if kind == "vmr" else of_vmr, header)
+    cube, sizes = _frame(path, header if kind == "vmr" else of_vmr, header, stated)
     if kind == "vmr":
         starts, step = [header.get(f"Offset{axis}", 0) for axis in "XYZ"], 1
     else:
@@ -421,9 +422,10 @@ def _check_maps(path: Path, header: Mapping[str, Any]) -> None:
 
 
 def _frame(
-    path: Path, vmr: Mapping[str, Any], header: Mapping[str, Any]
+    path: Path, vmr: Mapping[str, Any], header: Mapping[str, Any], space: str
 ) -> tuple[int, list[float]]:
     """Side of the cube around a VMR in voxels, and their sizes along X, Y, Z in mm."""
+    of_file = [header.get(f"Dim{axis}") for axis in "XYZ"]  # of its VMR: only a VMP
     if vmr:
         cube = int(vmr.get("FramingCubeDim", _CUBE))
         sizes = [float(vmr[f"VoxelSize{axis}"]) for axis in "XYZ"]
@@ -432,12 +434,24 @@ def _frame(
                 f"{path}: its VMR must have a frame and voxels with a size; got a "
                 f"frame of {cube} voxels of {listing(sizes)} mm."
             )
+        # a frame is named, but a map may have the size of the VMR inside it
+        of_vmr = [vmr.get(f"Dim{axis}") for axis in "XYZ"]
+        if of_file not in ([None] * 3, [cube] * 3, of_vmr):
+            raise ValueError(
+                f"{path} must belong to its VMR; it belongs to one of "
+                f"{listing(of_file)} voxels, and vmr= has a frame of {cube}. Pass the "
+                "VMR on which the map was made."
+            )
         return cube, sizes
-    of_map = [header.get(f"Dim{axis}", _CUBE) for axis in "XYZ"]
-    if of_map != [_CUBE] * 3:
+    if space == "individual":
         raise ValueError(
-            f"{path} belongs to a VMR of {listing(of_map)} voxels and does not say how "
-            "large they are. Pass the VMR as vmr=."
+            f"{path} must have its VMR to have a place in native or AC-PC space, where "
+            "frames and voxels have any size. Pass the VMR as vmr=."
+        )
+    if of_file not in ([None] * 3, [_CUBE] * 3):
+        raise ValueError(
+            f"{path} belongs to a VMR of {listing(of_file)} voxels and does not say "
+            "how large they are. Pass the VMR as vmr=."
         )
     return _CUBE, [1.0, 1.0, 1.0]
 

@@ -34,15 +34,17 @@ def read_protocol(
     -------
     events : DataFrame
         Columns ``onset`` and ``duration`` in s and ``trial_type``, in order of onset;
-        ``weight`` if the protocol has parametric weights. Volumes are counted from 1
-        and both ends belong to an event; milliseconds are counted from 0 and an event
-        ends where it says. Conditions that never occur are left out.
+        ``modulation`` if the protocol has parametric weights: nilearn then multiplies
+        the response to each event by its weight; drop the column for events that all
+        count alike. Volumes are counted from 1 and both ends belong to an event;
+        milliseconds are counted from 0 and an event ends where it says. Conditions
+        that never occur are left out.
 
     Raises
     ------
     ValueError
-        If the file is missing or damaged, `t_r` is needed, or an event ends before it
-        begins.
+        If the file is missing or damaged, has no conditions, `t_r` is needed, or an
+        event ends before it begins.
     ImportError
         If bvbabel is not installed.
     """
@@ -55,6 +57,8 @@ def read_protocol(
             f"{path} must be whole: it announces {header['NrOfConditions']} conditions "
             f"and has {len(conditions)}."
         )
+    if not conditions:
+        raise ValueError(f"{path} must have one or more conditions; it has none.")
     names = [str(item["NameOfCondition"]) for item in conditions]
     _check_unique(path, "conditions", names)
     unit = str(header.get("ResolutionOfTime")).lower()
@@ -79,7 +83,7 @@ def read_protocol(
             "trial_type": name,
         }
         if "Parametric weight" in item:
-            columns["weight"] = item["Parametric weight"]
+            columns["modulation"] = item["Parametric weight"]
         tables.append(pd.DataFrame(columns))
     events = pd.concat(tables, ignore_index=True)
     return events.sort_values("onset", kind="stable", ignore_index=True)
