@@ -12,7 +12,7 @@ import json
 import threading
 from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import pytest
 
@@ -75,7 +75,7 @@ class OsfServer:
         waiting = self.first.get(parts.path)
         if waiting:
             return waiting.pop(0)
-        steps = parts.path.strip("/").split("/")
+        steps = [unquote(step) for step in parts.path.strip("/").split("/")]
         query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
         if self.private and token != "Bearer secret":
             return Reply(b"{}", 403)
@@ -144,7 +144,7 @@ class OsfServer:
                 items.append(self._item(letters, number, path, content))
             elif name not in folders:
                 folders.add(name)
-                inside = f"{here}/files/osfstorage/{prefix}{name}/"
+                inside = f"{here}/files/osfstorage/{quote(f'{prefix}{name}')}/"
                 items.append(
                     {
                         "id": f"{letters}:{prefix}{name}/",

@@ -28,6 +28,7 @@ from tests.archives import (
 )
 from versa.fmri.archives.converting import convert
 from versa.fmri.archives.layout import Layout
+from versa.fmri.archives.naming import check_order
 
 SAME = {sector: sector for sector in SECTORS}
 COMMON = {
@@ -149,6 +150,109 @@ def test_nifti_volumes_with_masks_in_another_orientation(tmp_path):
     Nifti1Image(values[..., :5], affine).to_filename(tmp_path / "S1.nii.gz")
     with pytest.raises(ValueError, match=r"hold 6 volumes, .* \(4, 3, 2, 5\)"):
         convert(tmp_path, layout)
+
+
+def nifti_archive(folder, name="S1.nii.gz", mask_name="V1.nii"):
+    write_images(folder / "stimuli")
+    (folder / "conditions.txt").write_text("\n".join(NAMES))
+    rng = np.random.default_rng(5)
+    values, mask = rng.normal(size=(4, 3, 2, 6)), rng.random((4, 3, 2)) > 0.5
+    images = {
+        name: Nifti1Image(values, np.diag([2.0, 2, 2, 1])),
+        mask_name: Nifti1Image(mask.astype(np.uint8), np.diag([2.0, 2, 2, 1])),
+    }
+    layout = Layout(
+        **COMMON | {"sectors": {"EarlyV": "V1"}},
+        subjects=["S1"],
+        responses_file=name,
+        axes="maps",
+        space="MNI152NLin6Asym",
+        masks_file=mask_name,
+        conditions_file="conditions.txt",
+    )
+    return images, layout
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_nifti_files_must_not_say_another_space(tmp_path, which):
+    images, layout = nifti_archive(tmp_path)
+    for name, image in images.items():
+        image.to_filename(tmp_path / name)
+    assert convert(tmp_path, layout).space == "MNI152NLin6Asym"
+    name, image = list(images.items())[which]
+    image.header["sform_code"] = 3
+    image.to_filename(tmp_path / name)
+    text = f"{name} must be in space MNI152NLin6Asym; its header says TAL"
+    with pytest.raises(ValueError, match=text):
+        convert(tmp_path, layout)
+    Nifti1Image(image.dataobj, None).to_filename(tmp_path / name)
+    with pytest.raises(ValueError, match=f"{name} must say where its voxels are"):
+        convert(tmp_path, layout)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_names_of_nifti_files_must_not_say_another_space(tmp_path, which):
+    names = ["S1_x.nii.gz", "V1_x.nii"]
+    names[which] = names[which].replace("_x", "_space-Talairach_x")
+    images, layout = nifti_archive(tmp_path, *names)
+    for name, image in images.items():
+        image.to_filename(tmp_path / name)
+    with pytest.raises(ValueError, match="its name says TAL"):
+        convert(tmp_path, layout)
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    ["{}.bmp", "{}.PNG", " {} ", "{}", pytest.param("x", id="upper")],
+)
+def test_spelling_does_not_hide_an_order(tmp_path, caplog, spelling):
+    def spelled(names):
+        return [n.upper() if spelling == "x" else spelling.format(n) for n in names]
+
+    write_images(tmp_path / "stimuli")
+    values = known_betas()["EarlyV"][0].T
+    (tmp_path / "names.txt").write_text("\n".join(NAMES))
+    lines = [",".join(map(repr, row)) for row in values.tolist()]
+    layout = Layout(
+        **COMMON | {"sectors": {"EarlyV": "V1"}},
+        subjects=["01"],
+        responses_file="b.csv",
+        axes="voxels, conditions",
+        header=True,
+        conditions_file="names.txt",
+    )
+    (tmp_path / "b.csv").write_text("\n".join([",".join(spelled(NAMES)), *lines]))
+    found = convert(tmp_path, layout).responses["EarlyV"][0]
+    np.testing.assert_array_equal(found, values.T)
+    assert caplog.text == ""
+    header = ",".join(spelled(sorted(NAMES)))
+    (tmp_path / "b.csv").write_text("\n".join([header, *lines]))
+    with pytest.raises(ValueError, match="the header must have the conditions as"):
+        convert(tmp_path, layout)
+    (tmp_path / "b.csv").write_text("\n".join(["a,b,c,d,e,f", *lines]))
+    convert(tmp_path, layout)
+    assert "none of the conditions is named by the header (a, b, c and" in caplog.text
+
+
+def test_names_that_differ_in_spelling_only_are_not_mixed(tmp_path):
+    labels = ["dog", "Dog", "cup"]
+    check_order("header", labels, labels, "b.csv")
+    with pytest.raises(ValueError, match="condition 1 is 'dog' here and 'Dog' there"):
+        check_order("header", labels, ["Dog", "dog", "cup"], "b.csv")
+
+
+def test_maps_that_are_spelled_otherwise(tmp_path, caplog):
+    pytest.importorskip("bvbabel")
+    brainvoyager_archive(tmp_path, names=[f"{n.title()}.bmp" for n in NAMES])
+    change = {"conditions_from_maps": False, "condition_names": NAMES}
+    convert(tmp_path, replace(VOLUMES, **change))
+    assert caplog.text == ""
+    change["condition_names"] = sorted(NAMES)
+    with pytest.raises(ValueError, match=r"the maps must have .* 'Dog.bmp' here"):
+        convert(tmp_path, replace(VOLUMES, **change))
+    brainvoyager_archive(tmp_path, names=[f"Map {n}" for n in range(6)])
+    convert(tmp_path, replace(VOLUMES, **change))
+    assert "so nothing shows that the order is the same" in caplog.text
 
 
 def test_every_array_may_have_an_order_of_its_own(tmp_path):
@@ -316,8 +420,8 @@ def test_exchanged_axes_are_refused(tmp_path, kind):
                 "conditions_column": "",
                 "condition_names": sorted(NAMES),
             },
-            "the column condition must have the conditions as .* condition 1 is 'dog' "
-            "here and 'ant' there",
+            "the column 'condition' must have the conditions as .* condition 1 is "
+            "'dog' here and 'ant' there",
         ),
     ],
 )

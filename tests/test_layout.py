@@ -87,6 +87,16 @@ def test_names_of_sectors_are_always_lists():
         (ARRAYS, {"convention": "left"}, "responses.convention must be among radiol"),
         (TABLES, {"header": None}, "header must say true or false for a table"),
         (TABLES, {"header": False}, "label_column must come with a table that has a h"),
+        (
+            TABLES,
+            {"header": False, "label_column": "column"},
+            "or be a place such as 'column 1' in one without; got 'column'",
+        ),
+        (
+            ARRAYS,
+            {"counting_allowed": True},
+            "responses.counting_allowed must come with a table",
+        ),
         (MATLAB, {"responses_key": ""}, "responses.key must name a part of a .mat"),
         (
             MATLAB,

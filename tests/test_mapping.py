@@ -24,6 +24,7 @@ def test_what_is_written_is_read_back(tmp_path, layout):
         description="words",
         unit="%",
         same_values_allowed=True,
+        counting_allowed=layout.header is not None,
     )
     assert read_layout(write_layout(path, odd)) == odd
 

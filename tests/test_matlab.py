@@ -262,3 +262,26 @@ def test_damaged_files_of_scipy_s_own_tests(name):
         pytest.skip("needs the test data of scipy")
     with pytest.raises(ValueError, match=f"{name}.mat must be a whole MATLAB"):
         read_struct(REAL / f"{name}.mat")
+
+
+@pytest.mark.parametrize("n_bytes", [1, 4, 20, 52, 128, 200])
+def test_texts_of_other_programs_are_refused_with_a_sentence(tmp_path, n_bytes):
+    path = tmp_path / "flirt.mat"  # FSL's FLIRT writes an affine as text
+    path.write_text(("1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n" * 9)[:n_bytes])
+    with pytest.raises(ValueError, match=r"flirt\.mat must be a whole MATLAB or HDF5"):
+        list_arrays(path)
+
+
+@pytest.mark.parametrize("version", ["4", "5"])
+def test_files_with_other_bytes_are_read_or_refused_with_a_sentence(tmp_path, version):
+    path = tmp_path / "x.mat"
+    scipy.io.savemat(path, {"x": np.eye(3), "y": "text"}, format=version)
+    whole = path.read_bytes()
+    n_refused = 0
+    for share in range(1, 20):
+        path.write_bytes(whole[: share * len(whole) // 20])
+        try:
+            read_struct(path)
+        except ValueError as error:
+            n_refused += str(error).startswith(f"{path} must be a whole MATLAB")
+    assert n_refused > 10

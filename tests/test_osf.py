@@ -553,6 +553,26 @@ def test_a_hash_that_changed_without_a_version_is_told(project, tmp_path, heard)
     assert "readme.txt is gone" in heard.text
 
 
+def test_an_update_tells_which_files_are_gone(project, tmp_path, heard):
+    fetch_files("trne8", tmp_path)
+    del project.components["trne8"]["readme.txt"]
+    paths = fetch_files("trne8", tmp_path, update=True)
+    assert len(paths) == len(PATHS) - 1
+    assert (tmp_path / "readme.txt").is_file()
+    (warning,) = warnings_of(heard)
+    assert warning.startswith("OSF project trne8 has these files no more: readme.txt. ")
+    assert warning.endswith("is read as part of the archive unless you remove it.")
+
+
+def test_folders_and_files_with_blanks_and_umlauts(osf, tmp_path):
+    names = ["Süd Pol/a b/ü.mat", "50% #1/what?.txt", "ä & ö.txt"]
+    osf.components = {"trne8": {name: name.encode() for name in names}}
+    found = fetch_files("trne8", tmp_path)
+    assert {p.relative_to(tmp_path).as_posix(): p.read_text() for p in found} == {
+        name: name for name in names
+    }
+
+
 def test_if_the_listing_fails_the_pinned_files_come(project, tmp_path, heard):
     paths = fetch_files("trne8", tmp_path)
     paths[0].unlink()

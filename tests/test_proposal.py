@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.io
 
@@ -195,6 +196,55 @@ def test_damaged_files_are_passed_over_and_named(tmp_path):
     layout, remarks = propose_layout(folder, n_images=6)
     assert layout is not None
     assert "broken.mat must be a whole MATLAB" in said(remarks, "decide", "responses")
+
+
+@pytest.mark.parametrize(
+    ("turned", "write", "place"),
+    [
+        (False, {}, "first column"),
+        (True, {}, "first column"),
+        (True, {"index": False}, "first line"),
+        (False, {"header": False}, "first column"),
+    ],
+)
+def test_tables_that_pandas_wrote(tmp_path, caplog, turned, write, place):
+    folder = array_archive(tmp_path / "archive")
+    for path in folder.glob("*.npy"):
+        frame = pd.DataFrame(np.load(path).T)
+        (frame.T if turned else frame).to_csv(path.with_suffix(".csv"), **write)
+        path.unlink()
+    path = tmp_path / "map.toml"
+    remarks = write_proposal(path, folder, n_images=6, n_subjects=3)
+    assert f"the {place} of tables count 0, 1, 2," in said(
+        remarks, "decide", "responses"
+    )
+    caplog.clear()
+    dataset = convert(folder, confirm(path))
+    for sector, per_subject in known_betas().items():
+        for found, known in zip(dataset.responses[sector], per_subject, strict=True):
+            np.testing.assert_allclose(found, known, rtol=1e-12)
+    assert "nothing shows that the order is the same" in caplog.text
+
+
+def test_tables_with_semicolons_are_named(tmp_path):
+    folder = table_archive(tmp_path)
+    for path in (folder / "betas").rglob("*.csv"):
+        path.write_text(path.read_text().replace(",", ";").replace(".", ","))
+    layout, remarks = propose_layout(folder, n_images=6)
+    assert layout is None
+    assert "it has semicolons. Save it again" in said(remarks, "decide", "responses")
+
+
+def test_files_of_other_programs_are_passed_over_and_named(tmp_path):
+    folder = array_archive(tmp_path)
+    (folder / "flirt.mat").write_text(("1 0 0 0\n0 1 0 0\n" * 9)[:52])
+    (folder / "x.npz").write_bytes(b"PK\x05\x06" + bytes(18))
+    (folder / "y.npy").write_bytes(b"\x93NUMPY\x01\x00\x04\x00{'a:")
+    layout, remarks = propose_layout(folder, n_images=6)
+    assert layout is not None
+    text = said(remarks, "decide", "responses")
+    assert "flirt.mat must be a whole MATLAB" in text
+    assert "y.npy must be a whole" in text
 
 
 def test_a_corrected_file_is_not_overwritten(tmp_path):

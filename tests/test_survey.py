@@ -1,6 +1,7 @@
 """What lies in an archive, and which finds belong together."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.io
 
@@ -33,15 +34,47 @@ def test_tables_with_and_without_names(tmp_path):
     assert columns == ["file", "condition"]
 
 
+@pytest.mark.parametrize(
+    ("turned", "write", "expected"),
+    [
+        (False, {}, ((6, 4), True, "column 1", ("first column",))),
+        (True, {}, ((4, 6), True, "column 1", ("first column",))),
+        (True, {"index": False}, ((4, 6), True, "", ("first line",))),
+        (False, {"header": False}, ((6, 4), False, "column 1", ("first column",))),
+    ],
+)
+def test_what_pandas_adds_is_no_data(tmp_path, turned, write, expected):
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(6, 4)))
+    (frame.T if turned else frame).to_csv(tmp_path / "t.csv", **write)
+    (found,) = survey_archive(tmp_path).arrays
+    assert (found.shape, found.header, found.column, found.counting) == expected
+
+
+def test_a_column_that_counts_beside_one_of_names(tmp_path):
+    lines = ["trial,condition,v0,v1", "1,dog,0.5,0.25", "2,ant,0.75,0.1"]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    survey = survey_archive(tmp_path)
+    (found,) = survey.arrays
+    assert (found.shape, found.column) == ((2, 2), "condition")
+    assert found.counting == ("first column",)
+    assert survey.names[0].texts == ("dog", "ant")
+
+
 def test_hidden_and_damaged_files(tmp_path):
     (tmp_path / ".git").mkdir()
     np.save(tmp_path / ".git" / "x.npy", np.eye(2))
     (tmp_path / "x.npy").write_bytes(b"no array")
     (tmp_path / "x.nii").write_bytes(b"no image")
     (tmp_path / "x.pdf").write_bytes(b"%PDF")
+    (tmp_path / "flirt.mat").write_text(("1 0 0 0\n" * 9)[:52])
+    (tmp_path / "old.csv").write_text("a;b\n1;2\n")
+    old = tmp_path / "b.zip.unpacked.old-2026-01-31"
+    old.mkdir()
+    np.save(old / "x.npy", np.eye(2))
     survey = survey_archive(tmp_path)
     assert survey.arrays == survey.volumes == survey.masks == ()
-    assert len(survey.damaged) == 2
+    assert len(survey.damaged) == 4
+    assert any("old.csv must have commas" in reason for reason in survey.damaged)
 
 
 def test_logicals_and_unreadable_parts_are_no_responses(tmp_path):

@@ -401,21 +401,27 @@ def _fetch(options: argparse.Namespace) -> int:
         archive_folder,
         bring_archive,
         convert_archive,
+        converted_folder,
     )
 
+    # name and project are checked before the network is used
+    archive_folder(options.name, options.project)
     if options.list:
         table = files_table(list_files(options.project))
-        show(table[["path", "size", "version", "modified", "sha256"]])
+        shown = ["path", "size", "version", "modified", "sha256"]
+        show(table[shown], width=None)  # a hash that is cut cannot be compared
         return 0
-    # the name is checked before the download
-    archive_folder(options.name, options.project)
+    anew = options.update or options.mapping is not None
+    folder = converted_folder(options.name, anew=anew)
+    if folder is not None:
+        return report_findings(folder)
     archive, table = bring_archive(
         options.name,
         options.project,
         patterns=options.files,
         update=options.update,
     )
-    show(table)
+    show(table, width=None)
     print(f"archive: {archive}")
     mapping = None if options.mapping is None else Path(options.mapping)
     return report_findings(convert_archive(options.name, archive, mapping))
@@ -435,20 +441,42 @@ def _add_convert(commands: Any) -> None:
     add("archive", metavar="FOLDER", help="folder of the archive")
     add("--mapping", required=True, metavar="FILE", help="mapping file (TOML)")
     add("--propose", action="store_true", help="write a proposal to the mapping file")
+    add("--n-images", type=int, metavar="N", help="how many there are, for --propose")
+    add("--n-subjects", type=int, metavar="N", help="how many there are, for --propose")
     add("--out", metavar="FOLDER", help="dataset folder to make")
     add_common(parser)
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from versa.fmri.archives.published import convert_folder, propose_mapping
+    from versa.fmri.archives.published import (
+        convert_folder,
+        lacking,
+        propose_mapping,
+    )
 
     mapping = Path(options.mapping)
+    sizes = {"n_images": options.n_images, "n_subjects": options.n_subjects}
+    for name, number in sizes.items():
+        option = f"--{name.replace('_', '-')}"
+        if number is not None and not options.propose:
+            raise ValueError(
+                f"{option} must come with --propose; the file has its own."
+            )
+        if number is not None and number < 1:
+            raise ValueError(f"{option} must be at least 1; got {number}.")
     if options.propose:
         if options.out is not None:
             raise ValueError("--propose must come without --out; got both. Choose one.")
-        for remark in propose_mapping(Path(options.archive), mapping):
+        for remark in propose_mapping(Path(options.archive), mapping, **sizes):
             print(remark)
-        print(f"{mapping}: check it, set confirmed = true, then convert with --out.")
+        if reason := lacking(mapping):
+            print(
+                f"{mapping}: not complete: {reason}. Write into it what is left to "
+                "decide, or remove it and propose anew."
+            )
+        else:
+            text = "check it, set confirmed = true, then convert with --out."
+            print(f"{mapping}: {text}")
         return 0
     if options.out is None:
         raise ValueError("--out must name the dataset folder to make.")

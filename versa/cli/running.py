@@ -67,9 +67,9 @@ def names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def show(table: Any) -> None:
-    """Print a DataFrame for the terminal."""
-    print(table.to_string(index=False, na_rep="-", max_colwidth=60))
+def show(table: Any, *, width: int | None = 60) -> None:
+    """Print a DataFrame for the terminal; cells are cut at `width` letters."""
+    print(table.to_string(index=False, na_rep="-", max_colwidth=width))
 
 
 def _refuse(parser: argparse.ArgumentParser, sentence: str) -> int:

@@ -1,6 +1,10 @@
 """Files of a downloaded archive, opened by their suffix: numbers, texts and tables."""
 
 import csv
+import lzma
+import re
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections import Counter
@@ -10,13 +14,39 @@ from typing import Any
 
 import numpy as np
 
-from versa.fmri.archives.matlab import read_struct, take
+from versa.fmri.archives.matlab import Unreadable, read_struct, take
 from versa.fmri.archives.patterns import ending
 from versa.wording import listing, unknown
 
-__all__ = ["open_file", "table_column", "table_header", "take_numbers", "take_texts"]
+__all__ = [
+    "counts_up",
+    "is_number",
+    "open_file",
+    "table_column",
+    "table_header",
+    "take_numbers",
+    "take_texts",
+]
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
+# what numpy and zipfile raise on files that are damaged, or of another program
+_FAULTS = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,  # and NotImplementedError, for packings that Python lacks
+    SyntaxError,
+    TypeError,
+    ValueError,
+    lzma.LZMAError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def open_file(path: Path) -> Any:
@@ -51,11 +81,16 @@ def open_file(path: Path) -> Any:
         )
     try:
         text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} must be a text in UTF-8; {error}.") from error
     if kind == ".txt":
         return [line.strip() for line in text.splitlines() if line.strip()]
     lines = text.splitlines()
+    if kind == ".csv" and _has_semicolons(lines):
+        raise ValueError(
+            f"{path} must have commas between its cells; it has semicolons. Save it "
+            "again as CSV with commas, and with points in its numbers."
+        )
     try:
         rows = list(csv.reader(lines, delimiter=_DELIMITERS[kind], strict=True))
     except csv.Error as error:
@@ -72,6 +107,12 @@ def open_file(path: Path) -> Any:
     return rows
 
 
+def _has_semicolons(lines: Sequence[str]) -> bool:
+    """Whether semicolons stand between the cells of every line."""
+    counts = {re.sub('"[^"]*"', "", line).count(";") for line in lines if line.strip()}
+    return len(counts) == 1 and counts != {0}
+
+
 def _numpy_file(path: Path) -> Any:
     """An array, or a dict of arrays; never a pickle."""
     try:
@@ -79,26 +120,81 @@ def _numpy_file(path: Path) -> Any:
         if isinstance(loaded, np.ndarray):
             return loaded
         with loaded as file:
-            return {name: file[name] for name in file.files}
-    except (EOFError, OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            found = {name: file[name] for name in file.files}
+    except _FAULTS as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
             f"{path} must be a whole .npy or .npz file of numbers or texts; reading it "
-            f"fails with: {' '.join(str(error).split()).rstrip('.')}."
+            f"fails with: {reason.rstrip('.')}."
         ) from error
+    return {
+        name: item if isinstance(item, np.ndarray) else Unreadable("no array")
+        for name, item in found.items()
+    }
 
 
-def table_header(rows: Sequence[Sequence[str]]) -> list[str]:
+def is_number(cell: str) -> bool:
+    """Whether a cell is a number.
+
+    Parameters
+    ----------
+    cell : str
+
+    Returns
+    -------
+    number : bool
+
+    Examples
+    --------
+    >>> [is_number(cell) for cell in ("1e-3", "nan", "cup", "")]
+    [True, True, False, False]
+    """
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def counts_up(cells: Sequence[str]) -> bool:
+    """Whether cells are 0, 1, 2, ... or 1, 2, 3, ..., as an index is.
+
+    Parameters
+    ----------
+    cells : sequence of str
+        A line or a column of a table.
+
+    Returns
+    -------
+    counting : bool
+
+    Examples
+    --------
+    >>> counts_up(["0", "1", "2"]), counts_up(["1.0", "2.0"]), counts_up(["1", "3"])
+    (True, True, False)
+    """
+    if len(cells) < 2 or not all(map(is_number, cells)):
+        return False
+    numbers = [float(cell) for cell in cells]
+    return numbers[0] in (0, 1) and all(
+        number == place for place, number in enumerate(numbers, start=int(numbers[0]))
+    )
+
+
+def table_header(rows: Sequence[Sequence[str]], header: bool = True) -> list[str]:
     """Names of a table's columns; one without a name is called by its place.
 
     Parameters
     ----------
     rows : sequence of sequence of str
-        The table, with its header.
+        The table.
+    header : bool, default=True
+        Whether its first line is a header; without one, no column has a name.
 
     Returns
     -------
     names : list of str
-        The first line.
+        One per column.
 
     Examples
     --------
@@ -106,43 +202,47 @@ def table_header(rows: Sequence[Sequence[str]]) -> list[str]:
     ['column 1', 'beta']
     """
     return [
-        cell.strip() or f"column {number}"
+        (cell.strip() if header else "") or f"column {number}"
         for number, cell in enumerate(rows[0], start=1)
     ]
 
 
-def table_column(rows: Sequence[Sequence[str]], column: str, what: str) -> list[str]:
-    """One column of a table with a header.
+def table_column(
+    rows: Sequence[Sequence[str]], column: str, what: str, *, header: bool = True
+) -> list[str]:
+    """One column of a table.
 
     Parameters
     ----------
     rows : sequence of sequence of str
         The table.
     column : str
-        The column's name.
+        The column's name, as of :func:`table_header`.
     what : str
         How messages call the table.
+    header : bool, default=True
+        Whether the first line is a header.
 
     Returns
     -------
     cells : list of str
-        The cells below the header.
+        The cells, without that of the header.
 
     Raises
     ------
     ValueError
         If there is no such column, or more than one.
     """
-    header = table_header(rows)
-    if column not in header:
-        raise ValueError(f"{what}: {unknown('column', column, header)}")
-    if header.count(column) > 1:
+    names = table_header(rows, header)
+    if column not in names:
+        raise ValueError(f"{what}: {unknown('column', column, names)}")
+    if names.count(column) > 1:
         raise ValueError(
             f"{what}: columns must have different names; {column!r} occurs "
-            f"{header.count(column)} times."
+            f"{names.count(column)} times."
         )
-    place = header.index(column)
-    return [row[place].strip() for row in rows[1:]]
+    place = names.index(column)
+    return [row[place].strip() for row in rows[int(header) :]]
 
 
 def take_texts(content: Any, key: str, column: str, what: str) -> list[str]:
@@ -195,6 +295,7 @@ def take_numbers(
     *,
     header: bool | None = None,
     label_column: str = "",
+    counting_allowed: bool = False,
 ) -> np.ndarray:
     """Numbers that a file holds.
 
@@ -209,7 +310,10 @@ def take_numbers(
     header : bool, optional
         For a table, whether its first line is a header.
     label_column : str, default=""
-        A column of a table that holds names.
+        A column of a table that holds names, or an index.
+    counting_allowed : bool, default=False
+        Whether the first line or column of a table may count 0, 1, 2, ..., which is
+        rather a header or an index than data.
 
     Returns
     -------
@@ -219,11 +323,12 @@ def take_numbers(
     Raises
     ------
     ValueError
-        If there is no such part, or it is not of real numbers.
+        If there is no such part, it is not of real numbers, or a table has a line or
+        column that looks like an index.
     """
     where = f"{what}: {key}" if key else what
     if header is not None:
-        return _table_numbers(content, where, header, label_column)
+        return _table_numbers(content, where, header, label_column, counting_allowed)
     found = take(content, key, what) if key else content
     if not isinstance(found, np.ndarray):
         raise ValueError(
@@ -235,20 +340,25 @@ def take_numbers(
 
 
 def _table_numbers(
-    rows: list[list[str]], where: str, header: bool, label_column: str
+    rows: list[list[str]],
+    where: str,
+    header: bool,
+    label_column: str,
+    counting_allowed: bool,
 ) -> np.ndarray:
     """Numbers of a table, without header and names."""
     skipped = -1
     if label_column:
-        table_column(rows, label_column, where)
-        skipped = table_header(rows).index(label_column)
+        table_column(rows, label_column, where, header=header)
+        skipped = table_header(rows, header).index(label_column)
+    _check_index(rows, where, header, skipped, counting_allowed)
     numbers = []
     for line, row in enumerate(rows[int(header) :], start=1 + int(header)):
         cells = [cell for place, cell in enumerate(row) if place != skipped]
         try:
             numbers.append([float(cell) for cell in cells])
         except ValueError:
-            odd = next(cell for cell in cells if not _is_number(cell))
+            odd = next(cell for cell in cells if not is_number(cell))
             raise ValueError(
                 f"{where} must hold numbers; line {line} has {odd!r}. A header is "
                 "declared by responses.header, a column of names by "
@@ -257,10 +367,36 @@ def _table_numbers(
     return np.array(numbers, dtype=np.float64)
 
 
-def _is_number(cell: str) -> bool:
-    """Whether a cell is a number."""
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+def _check_index(
+    rows: list[list[str]], where: str, header: bool, skipped: int, allowed: bool
+) -> None:
+    """Refuse a line or column that would be an index among the values."""
+    places = [place for place in range(len(rows[0])) if place != skipped]
+    names = table_header(rows, header)
+    advice = (
+        "Take it out of the file, as responses.label_column names another"
+        if skipped >= 0
+        else "Write responses.label_column = {!r}, which leaves it out"
+    )
+    for place in places if header else ():
+        if not rows[0][place].strip():
+            raise ValueError(
+                f"{where} must have a name for every column of values; {names[place]} "
+                "has none, as the index has that pandas writes. "
+                f"{advice.format(names[place])}, or give it a name."
+            )
+    if allowed or not places:
+        return
+    value = "responses.counting_allowed = true if these are values"
+    if not header and counts_up([rows[0][place] for place in places]):
+        raise ValueError(
+            f"{where} must begin with values; its first line counts "
+            f"{rows[0][places[0]]}, {rows[0][places[1]]}, ..., as a header does. Set "
+            f"responses.header = true, or {value}."
+        )
+    if counts_up([row[places[0]] for row in rows[int(header) :]]):
+        raise ValueError(
+            f"{where} must begin with values; {names[places[0]]!r} counts "
+            f"{rows[int(header)][places[0]]}, {rows[int(header) + 1][places[0]]}, ..., "
+            f"as an index does. {advice.format(names[places[0]])}, or set {value}."
+        )

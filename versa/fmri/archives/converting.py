@@ -20,12 +20,17 @@ from versa.fmri.archives.archive import (
 )
 from versa.fmri.archives.layout import Layout
 from versa.fmri.archives.matlab import take
-from versa.fmri.archives.patterns import ending, fill
+from versa.fmri.archives.naming import check_order, find_images
+from versa.fmri.archives.patterns import ending, fill, inside
 from versa.fmri.braindata import BrainDataset
 from versa.fmri.grids import onto_grid
 from versa.fmri.sector import Sector
-from versa.fmri.stimuli import StimulusSet
-from versa.fmri.volumes import read_image, read_mask, take_voxels
+from versa.fmri.volumes import (
+    check_stated_space,
+    read_image,
+    read_mask,
+    take_voxels,
+)
 from versa.wording import listing, unknown
 
 __all__ = ["convert"]
@@ -101,7 +106,7 @@ def convert(folder: str | os.PathLike[str], layout: Layout) -> BrainDataset:
         _check_different(layout, responses)
     dataset = BrainDataset(
         name=layout.name,
-        stimuli=_stimuli(folder, layout, names, opened),
+        stimuli=find_images(folder, layout, names, opened),
         subjects=layout.subjects,
         responses=responses,
         sectors=sectors if layout.has_volumes else None,
@@ -146,7 +151,7 @@ def _array(
     opened: _Opener,
 ) -> np.ndarray:
     """One array as (n_conditions, n_voxels), if it is what the layout says."""
-    path = _inside(folder, fill(layout.responses_file, **words))
+    path = inside(folder, fill(layout.responses_file, **words))
     content = opened(path)
     key = fill(layout.responses_key, **words)
     what = f"{path.relative_to(folder)}{f', {key}' if key else ''}"
@@ -158,6 +163,7 @@ def _array(
         str(path.relative_to(folder)),
         header=layout.header,
         label_column=layout.label_column,
+        counting_allowed=layout.counting_allowed,
     )
     axes = layout.axes.split(", ")
     if values.ndim != len(axes):
@@ -206,26 +212,14 @@ def _check_labels(
     layout: Layout, rows: list[list[str]], names: list[str], what: str
 ) -> None:
     """Refuse a table whose own names of the conditions are not those of the layout."""
+    header, column = bool(layout.header), layout.label_column
     by_row = layout.axes == "conditions, voxels"
-    if by_row and layout.label_column:
-        labels = table_column(rows, layout.label_column, what)
-        _check_same_order(f"column {layout.label_column}", labels, names, what)
-    elif layout.header and not by_row:
-        labels = [x for x in table_header(rows) if x != layout.label_column]
-        if set(labels) & set(names):  # else the header does not name conditions
-            _check_same_order("header", labels, names, what)
-
-
-def _check_same_order(
-    place: str, labels: Sequence[str], names: list[str], what: str
-) -> None:
-    """Refuse names in the data that are not those from elsewhere, one by one."""
-    for number, (label, name) in enumerate(zip(labels, names, strict=True), start=1):
-        if label != name:
-            raise ValueError(
-                f"{what}: the {place} must have the conditions as [conditions] has "
-                f"them; condition {number} is {label!r} here and {name!r} there."
-            )
+    if by_row and column:
+        labels = table_column(rows, column, what, header=header)
+        check_order(f"column {column!r}", labels, names, what)
+    elif header and not by_row:
+        labels = [label for label in table_header(rows) if label != column]
+        check_order("header", labels, names, what)
 
 
 def _from_volumes(
@@ -233,10 +227,11 @@ def _from_volumes(
 ) -> dict[str, _Part]:
     """Sectors of one subject, cut out of volumes."""
     words = _words(layout, index)
-    path = _inside(folder, fill(layout.responses_file, **words))
+    path = inside(folder, fill(layout.responses_file, **words))
     what = str(path.relative_to(folder))
     maps: tuple[str, ...] = ()
     if ending(path.name).startswith(".nii"):
+        check_stated_space(path, layout.space)
         values, affine = read_image(path)
     else:
         from versa.fmri.programs.brainvoyager import read_volumes
@@ -249,8 +244,8 @@ def _from_volumes(
             f"shape is {values.shape}."
         )
     names = _condition_names(folder, layout, words, opened, maps)
-    if set(maps) & set(names):  # else the maps are not called as their conditions
-        _check_same_order("maps", maps, names, what)
+    if maps:
+        check_order("maps", maps, names, what)
     found = {}
     for sector, parts in layout.sectors.items():
         mask = np.zeros(values.shape[:3], dtype=bool)
@@ -270,10 +265,11 @@ def _mask(
     affine: np.ndarray,
 ) -> np.ndarray:
     """The voxels of a part, on the grid of the volumes."""
-    path = _inside(folder, fill(layout.masks_file, **_words(layout, index, part)))
+    path = inside(folder, fill(layout.masks_file, **_words(layout, index, part)))
     what = str(path.relative_to(folder))
     kind = ending(path.name)
     if kind.startswith(".nii"):
+        check_stated_space(path, layout.space)
         mask, own_affine = read_mask(path)
         return onto_grid(mask, own_affine, shape, affine, what=what)
     from versa.fmri.programs.brainvoyager import read_voi, read_volumes, voi_sector
@@ -313,7 +309,7 @@ def _condition_names(
                 f"{what} must each have a name of their own; got {listing(names)}."
             )
     else:
-        path = _inside(folder, fill(layout.conditions_file, **words))
+        path = inside(folder, fill(layout.conditions_file, **words))
         what = str(path.relative_to(folder))
         key = fill(layout.conditions_key, **words)
         names = take_texts(opened(path), key, layout.conditions_column, what)
@@ -340,7 +336,7 @@ def _order(names: list[str], expected: list[str], what: str) -> list[int]:
 def _check_subjects(folder: Path, layout: Layout, opened: _Opener) -> None:
     """Refuse labels that are not those the archive lists; report files of others."""
     if layout.subjects_file:
-        path = _inside(folder, layout.subjects_file)
+        path = inside(folder, layout.subjects_file)
         what = str(path.relative_to(folder))
         found = take_texts(
             opened(path), layout.subjects_key, layout.subjects_column, what
@@ -384,66 +380,6 @@ def _words(layout: Layout, index: int, part: str | None = None) -> dict[str, obj
         "number": index + 1,
     }
     return words if part is None else words | {"sector": part}
-
-
-def _inside(folder: Path, path: str) -> Path:
-    """A file of the archive, refused if a link leads out of it."""
-    if not (folder / path).resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"{path} must lie in the archive; it leads out of it.")
-    return folder / path
-
-
-# ---- images ---------------------------------------------------------------------
-
-
-def _stimuli(
-    folder: Path, layout: Layout, names: list[str], opened: _Opener
-) -> StimulusSet:
-    """The image of every condition."""
-    if layout.images_table:
-        files = _images_of_table(folder, layout, names, opened)
-    else:
-        files = [fill(layout.images_file, condition=name) for name in names]
-    paths = [_inside(folder, file) for file in files]
-    missing = [
-        name for name, path in zip(names, paths, strict=True) if not path.is_file()
-    ]
-    if missing:
-        around = {item for path in paths for item in _files_beside(path)}
-        unused = sorted(item.name for item in around - set(paths))
-        found = (
-            f"files without a condition: {listing(unused)}" if unused else "none else"
-        )
-        raise ValueError(
-            f"every condition must have an image, such as {files[0]}; "
-            f"{len(missing)} of {len(names)} have none: {listing(missing)} ({found})."
-        )
-    return StimulusSet.from_paths(paths, names)
-
-
-def _files_beside(path: Path) -> list[Path]:
-    """Files of the folder of a path, if there is one."""
-    return [item for item in path.parent.glob("*") if item.is_file()]
-
-
-def _images_of_table(
-    folder: Path, layout: Layout, names: list[str], opened: _Opener
-) -> list[str]:
-    """Image files by the names of their conditions."""
-    path = _inside(folder, layout.images_table)
-    what = str(path.relative_to(folder))
-    rows = opened(path)
-    conditions = take_texts(rows, "", layout.images_condition_column, what)
-    files = take_texts(rows, "", layout.images_file_column, what)
-    table = dict(zip(conditions, files, strict=True))
-    missing = [name for name in names if name not in table]
-    if missing:
-        raise ValueError(
-            f"{what} must have a line for every condition; there is none for "
-            f"{listing(map(repr, missing))}."
-        )
-    start = f"{layout.images_folder.rstrip('/')}/" if layout.images_folder else ""
-    return [start + table[name] for name in names]
 
 
 # ---- checks of the whole --------------------------------------------------------

@@ -1,6 +1,7 @@
 """Layout: where in a downloaded archive the responses of a dataset lie."""
 
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
@@ -30,6 +31,7 @@ PLACES = {
     "axes": ("responses", "axes"),
     "header": ("responses", "header"),
     "label_column": ("responses", "label_column"),
+    "counting_allowed": ("responses", "counting_allowed"),
     "convention": ("responses", "convention"),
     "same_values_allowed": ("responses", "same_values_allowed"),
     "masks_file": ("masks", "file"),
@@ -78,6 +80,9 @@ class Layout:
         Place of the responses in their file.
     header : bool, optional
         Whether a table begins with a header; must be said for tables.
+    counting_allowed : bool, default=False
+        Whether the first line or column of a table may count 0, 1, 2, ... and yet be
+        values.
     masks_file : str, default=""
         Pattern of the sectors of volumes.
     condition_names : sequence of str, default=()
@@ -133,6 +138,7 @@ default=""
     responses_key: str = ""
     label_column: str = ""
     header: bool | None = None
+    counting_allowed: bool = False
     masks_file: str = ""
     condition_names: Sequence[str] = ()
     conditions_file: str = ""
@@ -313,10 +319,18 @@ def _check_responses(layout: Layout) -> None:
             "responses.header must say true or false for a table (.csv, .tsv), and "
             f"only for one; got {layout.header} for {layout.responses_file}."
         )
-    if layout.label_column and not layout.header:
+    by_place = layout.header is False and re.fullmatch(
+        r"column \d+", layout.label_column
+    )
+    if layout.label_column and not (layout.header or by_place):
         raise ValueError(
-            "responses.label_column must come with a table that has a header; "
-            f"got {layout.label_column!r}."
+            "responses.label_column must come with a table that has a header, or be a "
+            f"place such as 'column 1' in one without; got {layout.label_column!r}."
+        )
+    if layout.counting_allowed and layout.header is None:
+        raise ValueError(
+            "responses.counting_allowed must come with a table (.csv, .tsv); got "
+            f"{layout.responses_file}."
         )
 
 

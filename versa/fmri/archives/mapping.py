@@ -27,7 +27,10 @@ A mapping file says where in a downloaded archive the responses of a dataset lie
                                           # for one array of all; "maps" for volumes
     header = false                        # of .csv and .tsv: is line 1 a header?
     convention = "radiological"           # of .vmp and .msk, or "neurological"
-    label_column = "condition"            # of .csv and .tsv: a column of names, no data
+    label_column = "condition"            # of .csv and .tsv: a column that is no data;
+                                          # without a name "column 1"
+    counting_allowed = false              # of .csv and .tsv: may line 1 or column 1
+                                          # count 0, 1, 2, ... and yet be data?
 
     [masks]                               # only for volumes
     file = "{subject}/rois.voi"           # .voi .msk .nii (also .gz)

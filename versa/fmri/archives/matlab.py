@@ -18,6 +18,7 @@ from 0: ``[3]`` is MATLAB's ``{4}`` or ``(4)``.
 """
 
 import re
+import struct
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
@@ -36,6 +37,23 @@ _NUMBERS = frozenset(
     + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 )
 _DTYPES = {"double": "float64", "single": "float32", "logical": "bool"}
+# what scipy and h5py raise on files that are damaged, or of another program: FSL's
+# FLIRT writes its matrices as .mat, too
+_FAULTS = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    NameError,  # and UnboundLocalError
+    OSError,
+    RuntimeError,  # and NotImplementedError, RecursionError
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True)
@@ -254,19 +272,7 @@ def _read(path: Path, load: bool) -> dict[str, Any]:
             with h5py.File(path, "r") as file:
                 return _hdf5_tree(file, load)
         return _version5_tree(path)
-    except (
-        EOFError,
-        KeyError,
-        MatReadError,
-        MemoryError,
-        OSError,
-        OverflowError,
-        RecursionError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-        zlib.error,
-    ) as error:
+    except (MatReadError, *_FAULTS) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
             f"{path} must be a whole MATLAB or HDF5 file; reading it fails with: "

@@ -223,6 +223,14 @@ def _pins_now(project: str, api: str, before: _Pins | None, *, update: bool) -> 
             )
         return before
     logger.info("OSF project %s since %s: %s.", project, before.listed, told or "same")
+    gone = listing(path for path, how in changed.items() if how == "is gone")
+    if gone:
+        logger.warning(
+            "OSF project %s has these files no more: %s. What lies of them in the "
+            "folder stays there, and is read as part of the archive unless you remove "
+            "it.",
+            *(project, gone),
+        )
     recorded = dict(before.recorded)
     for file in files:  # without a hash, an earlier version may look like this one
         if file.path in changed and not (file.sha256 or file.md5):

@@ -1,9 +1,9 @@
 """Patterns: names of files and keys with placeholders in braces."""
 
 import re
-from pathlib import PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
-__all__ = ["check_inside", "ending", "fill", "placeholders"]
+__all__ = ["check_inside", "ending", "fill", "inside", "placeholders"]
 
 
 def fill(pattern: str, **words: object) -> str:
@@ -109,3 +109,28 @@ def check_inside(what: str, path: str) -> None:
             f"{what} must be a path inside the archive, with / between folders; got "
             f"{path!r}."
         )
+
+
+def inside(folder: Path, path: str) -> Path:
+    """A file of an archive, refused if a link leads out of it.
+
+    Parameters
+    ----------
+    folder : Path
+        The archive.
+    path : str
+        Relative to it.
+
+    Returns
+    -------
+    path : Path
+        The file, which need not exist.
+
+    Raises
+    ------
+    ValueError
+        If a link leads out of the archive.
+    """
+    if not (folder / path).resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{path} must lie in the archive; it leads out of it.")
+    return folder / path

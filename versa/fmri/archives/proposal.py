@@ -32,6 +32,10 @@ _HEAD = (
     "Proposed from names and shapes. Check every line against the archive, correct it,",
     "then set confirmed = true: nothing is converted before.",
 )
+_COUNTING = (
+    "count 0, 1, 2, ..., as an index does, and are taken for no data: see header and "
+    "label_column. If they are data, correct these and set counting_allowed = true."
+)
 
 
 class Remark(NamedTuple):
@@ -228,7 +232,7 @@ def _images(
         wanted = f"{n_images} images" if n_images else "images"
         text = f"no folder holds {wanted}; found: {found}. Put them into the archive."
         return {}, (), [Remark("decide", "images", text)]
-    best = max(fitting, key=lambda one: sizes[one])
+    best = max(fitting, key=sizes.__getitem__)
     kind = "sure" if n_images and len(fitting) == 1 else "guess"
     text = f"{best} fits {sizes[best]} files"
     rest = [one for one in fitting if one != best]
@@ -304,6 +308,9 @@ def _array_responses(family: Family, n_conditions: int) -> _Draft:
             kind = "sure" if values["header"] else "guess"
             text = f"the first line is {'a' if values['header'] else 'no'} header."
             remarks.append(Remark(kind, "responses", text))
+            if counting := {place for find in finds for place in find.counting}:
+                text = f"the {' and the '.join(sorted(counting))} of tables {_COUNTING}"
+                remarks.append(Remark("decide", "responses", text))
         else:
             text = "header and label_column: the tables differ in them."
             remarks.append(Remark("decide", "responses", text))
@@ -364,9 +371,7 @@ def _volume_responses(
         values |= {"space": "TAL", "convention": "radiological"}
         text = "the space is TAL: the files may not say it."
         remarks.append(Remark("guess", "dataset", text))
-        text = (
-            "radiological is the usual convention of BrainVoyager: files may not say."
-        )
+        text = "radiological is the usual convention: BrainVoyager may not say it."
         remarks.append(Remark("guess", "responses", text))
     else:
         remarks.append(Remark("decide", "dataset", "the space of the volumes."))
@@ -385,8 +390,7 @@ def _volume_responses(
                 Remark("sure", "masks", f"{first} says that it is in {space}.")
             )
     values["sectors"], said = _sectors(names)
-    odd = set(masks.subjects) not in (set(family.subjects), {""})
-    if odd:
+    if set(masks.subjects) not in (set(family.subjects), {""}):
         text = "the subjects of the masks are not those of the volumes."
         said.append(Remark("decide", "masks", text))
     return family, (values, remarks + said), []

@@ -6,19 +6,19 @@ nothing is converted before somebody has confirmed it.
 
 import logging
 import os
-import shutil
-import tarfile
-import zipfile
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from versa.cache import atomic_write, cache_folder
+from versa.cache import cache_folder
 from versa.fmri.archives.converting import convert
+from versa.fmri.archives.layout import Layout
 from versa.fmri.archives.mapping import read_layout
 from versa.fmri.archives.osf import fetch_files
-from versa.fmri.archives.osf_listing import OSF_PROJECT
+from versa.fmri.archives.osf_listing import OSF_PROJECT, project_id
 from versa.fmri.archives.proposal import Remark, write_proposal
+from versa.fmri.archives.unpacking import is_packed, unpack
 from versa.fmri.bids import write_dataset
 from versa.fmri.braindata import BrainDataset
 from versa.fmri.datasets import DatasetEntry, published_entry
@@ -31,12 +31,12 @@ __all__ = [
     "bring_archive",
     "convert_archive",
     "convert_folder",
+    "converted_folder",
+    "lacking",
     "propose_mapping",
 ]
 
 logger = logging.getLogger("versa")
-
-_PACKED = (".zip", ".tar", ".tar.gz", ".tgz")
 
 
 def archive_folder(name: str, project: str = OSF_PROJECT) -> Path:
@@ -47,7 +47,7 @@ def archive_folder(name: str, project: str = OSF_PROJECT) -> Path:
     name : str
         "orientation" or "inanimate"; both lie in one archive.
     project : str, default="trne8"
-        The project on osf.io.
+        The project on osf.io: its letters, or its address.
 
     Returns
     -------
@@ -57,10 +57,10 @@ def archive_folder(name: str, project: str = OSF_PROJECT) -> Path:
     Raises
     ------
     ValueError
-        If there is no such dataset.
+        If there is no such dataset, or `project` cannot be one.
     """
     published_entry(name)
-    return cache_folder() / "osf" / project
+    return cache_folder() / "osf" / project_id(project)
 
 
 def bring_archive(
@@ -83,23 +83,23 @@ def bring_archive(
     Returns
     -------
     folder : Path
-        The archive. A packed file ``x.zip`` is unpacked into ``x.zip.unpacked``.
+        The archive. A packed file ``x.zip`` is unpacked into ``x.zip.unpacked``; a
+        warning tells if that fails.
     files : DataFrame
         Columns file and bytes: what was asked for.
 
     Raises
     ------
     ValueError, ConnectionError, OSError
-        As of :func:`~versa.fmri.archives.osf.fetch_files`, or if a packed file is
-        damaged.
+        As of :func:`~versa.fmri.archives.osf.fetch_files`.
     """
     import pandas as pd
 
     folder = archive_folder(name, project)
     paths = fetch_files(project, folder, patterns=patterns, update=update, api=api)
     for path in paths:
-        if path.name.lower().endswith(_PACKED):
-            _unpack(path)
+        if is_packed(path):
+            unpack(path)
     table = pd.DataFrame(
         {
             "file": [str(path.relative_to(folder)) for path in paths],
@@ -131,11 +131,11 @@ def convert_archive(name: str, archive: Path, mapping: Path | None = None) -> Pa
     ------
     ValueError
         If the mapping file had to be proposed, is not confirmed or does not fit the
-        archive, or what it gives has other numbers of subjects and images than the
-        published dataset.
+        archive, what it gives has other numbers of subjects and images than the
+        published dataset, or one is given and the dataset is there already.
     """
     entry = published_entry(name)
-    if entry.folder.is_dir():
+    if converted_folder(name, anew=mapping is not None) is not None:
         logger.info(
             "%s is there already and is left as it is; remove it to convert anew.",
             entry.folder,
@@ -150,12 +150,44 @@ def convert_archive(name: str, archive: Path, mapping: Path | None = None) -> Pa
         logger.info("a mapping file is proposed in %s:%s", place, told)
         raise ValueError(
             f"dataset {name!r} needs a mapping file that somebody has checked; one is "
-            f"proposed in {place}. Compare it with the archive in {archive}, correct "
-            "it, set confirmed = true, and run the same command again."
+            f"proposed in {place}{_lack(place)}. Compare it with the archive in "
+            f"{archive}, correct it, set confirmed = true, and run the same command "
+            "again."
         )
-    dataset = convert(archive, read_layout(place))
+    dataset = convert(archive, _layout(place))
     _check_size(dataset, entry, place)
     return write_dataset(dataset, entry.folder)
+
+
+def converted_folder(name: str, *, anew: bool = False) -> Path | None:
+    """The folder of a published dataset, if it has been converted.
+
+    Parameters
+    ----------
+    name : str
+        "orientation" or "inanimate".
+    anew : bool, default=False
+        Whether it shall be converted anew, which is refused if it is there.
+
+    Returns
+    -------
+    folder : Path or None
+        None if the dataset is not there.
+
+    Raises
+    ------
+    ValueError
+        If there is no such dataset, or it is there and shall be converted anew.
+    """
+    folder = published_entry(name).folder
+    if not folder.is_dir():
+        return None
+    if anew:
+        raise ValueError(
+            f"dataset {name!r} must not be there to be converted by other files or "
+            f"another mapping; it lies in {folder}. Remove {folder} to convert anew."
+        )
+    return folder
 
 
 def convert_folder(
@@ -183,7 +215,7 @@ def convert_folder(
         If the mapping file is not confirmed or does not fit the archive, or the folder
         is in use.
     """
-    return write_dataset(convert(archive, read_layout(mapping)), folder)
+    return write_dataset(convert(archive, _layout(mapping)), folder)
 
 
 def propose_mapping(
@@ -217,6 +249,47 @@ def propose_mapping(
     return write_proposal(mapping, archive, n_images=n_images, n_subjects=n_subjects)
 
 
+def lacking(mapping: Path) -> str:
+    """What a mapping file lacks before it can be confirmed.
+
+    Parameters
+    ----------
+    mapping : Path
+        The file.
+
+    Returns
+    -------
+    reason : str
+        Why it cannot be read as it is; empty if it can.
+    """
+    try:
+        read_layout(mapping)
+    except ValueError as error:
+        return str(error).removeprefix(f"{mapping}: ").rstrip(".")
+    return ""
+
+
+def _lack(mapping: Path) -> str:
+    """What a mapping file lacks, as part of a sentence."""
+    reason = lacking(mapping)
+    return f" (not complete: {reason})" if reason else ""
+
+
+def _layout(mapping: Path) -> Layout:
+    """Read a mapping file; say how to go on if one that was proposed is refused."""
+    try:
+        return read_layout(mapping)
+    except ValueError as error:
+        if not mapping.is_file():
+            raise
+        text = mapping.read_text(encoding="utf-8", errors="replace")
+        if re.search(r"(?m)^\s*confirmed\s*=\s*true\b", text):
+            raise
+        raise ValueError(
+            f"{error} Correct {mapping}; remove it to have one proposed anew."
+        ) from None
+
+
 def _check_size(dataset: BrainDataset, entry: DatasetEntry, mapping: Path) -> None:
     """Refuse what cannot be the published dataset."""
     found = dataset.n_subjects, dataset.n_images
@@ -226,28 +299,3 @@ def _check_size(dataset: BrainDataset, entry: DatasetEntry, mapping: Path) -> No
             f"{entry.n_images} images; by {mapping} it has {found[0]} and {found[1]}. "
             "Correct the mapping file."
         )
-
-
-def _unpack(path: Path) -> None:
-    """Unpack a file beside itself, whole or not at all, unless that was done."""
-    target = path.with_name(f"{path.name}.unpacked")
-    if target.is_dir() and target.stat().st_mtime >= path.stat().st_mtime:
-        return
-    shutil.rmtree(target, ignore_errors=True)
-    logger.info("unpacking %s", path)
-    try:
-        with atomic_write(target) as temporary:
-            # nothing is written outside the folder: zipfile drops such parts of names,
-            # and the filter refuses them in tar files
-            if zipfile.is_zipfile(path):
-                with zipfile.ZipFile(path) as packed:
-                    packed.extractall(temporary)
-            else:
-                with tarfile.open(path) as archive:
-                    archive.extractall(temporary, filter="data")
-            os.utime(temporary)  # a tar file brings a time of its own
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, RuntimeError) as error:
-        raise ValueError(
-            f"{path} must be a whole packed file; unpacking it fails with: {error}. "
-            "Delete it and fetch it again."
-        ) from error

@@ -7,8 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from versa.fmri.archives.archive import open_file, table_header
+from versa.fmri.archives.archive import (
+    counts_up,
+    is_number,
+    open_file,
+    table_header,
+)
 from versa.fmri.archives.matlab import list_arrays, read_struct, take, walk
+from versa.fmri.archives.naming import IMAGES
 from versa.fmri.archives.patterns import ending
 from versa.fmri.volumes import read_image
 
@@ -18,10 +24,10 @@ _ARRAYS = (".mat", ".h5", ".hdf5", ".npz", ".npy")
 _TABLES = (".csv", ".tsv")
 _VOLUMES = (".vmp", ".vtc", ".vmp.gz", ".vtc.gz")
 _MASKS = (".voi", ".msk", ".msk.gz")
-_IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _KNOWN = re.compile(
     r"(?i)(^|[^a-z])(early ?v|[apv]?otc|evc|v[1-4]|loc?|it|[fpo][fp]a|rsc)($|[^a-z])"
 )
+_ASIDE = re.compile(r"\.unpacked\.old-\d")  # folders of earlier versions
 _BREAKS = r"([/_.\[\]|-])"  # what parts of names are put together with; | before keys
 
 
@@ -34,6 +40,7 @@ class Find(NamedTuple):
     shape: tuple[int, ...] = ()
     texts: tuple[str, ...] = ()
     header: bool | None = None
+    counting: tuple[str, ...] = ()  # "first line", "first column": 0, 1, 2, ...
 
     @property
     def address(self) -> str:
@@ -79,7 +86,8 @@ def survey_archive(folder: Path) -> Survey:
     Parameters
     ----------
     folder : Path
-        The archive; hidden files are passed over.
+        The archive; hidden files, and packages unpacked in earlier versions, are
+        passed over.
 
     Returns
     -------
@@ -94,7 +102,8 @@ def survey_archive(folder: Path) -> Survey:
     images: dict[str, list[str]] = defaultdict(list)
     for path in sorted(folder.rglob("*")):
         file = path.relative_to(folder).as_posix()
-        if not path.is_file() or any(part[0] == "." for part in Path(file).parts):
+        hidden = any(part[0] == "." or _ASIDE.search(part) for part in Path(file).parts)
+        if hidden or not path.is_file():
             continue
         kind = ending(path.name)
         found: list[Find] = []
@@ -113,10 +122,10 @@ def survey_archive(folder: Path) -> Survey:
                 volumes.append(Find(file))
             elif kind in _MASKS:
                 masks.append(Find(file))
-            elif path.suffix.lower() in _IMAGES:
+            elif path.suffix.lower() in IMAGES:
                 pattern = f"{file[: -len(path.name)]}{{condition}}{path.suffix}"
                 images[pattern].append(path.stem)
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             damaged.append(str(error))
         arrays += found
         names += lists
@@ -160,34 +169,39 @@ def _arrays(path: Path, file: str) -> tuple[list[Find], list[Find]]:
 
 def _table(rows: list[list[str]], file: str) -> tuple[list[Find], list[Find]]:
     """A table as an array, if it has numbers, and its columns of texts."""
-    header = not all(map(_is_number, rows[0]))
+    counting = ["first line"] if counts_up(rows[0]) else []
+    header = bool(counting) or not all(map(is_number, rows[0]))
     body = rows[int(header) :]
     labels = [
         place
         for place in range(len(rows[0]))
-        if body and not any(_is_number(row[place]) for row in body)
+        if body and not any(is_number(row[place]) for row in body)
     ]
-    titles = table_header(rows) if header else []
+    titles = table_header(rows, header)
     lists = [
         Find(file, column=titles[place], texts=tuple(row[place] for row in body))
         for place in labels
         if header
     ]
+    if len(labels) > 1 or (labels and not header):
+        return [], lists
     width = len(rows[0]) - len(labels)
-    if not width or len(labels) > 1 or (labels and not header):
+    if counts_up([row[0] for row in body]):
+        counting.append("first column")
+        labels = labels or [0]
+        width -= 1
+    if not width:
         return [], lists
     column = titles[labels[0]] if labels else ""
-    shape = (len(body), width)
-    return [Find(file, column=column, shape=shape, header=header)], lists
-
-
-def _is_number(cell: str) -> bool:
-    """Whether a cell is a number."""
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+    return [
+        Find(
+            file,
+            column=column,
+            shape=(len(body), width),
+            header=header,
+            counting=tuple(counting),
+        )
+    ], lists
 
 
 def families(finds: Sequence[Find]) -> list[Family]:
