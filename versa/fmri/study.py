@@ -449,6 +449,6 @@ def _with_betas(folder: Path, subject: str, sector: Sector) -> Sector:
         )
     return keep_voxels(
         Sector(sector.name, sector.mask, affine, space),
-        read_estimated(folder, subject),
+        read_estimated(folder, subject, sector.mask),
         subject,
     )

@@ -19,6 +19,7 @@ from versa.fmri.volumes import (
     check_stated_space,
     read_grid,
     read_image,
+    take_voxels,
     write_image,
 )
 from versa.wording import listing
@@ -240,8 +241,10 @@ def read_conditions(folder: str | os.PathLike[str], subject: str) -> tuple[str, 
     return tuple(map(str, conditions))
 
 
-def read_estimated(folder: str | os.PathLike[str], subject: str) -> np.ndarray:
-    """Which voxels of a subject have betas.
+def read_estimated(
+    folder: str | os.PathLike[str], subject: str, mask: np.ndarray
+) -> np.ndarray:
+    """Which voxels of a mask have betas.
 
     Parameters
     ----------
@@ -249,15 +252,19 @@ def read_estimated(folder: str | os.PathLike[str], subject: str) -> np.ndarray:
         The dataset folder.
     subject : str
         Label without ``sub-``.
+    mask : ndarray of bool, shape (x, y, z)
+        The voxels to look at; the file is not read elsewhere.
 
     Returns
     -------
     estimated : ndarray of bool, shape (x, y, z)
-        Where the betas of all conditions are finite.
+        Voxels of the mask where the betas of all conditions are finite.
     """
     path = betas_path(Path(folder) / f"sub-{subject}" / "func")
     volumes, _ = read_image(path)
-    return np.isfinite(volumes).all(axis=3)
+    estimated = np.array(mask, dtype=bool)
+    estimated[estimated] = np.isfinite(take_voxels(volumes, mask)).all(axis=0)
+    return estimated
 
 
 def keep_voxels(

@@ -130,6 +130,7 @@ def study_sectors(
             y=y,
             transform=transform,
             closed=closed,
+            affine=regions[label]["OTC"].affine,
         )
         for label in subjects
     }
@@ -277,7 +278,6 @@ def _regions(
     found: dict[str, dict[str, Sector]] = {}
     for label in subjects:
         shape, affine, space = read_subject_grid(folder, label)
-        estimated = read_estimated(folder, label)
         found[label] = {}
         for name, source in sources.items():
             region = read_region(
@@ -289,6 +289,7 @@ def _regions(
                 space=space,
                 resample=resample,
             )
+            estimated = read_estimated(folder, label, region.mask)
             found[label][name] = keep_voxels(region, estimated, label)
     return found
 
