@@ -193,8 +193,8 @@ def betas_from_images(
     if not names:
         raise ValueError(f"images of subject {subject} must be at least one; got none.")
     files = [file for part in parts.values() for file in part]
-    given = [Path(p) for p in (mask, activity) if p is not None]
-    space = _space([path for path, _ in files] + given, space)
+    beside = [Path(p) for p in (mask, activity) if p is not None]
+    space = _space([path for path, _ in files] + beside, space)
     values, inside, affine = read_voxels(
         [path for path, _ in files],
         n_volumes=[count for _, count in files],

@@ -238,7 +238,7 @@ def estimate(
     n_voxels = series.shape[1]
     betas = np.empty((len(columns), n_voxels))
     effect, variance = np.empty(n_voxels), np.empty(n_voxels)
-    step = _voxels_at_once(*series.shape, settings.noise_model)
+    step = _voxels_at_once(len(series), n_voxels, settings.noise_model)
     for start in range(0, n_voxels, step):
         part = slice(start, start + step)
         signal = series[:, part]

@@ -1,0 +1,406 @@
+"""Figures of scores: what is drawn are the numbers of the tables."""
+
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.testing.compare import compare_images
+
+from tests.synthetic import LAYERS, SECTORS, synthetic_fit
+from versa.comparison import compare
+from versa.plotting.everything import draw_results
+from versa.plotting.figures import model_styles, save_figure
+from versa.plotting.scores import plot_best, plot_layers, plot_null
+from versa.result import FitResult, best_layer_scores
+from versa.stats.intervals import corrected_interval, fisher_mean
+
+BASELINES = Path(__file__).parent / "baselines"
+TOLERANCE = 8.0  # of 255, root mean square: other versions set letters otherwise
+
+
+@pytest.fixture
+def fits():
+    """Two networks and the brains that they share."""
+    first = synthetic_fit("net", shift=0.1)
+    second = synthetic_fit("other", shift=-0.25)
+    return [first, second]
+
+
+def changed(result, **arrays):
+    """A result with other values of some variables."""
+    data = result.data.copy(deep=True)
+    for name, values in arrays.items():
+        data[name].values[...] = values
+    return FitResult(data)
+
+
+def leaking(result, rest=0.2):
+    """What remains of the scores without the leak is `rest` at the last layer."""
+    scores = result.scores.values.copy()
+    scores[1, ..., -1, :, :] = rest * scores[0, ..., -1, :, :]
+    scores[1, ..., :-1, :, :] = scores[0, ..., :-1, :, :] + 0.01
+    return changed(result, scores=scores)
+
+
+def panels_of(ax):
+    return ax.child_axes or [ax]
+
+
+def curves(panel):
+    """Curves by their label."""
+    return {line.get_label(): line for line in panel.lines}
+
+
+def texts(ax):
+    """Entries of the legend."""
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def columns(table, **where):
+    for name, value in where.items():
+        table = table[table[name] == value]
+    return table
+
+
+@pytest.mark.parametrize("method", ["versa", "versa-debiased", "rsa"])
+@pytest.mark.parametrize("interval", ["subjects", "splits"])
+def test_curves_and_bands_are_the_numbers_of_the_table(fits, method, interval):
+    ending = "_subjects" if interval == "subjects" else ""
+    ax = plot_layers(fits, method=method, interval=interval, test_train_ratio="literal")
+    for panel, sector in zip(panels_of(ax), SECTORS, strict=True):
+        assert panel.get_title(loc="left") == sector
+        shown = curves(panel)
+        for fit, band in zip(fits, panel.collections, strict=True):
+            table = columns(
+                fit.layers(test_train_ratio="literal"), sector=sector, method=method
+            )
+            np.testing.assert_array_equal(shown[fit.model].get_ydata(), table.r)
+            corners = band.get_paths()[0].vertices
+            for n in range(len(LAYERS)):
+                ends = corners[corners[:, 0] == n, 1]
+                assert ends.min() == table[f"ci_low{ending}"].iloc[n]
+                assert ends.max() == table[f"ci_high{ending}"].iloc[n]
+        names = [label.get_text() for label in panel.get_xticklabels()]
+        assert names == list(LAYERS)
+    assert panels_of(ax)[0].get_ylim() == panels_of(ax)[1].get_ylim()
+    about = ax.get_legend().get_title().get_text().replace("\N{NO-BREAK SPACE}", " ")
+    assert "made-up: 7 subjects, 4 images, 35 half-splits" in about
+    assert ("S − 1 = 6 df" if interval == "subjects" else "J − 1 = 69 df") in about
+
+
+def test_ceiling_and_null_are_drawn_where_they_apply(fits):
+    first = fits[0]
+    for method in first.methods:
+        ax = plot_layers(fits, method=method)
+        for panel, sector in zip(panels_of(ax), SECTORS, strict=True):
+            shown = curves(panel)
+            r = first.ceiling.sel(sector=sector).values
+            mean, low, high = corrected_interval(r, df=6)
+            assert shown["noise ceiling, 95% interval"].get_ydata() == [mean, mean]
+            (band,) = panel.patches
+            assert band.get_y() == low
+            assert band.get_y() + band.get_height() == pytest.approx(high)
+            null = shown.get("null: an encoder that learned nothing")
+            assert (null is not None) == (method == "versa")
+            if null is not None:
+                expected = float(fisher_mean(first.null.sel(sector=sector).values))
+                assert null.get_ydata() == [expected, expected]
+                assert null.get_linestyle() == "--"
+        assert texts(ax)[-2:] == ["net", "other"]
+    rdms = [changed(fit, null=np.nan) for fit in fits]  # as of a dataset of RDMs
+    assert "null" not in " ".join(texts(plot_layers(rdms, method="versa")))
+
+
+def test_networks_with_other_layers_share_an_axis_of_depth(fits):
+    fewer = FitResult(fits[1].data.isel(layer=[0, 2]))
+    panel = panels_of(plot_layers([fits[0], fewer], sector="aOTC"))[0]
+    shown = curves(panel)
+    assert shown["net"].get_xdata().tolist() == [0, 0.5, 1]
+    assert shown["other"].get_xdata().tolist() == [0, 1]
+    assert panel.get_xlabel() == "relative depth of the layer"
+    ticks = [label.get_text() for label in panel.get_xticklabels()]
+    assert ticks == ["first", "0.5", "last"]
+
+
+def test_of_many_layers_some_are_named(fits):
+    data = fits[0].data.isel(layer=np.arange(40) % 3)
+    names = [f"features.stage_with_a_long_name.{n}" for n in range(40)]
+    panel = plot_layers(FitResult(data.assign_coords(layer=names)), sector="aOTC")
+    shown = [label.get_text() for label in panel.get_xticklabels()]
+    assert len(shown) == 14
+    assert max(map(len, shown)) <= 24
+    assert shown[1].endswith("name.3")
+    assert panel.lines[-1].get_xdata().size == 40
+    assert panel.lines[-1].get_marker() == ""
+
+
+def test_scores_below_zero_are_in_the_picture(fits):
+    low = changed(fits[1], scores=fits[1].scores.values - 0.9)
+    for panel in panels_of(plot_layers([fits[0], low])):
+        bottom, top = panel.get_ylim()
+        assert bottom < low.layers()["ci_low_subjects"].min()
+        assert top > 1
+    for panel in panels_of(plot_layers(fits[0])):
+        assert panel.get_ylim()[0] == 0
+
+
+def test_an_undefined_layer_breaks_the_curve(fits):
+    scores = fits[0].scores.values.copy()
+    scores[:, :, 1] = np.nan
+    panel = plot_layers(changed(fits[0], scores=scores), sector="aOTC")
+    y = curves(panel)["net"].get_ydata()
+    assert np.isnan(y).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("method", ["versa", "versa-debiased"])
+def test_violins_are_the_scores_of_the_best_layer(fits, method):
+    ax = plot_best(fits, method=method)
+    for panel, sector in zip(panels_of(ax), SECTORS, strict=True):
+        violins = panel.collections[::2]
+        bars = panel.collections[1::2]
+        means = [line for line in panel.lines if line.get_label() == "mean"]
+        medians = [line for line in panel.lines if line.get_color() == "white"]
+        styles = model_styles(fit.model for fit in fits)
+        for n, fit in enumerate(fits):
+            r = best_layer_scores(fit, method, sector).r.ravel()
+            row = columns(fit.best(), sector=sector, method=method).iloc[0]
+            first, third = np.quantile(r, [0.25, 0.75])
+            reach = 1.5 * (third - first)
+            kept = r[(r >= first - reach) & (r <= third + reach)]
+            x, y = violins[n].get_paths()[0].vertices.T
+            assert (x.min(), x.max()) == pytest.approx((kept.min(), kept.max()))
+            assert np.abs(y - n).max() == pytest.approx(0.36, abs=0.01)
+            assert to_hex(violins[n].get_facecolor()[0]).upper() == (
+                styles[fit.model].colour
+            )
+            assert medians[n].get_xdata()[0] == pytest.approx(np.median(r))
+            assert means[n].get_xdata() == [row.r]
+            ends = bars[n].get_segments()[0][:, 0]
+            assert ends.tolist() == [row.ci_low_subjects, row.ci_high_subjects]
+            assert panel.texts[n].get_text() == f"{row.layer} {100 * row.chosen:.0f}%"
+    names = [label.get_text() for label in panels_of(ax)[0].get_yticklabels()]
+    assert names == ["net", "other"]
+    assert panels_of(ax)[0].yaxis_inverted()  # the first is at the top
+
+
+def test_an_outlier_is_cut_from_the_violin(fits):
+    scores = fits[0].scores.values.copy()
+    scores[..., 0, :] = -0.9
+    outlying = changed(fits[0], scores=scores)
+    r = best_layer_scores(outlying, "rsa", "aOTC").r
+    panel = plot_best(outlying, method="rsa", sector="aOTC")
+    assert r.min() == pytest.approx(-0.9)
+    assert panel.collections[0].get_paths()[0].vertices[:, 0].min() > 0
+
+
+def test_constant_and_undefined_scores_have_no_violin(fits):
+    constant = changed(fits[0], scores=0.5)
+    panel = plot_best(constant, sector="aOTC")
+    x, y = panel.collections[0].get_paths()[0].vertices.T
+    assert x.tolist() == pytest.approx([0.5] * len(x))
+    assert np.ptp(y) < 0.2
+    undefined = changed(fits[0], scores=np.nan)
+    panel = plot_best(undefined, sector="aOTC")
+    assert [text.get_text() for text in panel.texts] == ["not defined"]
+    assert not panel.collections
+
+
+def test_the_leak_is_what_is_lost_without_it(fits):
+    leaky = leaking(fits[0])
+    table = leaky.layers()
+    for panel, sector in zip(panels_of(plot_null(leaky)), SECTORS, strict=True):
+        shown = curves(panel)
+        r = {
+            method: columns(table, sector=sector, method=method).r.to_numpy()
+            for method in ("versa", "versa-debiased")
+        }
+        np.testing.assert_array_equal(shown["veRSA"].get_ydata(), r["versa"])
+        np.testing.assert_array_equal(
+            shown["debiased veRSA"].get_ydata(), r["versa-debiased"]
+        )
+        loss = r["versa"][-1] - r["versa-debiased"][-1]
+        assert panel.get_title(loc="right") == f"largest loss {loss:.3f} (fc6)"
+        (area,) = [one for one in panel.collections if one.get_label()[:4] == "lost"]
+        corners = np.concatenate([path.vertices for path in area.get_paths()])
+        last = corners[corners[:, 0] == 2, 1]
+        assert last.min() == r["versa-debiased"][-1]
+        assert last.max() == r["versa"][-1]
+        assert corners[:, 0].min() > 1  # where there is no loss, there is no area
+        assert shown["null: an encoder that learned nothing"].get_linestyle() == "--"
+
+
+def test_a_layer_of_which_nothing_is_left_is_marked(fits):
+    panel = plot_null(leaking(fits[0], rest=np.nan), sector="aOTC")
+    label = "debiased veRSA not defined: nothing was learned"
+    assert curves(panel)[label].get_xdata().tolist() == [2]
+    assert label in texts(panel)
+    assert panel.get_title(loc="right") == "no layer loses"
+
+
+def test_each_network_has_a_row_of_the_leak(fits):
+    ax = plot_null(fits)
+    rows = [panels_of(row) for row in ax.child_axes]
+    assert [len(row) for row in rows] == [2, 2]
+    assert [row[0].get_ylabel() for row in rows] == ["net\nr", "other\nr"]
+    for row, fit in zip(rows, fits, strict=True):
+        table = columns(fit.layers(), sector="aOTC", method="versa")
+        np.testing.assert_array_equal(curves(row[1])["veRSA"].get_ydata(), table.r)
+
+
+@pytest.mark.parametrize("plot", [plot_layers, plot_best, plot_null])
+def test_an_axes_is_taken_and_given_and_pyplot_is_left_alone(fits, plot):
+    before = "matplotlib.pyplot" in sys.modules
+    own = Figure(figsize=(8, 4), layout="constrained").add_subplot()
+    assert plot(fits, ax=own) is own
+    one = Figure().add_subplot()
+    assert plot(fits[0], sector="aOTC", ax=one) is one
+    assert not one.child_axes
+    assert isinstance(plot(fits).figure, Figure)
+    assert ("matplotlib.pyplot" in sys.modules) == before
+
+
+@pytest.mark.parametrize("plot", [plot_layers, plot_best, plot_null])
+def test_nothing_is_cut_off_or_overlaps(fits, plot):
+    long = synthetic_fit("a_network_with_quite_a_long_name:seed=1", shift=0.1)
+    for results, sector in (([*fits, long], None), (long, "aOTC")):
+        ax = plot(results, sector=sector)
+        figure = ax.figure
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        renderer = canvas.get_renderer()
+        box = figure.get_tightbbox(renderer)
+        width, height = figure.get_size_inches()
+        assert min(box.x0, box.y0) > -0.02
+        assert box.x1 < width + 0.02
+        assert box.y1 < height + 0.02
+        legend = ax.get_legend().get_window_extent(renderer)
+        for panel in panels_of(ax):
+            for part in panels_of(panel):
+                title = part.title.get_window_extent(renderer)
+                assert part.get_window_extent(renderer).height > 40
+                assert not legend.overlaps(title) or not title.height
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda f: plot_layers([]), "at least one FitResult; got none"),
+        (lambda f: plot_layers(["a.nc"]), "must be FitResults; got str"),
+        (lambda f: plot_layers([f[0], f[0]]), "different model names; 'net' comes"),
+        (
+            lambda f: plot_best([f[0], synthetic_fit("x", dataset="else")]),
+            r"same dataset \(made-up and else\)",
+        ),
+        (lambda f: plot_best(f, method="vers"), "Did you mean versa"),
+        (lambda f: plot_best(f, interval="images"), "among subjects, splits; got 'im"),
+        (lambda f: plot_layers(f, sector="V4"), "among EarlyV, aOTC; got 'V4'"),
+        (
+            lambda f: plot_null(synthetic_fit(methods=("rsa",))),
+            "method must be among rsa; got 'versa'",
+        ),
+        (lambda f: plot_layers(f, test_train_ratio=-1), "0 or more, or 'literal'"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(fits, call, text):
+    with pytest.raises(ValueError, match=text):
+        call(fits)
+
+
+BASELINE_FIGURES = {
+    "layers": lambda fits: plot_layers(fits, method="versa"),
+    "leak": lambda fits: plot_null(leaking(fits[0])),
+}
+
+
+@pytest.mark.parametrize("name", BASELINE_FIGURES)
+def test_a_figure_looks_as_it_did(fits, name, tmp_path):
+    drawn = save_figure(BASELINE_FIGURES[name](fits), tmp_path / "new.png", dpi=80)
+    stored = BASELINES / f"{name}.png"
+    assert compare_images(str(stored), str(drawn), TOLERANCE) is None
+
+
+def test_the_stored_pictures_tell_figures_apart(fits, tmp_path):
+    other = save_figure(plot_layers(fits), tmp_path / "new.png", dpi=80)
+    different = compare_images(str(BASELINES / "layers.png"), str(other), TOLERANCE)
+    assert different is not None
+
+
+def with_rdms(result):
+    """A result that holds RDMs, as those of a fit do."""
+    rng = np.random.default_rng(0)
+    n_images = len(result.stimuli)
+    n_pairs = n_images * (n_images - 1) // 2
+    shape = (len(result.methods), len(result.sectors), len(LAYERS), n_pairs)
+    dims = ("method", "sector", "layer", "pair")
+    return FitResult(
+        result.data.assign(
+            model_rdm=(dims, rng.uniform(0.5, 1.5, shape)),
+            brain_rdm=(("sector", "pair"), rng.uniform(0.5, 1.5, shape[1::2])),
+        )
+    )
+
+
+def test_all_figures_of_a_comparison_are_written(tmp_path):
+    kept = {"methods": ("versa", "versa-debiased"), "sectors": ("aOTC",)}
+    fits = [with_rdms(synthetic_fit(name, **kept)) for name in ("net", "other")]
+    for fit, accuracy in zip(fits, (37.3, 7.2), strict=True):
+        card = {"method": "ipcl", "architecture": "AlexNet", "top1_linear": accuracy}
+        fit.provenance["model"]["card"] = card
+    comparison = compare(fits, baseline="net")
+    paths = draw_results(fits, tmp_path / "new", comparison=comparison)
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted(
+        path.name for path in paths
+    )
+    kinds = ("layers", "best", "accuracy", "diets", "differences")
+    expected = {f"{kind}_{method}" for kind in kinds for method in fits[0].methods}
+    expected |= {"rdm_brain", "mds_brain"}
+    for name in ("net", "other"):
+        expected |= {f"leak_{name}", f"mds_{name}", f"rdms_{name}_aOTC"}
+    assert {path.stem for path in paths} == expected
+    assert all(path.read_bytes().startswith(b"<?xml") for path in paths)
+
+
+def test_what_does_not_apply_is_left_out_and_logged(fits, tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="versa")
+    alone = synthetic_fit("a/b:seed=1", methods=("rsa",))
+    paths = draw_results(alone, tmp_path, format="png")
+    assert {path.name for path in paths} == {"layers_rsa.png", "best_rsa.png"}
+    for text in (
+        "figure diets_rsa left out: there is no comparison with a baseline.",
+        "figure differences_rsa left out: there is no comparison.",
+        "figure accuracy_rsa left out: fewer than two networks have",
+        "figure leak_a-b-seed=1 left out: method must be among rsa; got 'versa'.",
+        "figure mds_brain left out: result must hold brain_rdm",
+    ):
+        assert text in caplog.text
+
+
+def test_names_that_look_alike_get_files_of_their_own(tmp_path):
+    kept = {"methods": ("versa", "versa-debiased"), "sectors": ("aOTC",)}
+    fits = [synthetic_fit(name, **kept) for name in ("net:1", "net/1", "NET-1")]
+    paths = draw_results(fits, tmp_path, format="png")
+    leaks = [path.name for path in paths if path.name.lower().startswith("leak")]
+    assert leaks == ["leak_net-1.png", "leak_net-1-2.png", "leak_NET-1-3.png"]
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"format": "jpg"}, "format must be among svg, pdf, png; got 'jpg'"),
+        (
+            {"comparison": compare([synthetic_fit("else")])},
+            "comparison must be of the same results; got one of else",
+        ),
+    ],
+)
+def test_nothing_is_drawn_of_what_does_not_belong(fits, options, text, tmp_path):
+    with pytest.raises(ValueError, match=text):
+        draw_results(fits, tmp_path / "new", **options)
+    with pytest.raises(ValueError, match="same dataset"):
+        draw_results([fits[0], synthetic_fit("x", dataset="else")], tmp_path / "new")
+    assert not (tmp_path / "new").exists()
