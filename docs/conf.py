@@ -1,12 +1,15 @@
 """Configuration of the documentation."""
 
+import importlib
+import itertools
+import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 DOCS = Path(__file__).parent
-sys.path.insert(0, str(DOCS.parent))
+sys.path[:0] = [str(DOCS.parent), str(DOCS)]
 
 import versa  # noqa: E402
 
@@ -20,9 +23,17 @@ extensions = [
     "sphinx.ext.mathjax",
     "numpydoc",
     "myst_parser",
+    "sphinx_gallery.gen_gallery",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "examples/ipcl_photographs.md"]
+exclude_patterns = [
+    "_build",
+    "gallery",  # the scripts; their pages are made in generated/gallery
+    "examples/ipcl_photographs.md",
+    "generated/gallery/*.py",
+    "generated/gallery/*.ipynb",
+    "generated/gallery/*.json",
+]
 myst_enable_extensions = ["dollarmath", "deflist"]
 myst_heading_anchors = 3
 default_role = "py:obj"
@@ -30,10 +41,34 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings say more
 numpydoc_show_class_members = False
 
+# every reference must lead somewhere; bare backticks also mark parameters and values
+nitpicky = True
+nitpick_ignore_regex = [("py:obj", r"(?!versa\.).*"), ("py:obj", r".*\.[A-Z_]+")]
+
 html_show_copyright = False
-html_theme = "alabaster"
+html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["versa.css"]
 html_title = f"versa {version}"
-html_theme_options = {"description": "Does this network see like the brain does?"}
+html_theme_options = {"navigation_with_keys": True}
+
+# The scripts of the gallery run with every build, on simulated data, without a network.
+os.environ["VERSA_OFFLINE"] = "1"
+logging.getLogger("versa").setLevel(logging.WARNING)
+sphinx_gallery_conf = {
+    "examples_dirs": ["gallery"],
+    "gallery_dirs": ["generated/gallery"],
+    "filename_pattern": r"/plot_",
+    "within_subsection_order": "gallery_parts.ScriptOrder",
+    "image_scrapers": ("gallery_parts.figures",),
+    "capture_repr": ("_repr_html_",),
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "remove_config_comments": True,
+    "show_signature": False,
+    "write_computation_times": False,
+    "reset_modules": (),
+}
 
 # the reference shows what the command lines themselves say
 DATA_COMMANDS = ("betas", "images", "sectors", "check", "fetch", "convert", "weights")
@@ -59,11 +94,43 @@ for command, (module, function, arguments) in COMMANDS.items():
 
 
 def setup(app):
-    """Leave out the fields of named tuples, which their docstrings describe."""
+    """Leave out the fields of named tuples; follow names to where they are at home."""
 
     def skip(app, what, name, obj, skipped, options):
         if str(getattr(obj, "__doc__", "")).startswith("Alias for field number"):
-            return True
+            return True  # the docstring of the tuple describes them
         return None
 
+    def at_home(app, env, node, content):
+        """`versa.fit` is documented as `versa.api.fit`, where it is defined."""
+        if node.get("refdomain") != "py":
+            return None
+        domain, name = env.get_domain("py"), node["reftarget"]
+        place = home(name, node.get("py:module"))
+        if place not in domain.objects:
+            near = Path(node["refdoc"]).name
+            alike = [known for known in domain.objects if known.endswith(f".{name}")]
+            place = max(alike, key=lambda known: n_common(known, near), default=name)
+        return domain.resolve_xref(
+            env, node["refdoc"], app.builder, "obj", place, node, content
+        )
+
     app.connect("autodoc-skip-member", skip)
+    app.connect("missing-reference", at_home)
+
+
+def home(name, module):
+    """Where that is defined which a module, or `versa`, calls by a dotted name."""
+    for place in filter(None, (module, "versa")):
+        found = importlib.import_module(place)
+        for part in name.removeprefix("versa.").split("."):
+            found = getattr(found, part, None)
+        if getattr(found, "__qualname__", None):
+            return f"{found.__module__}.{found.__qualname__}"
+    return None
+
+
+def n_common(a, b):
+    """How many letters two names have in common at their beginning."""
+    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False))
+    return sum(1 for _ in same)

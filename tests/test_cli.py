@@ -357,6 +357,61 @@ def test_results_that_do_not_belong_together(saved, tmp_path, capsys):
     )
 
 
+def test_report_and_figures(saved, tmp_path, capsys):
+    report, figures = tmp_path / "new" / "report.html", tmp_path / "figures"
+    picture = tmp_path / "sectors.svg"
+    picture.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    options = ["--report", str(report), "--picture", str(picture)]
+    assert compare_command([*saved, *options, "--figures", str(figures)]) == 0
+    printed = capsys.readouterr().out
+    assert f"Report: {report}" in printed
+    assert f"Drawn in {figures}{os.sep}: " in printed
+    text = report.read_text("utf-8")
+    assert "Networks and brains: made-up" in text
+    assert "<figcaption>sectors</figcaption>" in text
+    drawn = {path.suffix for path in figures.iterdir()}
+    assert drawn == {".svg"}
+    assert not list(report.parent.glob("*tmp*"))
+
+
+def test_report_without_other_output(saved, tmp_path, capsys):
+    before = sorted(tmp_path.iterdir())
+    report = tmp_path / "report.html"
+    assert compare_command([*saved[:1], "--report", str(report)]) == 0
+    assert sorted(tmp_path.iterdir()) == sorted([*before, report])
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--report", "{x}/report.pdf"], "report must be a file that ends with .html"),
+        (["--report", "{x}"], "ends with .html or .htm; got"),
+        (["--report", "{file}/r.html"], "--report must be a file that can be written"),
+        (["--figures", "{file}/x"], "--figures must be a folder that can be written"),
+        (["--picture", "a.png"], "--picture must come with --report"),
+        (
+            ["--report", "{x}/r.html", "--picture", "{x}/absent.png"],
+            "absent.png does not exist",
+        ),
+        (["--report", "{x}/r.html", "--picture", "a.gif"], "pictures must end with"),
+    ],
+)
+def test_bad_outputs_cost_no_fit(
+    options, sentence, dataset, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("versa.fit", None)
+    file = tmp_path / "notes.txt"
+    file.write_text("nothing")
+    places = {"{x}": str(tmp_path), "{file}": str(file)}
+    filled = []
+    for option in options:
+        for mark, place in places.items():
+            option = option.replace(mark, place)
+        filled.append(option)
+    assert sentence in refused(capsys, *NETWORKS, "--dataset", dataset, *filled)
+    assert not (tmp_path / "r.html").exists()
+
+
 def test_interrupted(dataset, monkeypatch, capsys):
     def interrupt(*_, **__):
         raise KeyboardInterrupt

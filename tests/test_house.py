@@ -125,5 +125,7 @@ def test_public_names():
     for name in versa.__all__:
         value = getattr(versa, name)
         assert value.__doc__, name
+    assert versa.plotting.plot_layers.__doc__
+    assert versa.report.write_report.__doc__
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         versa.nothing  # noqa: B018

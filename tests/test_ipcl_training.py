@@ -166,7 +166,9 @@ def test_a_run_is_the_plain_loop(tmp_path, data, chunk_groups):
         # 8 groups on 2, in chunks of 3: uneven; and 3 processes with 4 groups: in a
         # round two of them have none
         (2, {"groups_per_step": 8, "engine__chunk_groups": 3, "group_images": 2}),
-        (3, {"groups_per_step": 4, "group_images": 2}),
+        pytest.param(
+            *(3, {"groups_per_step": 4, "group_images": 2}), marks=pytest.mark.slow
+        ),
         (2, {"method": "supervised"}),
     ],
 )
@@ -209,7 +211,7 @@ def n_logged(folder):
     return len(rows(path)) if path.exists() else 0
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize("dropout", [0.0, pytest.param(0.5, marks=pytest.mark.slow)])
 def test_killed_and_continued_bit_for_bit(tmp_path, data, dropout):
     # 40 steps, and 20 steps + kill -9 + the rest
     changes = {"epochs": 10, "options": f"{{dropout: {dropout}}}"}
@@ -481,6 +483,7 @@ def test_damaged_images(tmp_path, data):
         trained(tmp_path / "more", images)
 
 
+@pytest.mark.slow
 def test_one_process_dies(tmp_path, data):
     processes = begin_all(tmp_path, options(data, epochs=1000), 2)
     wait_for(lambda: n_logged(tmp_path) >= 2, processes[0])

@@ -60,7 +60,12 @@ __all__ = [
 ]
 
 
+_ROOMS = ("plotting", "report")  # loaded when first used, as the names are
+
+
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"versa.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'versa' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)
@@ -69,7 +74,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted({*globals(), *_HOMES, *_ROOMS})
 
 
 if TYPE_CHECKING:

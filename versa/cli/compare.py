@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import versa
 from versa.cache import atomic_write
 from versa.cli.running import add_common, names, run_command, show
-from versa.wording import unknown
+from versa.wording import listing, unknown
 
 if TYPE_CHECKING:
     from versa.comparison import Comparison
@@ -62,7 +62,8 @@ examples:
   versa-compare alexnet_gn_ipcl_ref01 alexnet_gn_untrained:seeds=0-4 \\
       --dataset orientation --baseline alexnet_gn_ipcl_ref01
   versa-compare alexnet_gn@runs/ipcl/weights.safetensors --dataset my_dataset
-  versa-compare results/results/*.nc --baseline alexnet_gn_untrained --family 30
+  versa-compare results/results/*.nc --baseline alexnet_gn_untrained --family 30 \\
+      --report report.html --figures figures
 """
 
 
@@ -143,6 +144,19 @@ def _parser() -> argparse.ArgumentParser:
     add("--shared-alpha", action="store_true", help="one alpha for all voxels")
     add("--standardize", action="store_true", help="z-score units over the images")
     add("--out", metavar="FOLDER", help="write tables, results and provenance.json")
+    add(
+        "--report",
+        metavar="FILE.html",
+        help="write one page with words, tables, figures, RDMs and methods",
+    )
+    add(
+        "--picture",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="show this picture in the report, too; may be given several times",
+    )
+    add("--figures", metavar="FOLDER", help="write all figures that apply, as SVG")
     add("--device", help="cpu, cuda, ... (default: cpu)")
     add("--batch-size", metavar="N", type=int, default=32, help="images per batch")
     add("--convert-images", action="store_true", help="make images RGB, of any size")
@@ -205,7 +219,8 @@ def _compare(options: argparse.Namespace) -> int:
             "or take --dataset simulated-orientation."
         )
     _require_sensible(options, fresh)
-    folder = None if options.out is None else _writable(Path(options.out))
+    _require_writable(options)
+    folder = None if options.out is None else Path(options.out)
     by_name = {name: versa.load_result(name) for name in saved}
     names = [by_name[n].model if n in saved else _label(n) for n in options.models]
     baseline = _baseline(options.baseline, names)
@@ -219,6 +234,7 @@ def _compare(options: argparse.Namespace) -> int:
     _print(comparison)
     if folder is not None:
         _write(comparison, folder, options)
+    _draw(comparison, options)
     return 0
 
 
@@ -297,17 +313,32 @@ def _is_saved(name: str) -> bool:
     return name.endswith(".nc") or Path(name).is_file()
 
 
-def _writable(folder: Path) -> Path:
-    """Make the folder and try it, before any long work."""
+def _require_writable(options: argparse.Namespace) -> None:
+    """Make the folders and try the files, before any long work."""
+    if options.picture and options.report is None:
+        raise ValueError("--picture must come with --report; give it a file.")
+    if options.report is not None:
+        from versa.report.files import picture_address, report_file
+
+        _try("--report", Path(options.report), report_file(options.report))
+        for picture in options.picture:
+            picture_address(picture)
+    for flag, folder in (("--out", options.out), ("--figures", options.figures)):
+        if folder is not None:
+            _try(flag, Path(folder), Path(folder) / "provenance.json")
+
+
+def _try(flag: str, named: Path, file: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with atomic_write(folder / "provenance.json"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(file):
             raise _Tried
     except _Tried:
-        return folder
+        return
     except OSError as error:
+        kind = "file" if file == named else "folder"
         raise ValueError(
-            f"--out must be a folder that can be written; {folder} cannot "
+            f"{flag} must be a {kind} that can be written; {named} cannot "
             f"({error.strerror or error}). Choose another one."
         ) from error
 
@@ -401,3 +432,19 @@ def _write(comparison: "Comparison", folder: Path, options: argparse.Namespace) 
         f"\nWritten to {folder}{os.sep}: layers, best and pairs as .csv, .md and .tex; "
         "results; provenance.json."
     )
+
+
+def _draw(comparison: "Comparison", options: argparse.Namespace) -> None:
+    """Write the figures and the report, if they were asked for."""
+    if options.figures is not None:
+        from versa.plotting.everything import draw_results
+
+        folder = Path(options.figures)
+        drawn = draw_results(comparison.results, folder, comparison=comparison)
+        print(f"\nDrawn in {folder}{os.sep}: {listing(p.name for p in drawn)}.")
+    if options.report is not None:
+        from versa.report import write_report
+
+        pictures = [(Path(path).stem, path) for path in options.picture]
+        path = write_report(comparison, options.report, pictures=pictures)
+        print(f"\nReport: {path}")

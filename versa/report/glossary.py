@@ -1,0 +1,192 @@
+"""What every number of the report means, for a reader without the paper at hand."""
+
+from typing import NamedTuple
+
+__all__ = ["GLOSSARY", "Term"]
+
+
+class Term(NamedTuple):
+    """One word of the report."""
+
+    meaning: str  # what it is
+    scale: str = ""  # its range
+    reading: str = ""  # how to read it
+
+    @property
+    def text(self) -> str:
+        """All of it, in sentences."""
+        scale = self.scale and f"Values: {self.scale}"
+        return " ".join(part for part in (self.meaning, scale, self.reading) if part)
+
+
+_J = (
+    "with J − 1 degrees of freedom, J being the number of split evaluations (the paper)"
+)
+_S = "with S − 1 degrees of freedom, S being the number of subjects (calibrated)"
+_P_SCALE = "0 to 1."
+_LIBERAL = "It finds differences too often, because splits of one group overlap."
+
+GLOSSARY = {
+    "r": Term(
+        "How similar the network and the brain are: the Pearson correlation of their "
+        "RDMs, averaged through Fisher z over both halves of all half-splits of the "
+        "subjects.",
+        "−1 to 1; 0 is no relation.",
+        "Compare it with the ceiling, and for the method versa with null r. In the "
+        "table of best layers the layer was chosen in one half of the subjects and "
+        "scored in the other.",
+    ),
+    "95% CI (J-1)": Term(
+        f"95% confidence interval of r, {_J}, and with the correction of Nadeau and "
+        "Bengio for overlapping splits.",
+        "two correlations, low and high.",
+        "It is too narrow; it is here to compare with the paper.",
+    ),
+    "95% CI (S-1)": Term(
+        f"95% confidence interval of r, {_S}, and with the correction of Nadeau and "
+        "Bengio for overlapping splits.",
+        "two correlations, low and high.",
+        "Read this one: it allows for there being few subjects.",
+    ),
+    "null r": Term(
+        "The score that an encoder gets which learned nothing from the network. In "
+        "the paper's leave-one-out procedure the mean of the other images alone "
+        "carries the held-out response.",
+        "−1 to 1; a dash where it does not apply (it belongs to the method versa).",
+        "A score of versa at or below it is no evidence that the network resembles "
+        "the brain.",
+    ),
+    "ceiling": Term(
+        "Noise ceiling: the correlation between the brain RDMs of the two halves of "
+        "the subjects, averaged over all half-splits.",
+        "−1 to 1.",
+        "How well one half of the subjects predicts the other. A score near it is as "
+        "good as these data can show.",
+    ),
+    "r²/ceiling²": Term(
+        "Share of the explainable variance: r squared over the ceiling squared.",
+        "0% upwards; above 100% where r exceeds the ceiling.",
+        "100% means at the noise ceiling. It hides the sign: look at r, too.",
+    ),
+    "chosen": Term(
+        "How often the named layer was the best one, over both halves of all splits.",
+        "0% to 100%.",
+        "Near 100% the choice is stable; low shares mean that several layers do "
+        "about as well.",
+    ),
+    "choices": Term(
+        "All layers that were ever chosen as the best, with their shares.",
+        "shares that add up to 100%.",
+    ),
+    "layer": Term(
+        "A stage of the network, by its name in the code; in the table of best "
+        "layers the one that was chosen most often.",
+        "",
+        "Early layers are near the image, late ones near the network's output.",
+    ),
+    "model": Term("The network."),
+    "network": Term("The network, by its name in the zoo or the one it was given."),
+    "sector": Term(
+        "The part of the brain.",
+        "",
+        "EarlyV is early visual cortex (V1 to V3); pOTC and aOTC are the posterior "
+        "and the anterior part of occipitotemporal cortex, where objects are "
+        "represented. Other names are those of the dataset.",
+    ),
+    "method": Term(
+        "How network and brain are compared.",
+        "",
+        "versa: a voxel encoding model, then RSA of its predictions, as in the paper; "
+        "compare it with null r. versa-debiased: the same without the leak that null "
+        "r measures. rsa: classic RSA of the activations; nothing is fitted.",
+    ),
+    "A": Term("The first network of the pair."),
+    "B": Term("The second network of the pair, or the baseline."),
+    "r A": Term("Score r of the cross-validated best layer of network A.", "−1 to 1."),
+    "r B": Term("Score r of the cross-validated best layer of network B.", "−1 to 1."),
+    "A - B": Term(
+        "Difference of the two mean scores.",
+        "−2 to 2.",
+        "Above 0, network A is more similar to the brain than B.",
+    ),
+    "t": Term(
+        "Statistic of the paired t-test over the splits, with the correction of Nadeau "
+        "and Bengio for their overlap.",
+        "any number.",
+        "The further from 0, the clearer the difference; its sign is that of A - B.",
+    ),
+    "df": Term(
+        "Degrees of freedom of the paper's test: the number of split evaluations "
+        "minus 1.",
+        "whole numbers.",
+    ),
+    "p": Term(
+        f"Probability of a difference this large or larger if there were none, {_J}.",
+        _P_SCALE,
+        _LIBERAL,
+    ),
+    "p Bonf.": Term(
+        f"p times the number of tests in the family (Bonferroni), {_J}.",
+        _P_SCALE,
+        _LIBERAL,
+    ),
+    "sig. Bonf.": Term(
+        f"Whether the difference is significant after the correction, {_J}.",
+        "yes or no; a dash is no test.",
+        "Prefer the column with S − 1.",
+    ),
+    "df (S-1)": Term(
+        "Degrees of freedom of the calibrated test: the number of subjects minus 1.",
+        "whole numbers.",
+    ),
+    "p (S-1)": Term(
+        f"Probability of a difference this large or larger if there were none, {_S}.",
+        _P_SCALE,
+        "Not yet corrected for the number of tests.",
+    ),
+    "p Bonf. (S-1)": Term(
+        f"p times the number of tests in the family (Bonferroni), {_S}.",
+        _P_SCALE,
+        "Below 0.05 the difference is commonly called significant.",
+    ),
+    "sig. Bonf. (S-1)": Term(
+        f"Whether the difference is significant after the correction, {_S}.",
+        "yes or no.",
+        "Read this one. No does not mean that the networks are equal.",
+    ),
+    "n_seeds": Term(
+        "How many random initialisations of the untrained network take part.",
+        "whole numbers.",
+    ),
+    "lowest": Term("Lowest r among the initialisations.", "−1 to 1."),
+    "highest": Term("Highest r among the initialisations.", "−1 to 1."),
+    "architecture": Term("The kind of network: its layers and how they are joined."),
+    "training": Term(
+        "How the network was trained; untrained networks have random weights."
+    ),
+    "diet": Term("The images that the network was trained on."),
+    "kNN top-1": Term(
+        "Published accuracy on ImageNet by nearest neighbours in the features.",
+        "0 to 100 percent; a dash where none is known.",
+    ),
+    "linear top-1": Term(
+        "Published accuracy on ImageNet of a linear classifier on the features.",
+        "0 to 100 percent; a dash where none is known.",
+    ),
+    "top-1": Term(
+        "Published accuracy on ImageNet of the network's own classifier.",
+        "0 to 100 percent; a dash where none is known.",
+    ),
+    "licence": Term("Terms under which the weights may be used."),
+    "layers": Term("How many layers were compared with the brain.", "whole numbers."),
+    "RDM": Term(
+        "Representational dissimilarity matrix: how different the responses to each "
+        "pair of images are.",
+        "1 − Pearson r: 0 for the same pattern, 1 for unrelated, 2 for opposite ones.",
+    ),
+    "half-split": Term(
+        "A division of the subjects into two halves. All possible ones are used, and "
+        "each gives two evaluations, one per half."
+    ),
+}
+"""Heading of a table, or word of the report, and what it means."""

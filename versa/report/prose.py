@@ -1,0 +1,306 @@
+"""The results in words, and the methods as a paragraph to paste."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from versa.comparison import Comparison
+from versa.fmri.encoding import AUTO_ALPHAS, SKLEARN_ALPHAS
+from versa.report.references import networks_by_citation
+from versa.result import FitResult, best_layer_scores
+from versa.stats.tables import for_reading, pairwise_tests
+from versa.wording import listing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["headline_method", "methods_paragraphs", "summary_sentences"]
+
+_PREFERRED = ("versa-debiased", "rsa", "versa")
+
+
+def headline_method(result: FitResult) -> str:
+    """The method that the summary speaks of.
+
+    Parameters
+    ----------
+    result : FitResult
+
+    Returns
+    -------
+    method : str
+        ``versa-debiased`` if it was run, else ``rsa``, else ``versa``.
+    """
+    return next(method for method in _PREFERRED if method in result.methods)
+
+
+def summary_sentences(comparison: Comparison, best: "pd.DataFrame") -> list[str]:
+    """What was found, sector by sector, with the digits of the tables.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    best : DataFrame
+        Of :meth:`Comparison.best`.
+
+    Returns
+    -------
+    sentences : list of str
+        The first says what was compared; then one for each sector.
+    """
+    first = comparison.results[0]
+    method = headline_method(first)
+    n_networks = len(comparison.results)
+    sentences = [
+        f"{_counted(n_networks, 'network')} {'was' if n_networks == 1 else 'were'} "
+        f"compared with the responses of {_counted(len(first.subjects), 'subject')} to "
+        f"{_counted(len(first.stimuli), 'image')} (dataset {first.dataset}) in "
+        f"{_counted(len(first.sectors), 'sector')}: {', '.join(first.sectors)}. "
+        f"The scores below are by the method {method}."
+    ]
+    best = best[best["method"] == method]
+    for sector in first.sectors:
+        rows = best[best["sector"] == sector]
+        sentences.append(_of_sector(comparison, method, sector, rows))
+    return sentences
+
+
+def _of_sector(
+    comparison: Comparison, method: str, sector: str, rows: "pd.DataFrame"
+) -> str:
+    defined = rows[np.isfinite(rows["r"])]
+    if defined.empty:
+        return f"{sector}: no network has a score."
+    place = defined["r"].idxmax()
+    top, shown = defined.loc[place], for_reading(defined.loc[[place]]).iloc[0]
+    verb = "has the highest score" if len(rows) > 1 else "scores"
+    text = (
+        f"{sector}: {top['model']} {verb}, r = {shown['r']} (95% CI "
+        f"{shown['95% CI (S-1)']}, S − 1 degrees of freedom)"
+    )
+    if np.isfinite(top["ceiling"]):
+        text += f", against a noise ceiling of {shown['ceiling']}"
+        text += (
+            ", so it is at or above the ceiling"
+            if top["r"] >= top["ceiling"]
+            else f" ({shown['r²/ceiling²']} of the explainable variance)"
+        )
+    if method == "versa" and np.isfinite(top["null_r"]):
+        text += f"; an encoder that learned nothing gets {shown['null r']}"
+    text += f". Its best layer is {top['layer']} in {shown['chosen']} of the choices."
+    return text + _differences(comparison, method, sector, str(top["model"]))
+
+
+def _differences(comparison: Comparison, method: str, sector: str, top: str) -> str:
+    """How many differences are significant: from the baseline, or from the best."""
+    table = comparison.table
+    if not len(table):
+        return ""
+    rows = table[(table["method"] == method) & (table["sector"] == sector)]
+    after = "after Bonferroni correction, with S − 1 degrees of freedom"
+    if comparison.baseline is not None:
+        held = rows[rows["significant_subjects"]]
+        if held.empty:
+            return (
+                f" Of {_counted(len(rows), 'other network')}, none differs "
+                f"significantly from {comparison.baseline} ({after})."
+            )
+        higher = int((held["difference"] > 0).sum())
+        return (
+            f" Of {_counted(len(rows), 'other network')}, {higher} score significantly "
+            f"higher and {len(held) - higher} significantly lower than "
+            f"{comparison.baseline} ({after})."
+        )
+    rows = rows[(rows["model_a"] == top) | (rows["model_b"] == top)]
+    n_held = int(rows["significant_subjects"].sum())
+    if n_held == 0:
+        return f" It differs significantly from none of the others ({after})."
+    others = _counted(len(rows), "other network")
+    return f" It differs significantly from {n_held} of {others} ({after})."
+
+
+def methods_paragraphs(comparison: Comparison) -> list[str]:
+    """The methods with the settings of these very results.
+
+    Parameters
+    ----------
+    comparison : Comparison
+
+    Returns
+    -------
+    paragraphs : list of str
+        Data and networks, scores, statistics, software.
+    """
+    return [
+        _data_and_networks(comparison),
+        _scores(comparison.results[0]),
+        _statistics(comparison),
+        _software(comparison),
+    ]
+
+
+def _data_and_networks(comparison: Comparison) -> str:
+    first = comparison.results[0]
+    dataset = first.provenance["dataset"]
+    text = (
+        f"We compared {_counted(len(comparison.results), 'network')} with the "
+        f"responses of {_counted(len(first.subjects), 'subject')} to "
+        f"{_counted(len(first.stimuli), 'image')} (dataset {first.dataset}"
+    )
+    if dataset.get("licence"):
+        text += f", licence {dataset['licence']}"
+    text += f") in {listing(_sizes(first), limit=20)}."
+    if dataset.get("citation"):
+        text += f" Source of the data: {dataset['citation'].rstrip('.')}."
+    transforms = {
+        result.provenance["model"].get("preprocess") for result in comparison.results
+    }
+    text += " Images were prepared for each network by "
+    if len(transforms) == 1 and None not in transforms:
+        text += f"the same transform, {transforms.pop()}."
+    else:
+        text += "its own transform, which the provenance gives."
+    cited = [
+        f"{listing(names, limit=20)}: {citation}"
+        for citation, names in networks_by_citation(comparison.results).items()
+    ]
+    return text + (f" Networks: {'; '.join(cited)}." if cited else "")
+
+
+def _sizes(result: FitResult) -> list[str]:
+    """Sectors with their numbers of voxels."""
+    if "n_voxels" not in result.data or not result.data["n_voxels"].any():
+        return list(result.sectors)
+    sizes = []
+    for sector in result.sectors:
+        counts = result.data["n_voxels"].sel(sector=sector).values
+        low, high = int(counts.min()), int(counts.max())
+        span = f"{low}" if low == high else f"{low} to {high}"
+        sizes.append(f"{sector} ({span} voxels per subject)")
+    return sizes
+
+
+def _scores(result: FitResult) -> str:
+    options = result.provenance["options"]
+    n_images, n_splits = len(result.stimuli), result.splits.n_splits
+    sentences = []
+    if {"versa", "versa-debiased"} & set(result.methods):
+        units = (
+            "z-scored over the images" if options["standardize"] else "not standardized"
+        )
+        choice = (
+            "each voxel" if options["alpha_per_voxel"] else "all voxels of a sector"
+        )
+        sentences.append(
+            "For every layer, subject and voxel, the response to each image was "
+            f"predicted by ridge regression with an intercept from all units of the "
+            f"layer ({units}), fitted to the other {n_images - 1} images; the penalty "
+            f"was chosen for {choice} by efficient leave-one-out cross-validation "
+            f"within these, from {_grid(options['alphas'])}. Representational "
+            "dissimilarity matrices (RDMs; 1 − Pearson r between the predicted "
+            "patterns of two images) were made from the predicted responses."
+        )
+    if "versa" in result.methods:
+        sentences.append(
+            "In the method versa, the predictions are those of the leave-one-out "
+            "models (Konkle & Alvarez, 2022); as the mean of a training fold depends "
+            "on the image that is left out, these scores are reported beside that of "
+            "an intercept-only encoder (null r)."
+        )
+    if "versa-debiased" in result.methods:
+        sentences.append(
+            "In the method versa-debiased, the mean of the training fold was replaced "
+            "by the mean over all images."
+        )
+    if "rsa" in result.methods:
+        sentences.append(
+            "In the method rsa, the RDM was made from the activations of the layer's "
+            "units, without fitting."
+        )
+    sentences.append(
+        f"In each half of all {n_splits} half-splits of the subjects, the mean RDM of "
+        "the network was correlated (Pearson r) with the mean RDM of the brain; the "
+        "correlation between the brain RDMs of the two halves is the noise ceiling. "
+        "Correlations were averaged as Fisher z. The best layer was cross-validated: "
+        "chosen in one half of the subjects and scored in the other."
+    )
+    return " ".join(sentences)
+
+
+def _grid(alphas: Any) -> str:
+    if alphas == "auto":
+        return (
+            f"{len(AUTO_ALPHAS)} values from {AUTO_ALPHAS[0]:g} to {AUTO_ALPHAS[-1]:g} "
+            "times the mean eigenvalue of the layer's centred Gram matrix"
+        )
+    values = SKLEARN_ALPHAS if alphas == "sklearn" else np.atleast_1d(alphas)
+    return listing([f"{float(value):g}" for value in values], limit=20)
+
+
+def _statistics(comparison: Comparison) -> str:
+    first = comparison.results[0]
+    n_scores, n_subjects = 2 * first.splits.n_splits, len(first.subjects)
+    text = (
+        "95% confidence intervals use the variance over the splits with the correction "
+        "for their overlap (Nadeau & Bengio, 2003; Bouckaert & Frank, 2004), with "
+        f"n_test / n_train = {comparison.test_train_ratio:.4g} and J = {n_scores} "
+        f"split evaluations; we give them with J − 1 = {n_scores - 1} degrees of "
+        f"freedom and, calibrated, with S − 1 = {n_subjects - 1}."
+    )
+    if not len(comparison.table):
+        return text
+    if comparison.baseline is None:
+        pairs = "All pairs of networks"
+    else:
+        pairs = f"All networks and the baseline {comparison.baseline}"
+    scale = _scale(comparison)
+    return text + (
+        f" {pairs} were compared in each sector by two-sided paired t-tests with the "
+        f"same correction on differences of the best layers' {scale}; p-values were "
+        f"Bonferroni-corrected for a family of {comparison.family} tests"
+        f"{_level(comparison.table)}."
+    )
+
+
+def _scale(comparison: Comparison) -> str:
+    """Whether differences of Fisher z or of r were tested, as the table shows."""
+    table = comparison.table[np.isfinite(comparison.table["t"])]
+    if table.empty:
+        return "scores"
+    row = table.iloc[0]
+    pair = (row["model_a"], row["model_b"])
+    scores = {
+        result.model: best_layer_scores(result, row["method"], row["sector"]).r
+        for result in comparison.results
+        if result.model in pair
+    }
+    tested = pairwise_tests(
+        scores,
+        [pair],
+        len(comparison.results[0].subjects),
+        test_train_ratio=comparison.test_train_ratio,
+    )
+    return "Fisher z" if np.isclose(tested["t"].iloc[0], row["t"]) else "r"
+
+
+def _level(table: "pd.DataFrame") -> str:
+    """The level of significance, where the table's marks are those of 0.05."""
+    usual = (table["p_corrected_subjects"] < 0.05) == table["significant_subjects"]
+    return ", significant at corrected p < 0.05" if usual.all() else ""
+
+
+def _software(comparison: Comparison) -> str:
+    versions: dict[str, list[str]] = {}
+    for result in comparison.results:
+        record: Mapping[str, str] = result.provenance.get("versions") or {}
+        for name, version in record.items():
+            if version not in versions.setdefault(name, []):
+                versions[name].append(version)
+    order = sorted(versions, key=lambda name: (name != "versa", name))
+    shown = [f"{name} {' and '.join(versions[name])}" for name in order]
+    return f"Software: {', '.join(shown)}." if shown else "Software: versa."
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,134 @@
+"""The literature of a report, as BibTeX."""
+
+import re
+from collections.abc import Sequence
+
+import versa
+from versa.result import FitResult
+
+__all__ = ["PAPER", "bibtex", "networks_by_citation"]
+
+PAPER = "10.1038/s41467-022-28091-4"
+"""DOI of Konkle and Alvarez (2022)."""
+
+_ALWAYS = (
+    f"""\
+@article{{konkle2022,
+  author  = {{Konkle, Talia and Alvarez, George A.}},
+  title   = {{A self-supervised domain-general learning framework for human ventral
+             stream representation}},
+  journal = {{Nature Communications}},
+  volume  = {{13}},
+  pages   = {{491}},
+  year    = {{2022}},
+  doi     = {{{PAPER}}},
+}}""",
+    """\
+@article{nadeau2003,
+  author  = {Nadeau, Claude and Bengio, Yoshua},
+  title   = {Inference for the Generalization Error},
+  journal = {Machine Learning},
+  volume  = {52},
+  number  = {3},
+  pages   = {239--281},
+  year    = {2003},
+  doi     = {10.1023/A:1024068626366},
+}""",
+    """\
+@inproceedings{bouckaert2004,
+  author    = {Bouckaert, Remco R. and Frank, Eibe},
+  title     = {Evaluating the Replicability of Significance Tests for Comparing
+               Learning Algorithms},
+  booktitle = {Advances in Knowledge Discovery and Data Mining (PAKDD 2004)},
+  series    = {Lecture Notes in Computer Science},
+  volume    = {3056},
+  pages     = {3--12},
+  year      = {2004},
+  doi       = {10.1007/978-3-540-24775-3_3},
+}""",
+)
+_ADDRESS = re.compile(r"https?://[^\s,;)]+")
+_SPECIAL = re.compile(r"([&%$#_{}])")
+
+
+def bibtex(results: Sequence[FitResult]) -> str:
+    """BibTeX of the methods, the software, the datasets and the networks.
+
+    Parameters
+    ----------
+    results : sequence of FitResult
+
+    Returns
+    -------
+    text : str
+        Datasets and networks are cited as their own records say, word for word; what
+        cites Konkle and Alvarez (2022) is not repeated.
+    """
+    versions = {
+        result.provenance.get("versions", {}).get("versa") for result in results
+    }
+    version = ", ".join(sorted(v for v in versions if v)) or versa.__version__
+    entries = [*_ALWAYS, _software(version)]
+    datasets = {
+        result.dataset: str(result.provenance["dataset"].get("citation") or "")
+        for result in results
+    }
+    entries += [
+        _as_given(f"dataset_{n}", f"Dataset: {name}", citation)
+        for n, (name, citation) in enumerate(datasets.items(), 1)
+        if citation
+    ]
+    by_citation = networks_by_citation(results)
+    entries += [
+        _as_given(f"networks_{n}", f"Weights of {', '.join(names)}", citation)
+        for n, (citation, names) in enumerate(by_citation.items(), 1)
+        if PAPER not in citation
+    ]
+    return "\n\n".join(entries) + "\n"
+
+
+def networks_by_citation(results: Sequence[FitResult]) -> dict[str, list[str]]:
+    """What the model cards cite, and the networks that do so.
+
+    Parameters
+    ----------
+    results : sequence of FitResult
+
+    Returns
+    -------
+    networks : dict of str to list of str
+        Names of networks by their card's citation; those without one are left out.
+    """
+    found: dict[str, list[str]] = {}
+    for result in results:
+        card = result.provenance["model"].get("card") or {}
+        citation = card.get("citation")
+        if citation and result.model not in found.setdefault(citation, []):
+            found[citation].append(result.model)
+    return found
+
+
+def _software(version: str) -> str:
+    return (
+        "@software{versa,\n"
+        "  author  = {{The versa developers}},\n"
+        "  title   = {versa: does this network see like the brain does?},\n"
+        f"  version = {{{version}}},\n"
+        "}"
+    )
+
+
+def _as_given(key: str, title: str, citation: str) -> str:
+    """An entry of a citation that is free text or an address."""
+    lines = [f"@misc{{{key},", f"  title        = {{{_escaped(title)}}},"]
+    lines += [
+        f"  howpublished = {{\\url{{{address}}}}},"
+        for address in _ADDRESS.findall(citation)[:1]
+    ]
+    if not _ADDRESS.fullmatch(citation):
+        lines.append(f"  note         = {{{_escaped(citation)}}},")
+    return "\n".join([*lines, "}"])
+
+
+def _escaped(text: str) -> str:
+    return _SPECIAL.sub(r"\\\1", text)

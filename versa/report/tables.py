@@ -1,0 +1,160 @@
+"""Tables of the report: the digits of the Markdown, the bytes of the CSV."""
+
+import base64
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from versa.comparison import Comparison
+from versa.report.glossary import GLOSSARY, Term
+from versa.result import FitResult
+from versa.stats.tables import for_reading
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["ReportTable", "network_table", "score_tables"]
+
+_TITLES = {
+    "best": "Best layers, cross-validated",
+    "pairs": "Networks against each other",
+    "seeds": "Over the initialisations of untrained networks",
+    "layers": "All layers",
+}
+_NOTES = {
+    "best": "Each network's best layer was chosen in one half of the subjects and "
+    "scored in the other half, over all half-splits.",
+    "pairs": "Paired tests of the cross-validated best layers, corrected for the "
+    "overlap of the splits; Bonferroni family of {family}.",
+    "seeds": "Of the cross-validated best layers' mean r.",
+    "layers": "The score of every layer, without any choice of the best.",
+}
+
+
+@dataclass(frozen=True)
+class ReportTable:
+    """A table as the page shows it.
+
+    Parameters
+    ----------
+    name : str
+        Name of the file it can be saved as, without ending.
+    title, note : str
+        Above the table.
+    headings : tuple of str
+        Each is in the glossary.
+    rows : tuple of tuple of str
+        Text of every cell.
+    n_text : int
+        How many columns on the left hold words; others hold numbers.
+    tail : bool
+        Whether the last column holds words, too.
+    packed : str
+        The CSV, deflated, in base64; empty if there is none.
+    """
+
+    name: str
+    title: str
+    note: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    n_text: int
+    tail: bool
+    packed: str
+
+    @property
+    def terms(self) -> list[tuple[str, Term]]:
+        """Headings with what they mean."""
+        return [(heading, GLOSSARY[heading]) for heading in self.headings]
+
+
+def score_tables(comparison: Comparison, best: "pd.DataFrame") -> list[ReportTable]:
+    """The tables that :meth:`Comparison.write` writes, for the page.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    best : DataFrame
+        Of :meth:`Comparison.best`.
+
+    Returns
+    -------
+    tables : list of ReportTable
+        Those that have rows: best, pairs, seeds, layers.
+    """
+    tables = {
+        "best": best,
+        "pairs": comparison.pairs(),
+        "seeds": comparison.seeds(),
+        "layers": comparison.layers(),
+    }
+    return [
+        _table(
+            name,
+            _TITLES[name],
+            _NOTES[name].format(family=comparison.family),
+            table,
+            zlib.compress(table.to_csv(index=False).encode("utf-8"), 9),
+        )
+        for name, table in tables.items()
+        if len(table)
+    ]
+
+
+def network_table(results: Sequence[FitResult]) -> ReportTable:
+    """What is known of each network, from its card.
+
+    Parameters
+    ----------
+    results : sequence of FitResult
+
+    Returns
+    -------
+    table : ReportTable
+        Without a CSV.
+    """
+    import pandas as pd
+
+    rows = []
+    for result in results:
+        card = result.provenance["model"].get("card") or {}
+        rows.append(
+            {
+                "network": result.model,
+                "architecture": card.get("architecture") or "-",
+                "training": card.get("method") or "-",
+                "diet": card.get("diet") or "-",
+                "licence": card.get("licence") or "-",
+                "layers": len(result.layer_names),
+                "kNN top-1": _percent(card.get("top1_knn")),
+                "linear top-1": _percent(card.get("top1_linear")),
+                "top-1": _percent(card.get("top1")),
+            }
+        )
+    title = "The networks"
+    note = "From their model cards; accuracies are as published, in percent."
+    return _table("networks", title, note, pd.DataFrame(rows), b"")
+
+
+def _table(
+    name: str, title: str, note: str, table: "pd.DataFrame", csv: bytes
+) -> ReportTable:
+    from pandas.api.types import is_numeric_dtype
+
+    shown = for_reading(table)
+    words = [not is_numeric_dtype(table[column]) for column in table.columns]
+    return ReportTable(
+        name,
+        title,
+        note,
+        tuple(shown.columns),
+        tuple(tuple(row) for row in shown.values.tolist()),
+        words.index(False),
+        words[-1],
+        base64.b64encode(csv).decode("ascii"),
+    )
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
