@@ -102,7 +102,8 @@ def test_the_recipe(study, sources, tmp_path, capsys):
     ]
     counts = {(row[0], row[1]): int(row[3]) for row in rows}
     assert counts["01", "pOTC"] + counts["01", "aOTC"] == 300
-    assert (study / "figures" / "sub-03_sectors.png").is_file()
+    for kind in ("sectors", "glass"):
+        assert (study / "figures" / f"sub-03_{kind}.png").is_file()
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from versa.plotting.rdms import (
     plot_rdms,
 )
 from versa.plotting.scores import plot_best, plot_layers, plot_null
+from versa.plotting.templates import plot_glass, plot_surface, write_view
 
 __all__ = [
     "draw_results",
@@ -23,6 +24,7 @@ __all__ = [
     "plot_comparison",
     "plot_design",
     "plot_diets",
+    "plot_glass",
     "plot_layers",
     "plot_map",
     "plot_mds",
@@ -31,6 +33,8 @@ __all__ = [
     "plot_rdms",
     "plot_reliability",
     "plot_sectors",
+    "plot_surface",
     "save_figure",
     "sector_colours",
+    "write_view",
 ]

@@ -17,6 +17,7 @@ from versa.fmri.volumes import read_grid, read_image
 from versa.plotting.brains import plot_reliability, plot_sectors
 from versa.plotting.designs import plot_design
 from versa.plotting.figures import save_figure
+from versa.plotting.templates import plot_glass, plot_surface, write_view
 
 __all__ = ["draw_betas", "draw_sectors"]
 
@@ -68,7 +69,21 @@ def draw_betas(
                 stem.with_name(f"{stem.name}_reliability.png"),
             )
         )
+        if space.startswith("MNI152"):
+            drawn += _on_templates(reliability, affine, space, stem, label)
     return drawn
+
+
+def _on_templates(
+    reliability: np.ndarray, affine: np.ndarray, space: str, stem: Path, label: str
+) -> list[Path]:
+    """The map on the cortex from below, and as a page to turn."""
+    ax = plot_surface(reliability, affine, space=space, title=f"subject {label}")
+    surface = stem.with_name(f"{stem.name}_surface.png")
+    page = stem.with_name(f"{stem.name}_reliability.html")
+    title = f"odd/even reliability of subject {label}"
+    write_view(page, reliability, affine, space=space, threshold=0.05, title=title)
+    return [save_figure(ax, surface), page]
 
 
 def draw_sectors(
@@ -115,4 +130,8 @@ def draw_sectors(
         )
         path = Path(folder) / "figures" / f"sub-{label}_sectors.png"
         drawn.append(save_figure(ax, path))
+        if all(sector.space.startswith("MNI152") for sector in own.values()):
+            glass = plot_glass(own, title=f"subject {label}")
+            place = path.with_name(f"sub-{label}_glass.png")
+            drawn.append(save_figure(glass, place))
     return drawn
