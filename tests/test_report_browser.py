@@ -3,9 +3,12 @@
 import base64
 import json
 import re
+import time
 import zlib
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.chromium import Browser, find_chromium
 from tests.reported import reported, reported_fit
@@ -348,3 +351,45 @@ def test_packed_bytes_are_readable_by_others(page, comparison):
     )
     csv = zlib.decompress(base64.b64decode(text)).decode()
     assert csv == comparison.pairs().to_csv(index=False)
+
+
+def test_a_brain_to_turn(browser, comparison, tmp_path):
+    """nilearn's page runs inside the report, by its hashes, and loads nothing."""
+    from tests.test_plotting_templates import AFFINE, SPACE, ball
+    from versa.plotting.templates import write_view
+
+    values = np.where(ball(36, -55, -16, 25), 0.8, np.nan)
+    view = write_view(
+        tmp_path / "view.html", values, AFFINE, space=SPACE, threshold=0.05
+    )
+    pictures = [("reliability of subject 01", view)]
+    path = write_report(
+        comparison, tmp_path / "report.html", figures=False, pictures=pictures
+    )
+    browser.look()
+    browser.open(path)
+    browser.until(READY)
+    assert browser.complaints() == []
+    frame = "document.querySelector('iframe.view')"
+    assert browser.run(f"{frame}.title") == "reliability of subject 01"
+    browser.run(f"{frame}.scrollIntoView({{behavior: 'instant'}})")
+    time.sleep(1.0)  # the frame is a page of its own and cannot be asked
+    place = browser.run(
+        f"(({{x, y, width, height}}) => [x, y, width, height])"
+        f"({frame}.getBoundingClientRect())"
+    )
+    browser.picture(tmp_path / "turned.png")
+    left, top, width, height = (int(value) for value in place)
+    whole = np.asarray(Image.open(tmp_path / "turned.png").convert("RGB"))
+    picture = whole[top : top + height, left : left + width]
+    coloured = np.ptp(picture.astype(int), axis=2) > 60
+    assert coloured.sum() > 100  # the map, in viridis over a grey brain
+    grey = (np.ptp(picture.astype(int), axis=2) < 12) & (picture.max(axis=2) < 200)
+    assert grey.sum() > 1000
+
+
+def test_a_view_that_loads_something_is_refused(comparison, tmp_path):
+    page = tmp_path / "view.html"
+    page.write_text('<script src="https://example.org/a.js"></script>')
+    with pytest.raises(ValueError, match="a view must load nothing from elsewhere"):
+        write_report(comparison, tmp_path / "r.html", pictures=[("x", page)])

@@ -154,7 +154,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         action="append",
         default=[],
-        help="show this picture in the report, too; may be given several times",
+        help="show this picture, or page of versa.plotting.write_view, in the report, "
+        "too; may be given several times",
     )
     add("--figures", metavar="FOLDER", help="write all figures that apply, as SVG")
     add("--device", help="cpu, cuda, ... (default: cpu)")
@@ -318,11 +319,11 @@ def _require_writable(options: argparse.Namespace) -> None:
     if options.picture and options.report is None:
         raise ValueError("--picture must come with --report; give it a file.")
     if options.report is not None:
-        from versa.report.files import picture_address, report_file
+        from versa.report.files import report_file, shown_file
 
         _try("--report", Path(options.report), report_file(options.report))
         for picture in options.picture:
-            picture_address(picture)
+            shown_file(picture)
     for flag, folder in (("--out", options.out), ("--figures", options.figures)):
         if folder is not None:
             _try(flag, Path(folder), Path(folder) / "provenance.json")

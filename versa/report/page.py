@@ -1,10 +1,8 @@
 """Write the report: gather its parts, fill the page, write one file."""
 
-import base64
-import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from versa.cache import atomic_write
 from versa.comparison import Comparison
 from versa.report.cautions import cautions
 from versa.report.figures import draw_figures
-from versa.report.files import picture_address, report_file
+from versa.report.files import View, policy_hash, report_file, shown_file
 from versa.report.glossary import GLOSSARY
 from versa.report.matrices import matrices
 from versa.report.prose import (
@@ -55,8 +53,9 @@ def write_report(
         Draw the figures.
     pictures : sequence of (caption, path)
         Pictures to show as well, such as sectors on the brain
-        (:func:`versa.plotting.plot_sectors`): ``.png``, ``.svg``, ``.jpg``. The results
-        hold no voxels, so the page cannot draw these.
+        (:func:`versa.plotting.plot_sectors`): ``.png``, ``.svg``, ``.jpg``, or the
+        ``.html`` of :func:`versa.plotting.write_view`, which can be turned on the page.
+        The results hold no voxels, so the page cannot draw these.
 
     Returns
     -------
@@ -72,7 +71,8 @@ def write_report(
     path = report_file(path)
     parts = [comparison] if isinstance(comparison, Comparison) else list(comparison)
     _require_datasets(parts)
-    shown = [(caption, picture_address(place)) for caption, place in pictures]
+    shown = [(caption, shown_file(place)) for caption, place in pictures]
+    views = [one for _, one in shown if isinstance(one, View)]
     datasets = [_part(part, f"d{n}", figures) for n, part in enumerate(parts)]
     results = [result for part in parts for result in part.results]
     names = ", ".join(part.results[0].dataset for part in parts)
@@ -80,6 +80,8 @@ def write_report(
         title=title or f"Networks and brains: {names}",
         datasets=datasets,
         pictures=shown,
+        view_scripts=_unique(script for one in views for script in one.scripts),
+        view_styles=_unique(style for one in views for style in one.styles),
         glossary={
             heading: (f"g{n}", term)
             for n, (heading, term) in enumerate(GLOSSARY.items())
@@ -149,6 +151,10 @@ def _stimuli(results: Sequence[FitResult]) -> list[tuple[str, str]]:
     return [(name, "") for name in names]
 
 
+def _unique(items: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(items))
+
+
 def _created(results: Sequence[FitResult]) -> str:
     """When the last of the fits was made."""
     return max(str(result.provenance.get("created") or "") for result in results)
@@ -172,12 +178,7 @@ def _filled(**parts: Any) -> str:
     return environment.from_string(texts["html.j2"]).render(
         style=Markup(texts["css"]),
         script=Markup(texts["js"]),
-        style_hash=_hash(texts["css"]),
-        script_hash=_hash(texts["js"]),
+        style_hash=policy_hash(texts["css"]),
+        script_hash=policy_hash(texts["js"]),
         **parts,
     )
-
-
-def _hash(text: str) -> str:
-    digest = hashlib.sha256(text.encode("utf-8")).digest()
-    return f"sha256-{base64.b64encode(digest).decode('ascii')}"
