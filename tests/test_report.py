@@ -360,13 +360,14 @@ def test_methods_name_the_settings(comparison):
     assert "t-tests" not in text
 
 
-def test_level_is_said_only_if_it_is_that_of_the_table():
+def test_level_and_scale_are_those_of_the_tests():
     fits = [synthetic_fit(f"net{n}", n, shift=0.3 * n) for n in range(2)]
-    usual = compare(fits)
-    p = usual.table["p_corrected_subjects"].max()
-    strict = compare(fits, alpha=min(p, 0.04) / 1e6)
-    assert "p < 0.05" in " ".join(methods_paragraphs(usual))
-    assert "p < 0.05" not in " ".join(methods_paragraphs(strict))
+    usual = " ".join(methods_paragraphs(compare(fits)))
+    assert "best layers' Fisher z" in usual
+    assert "significant at corrected p < 0.05" in usual
+    other = " ".join(methods_paragraphs(compare(fits, alpha=0.001, on_z=False)))
+    assert "best layers' r;" in other
+    assert "significant at corrected p < 0.001" in other
 
 
 def test_cautions():

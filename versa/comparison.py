@@ -51,6 +51,10 @@ class Comparison:
         Model that all others were compared with.
     test_train_ratio : float
         n_test / n_train of all intervals and tests.
+    alpha : float
+        Level of significance, of corrected p.
+    on_z : bool
+        Whether differences of Fisher z were tested, or of r.
     """
 
     results: tuple[FitResult, ...]
@@ -58,6 +62,8 @@ class Comparison:
     family: int
     baseline: str | None
     test_train_ratio: float
+    alpha: float = 0.05
+    on_z: bool = True
 
     def layers(self) -> "pd.DataFrame":
         """Score of every layer of every model, see :meth:`FitResult.layers`."""
@@ -240,7 +246,7 @@ def compare(
         place = list(table.columns).index(f"p{ending}")
         table.insert(place + 1, f"p_corrected{ending}", corrected)
         table.insert(place + 2, f"significant{ending}", corrected < alpha)
-    return Comparison(results, table, family, baseline, ratio)
+    return Comparison(results, table, family, baseline, ratio, alpha, on_z)
 
 
 def _require_same(results: Sequence[FitResult]) -> None:

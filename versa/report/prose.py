@@ -8,8 +8,8 @@ import numpy as np
 from versa.comparison import Comparison
 from versa.fmri.encoding import AUTO_ALPHAS, SKLEARN_ALPHAS
 from versa.report.references import networks_by_citation
-from versa.result import FitResult, best_layer_scores
-from versa.stats.tables import for_reading, pairwise_tests
+from versa.result import FitResult
+from versa.stats.tables import for_reading
 from versa.wording import listing
 
 if TYPE_CHECKING:
@@ -254,40 +254,13 @@ def _statistics(comparison: Comparison) -> str:
         pairs = "All pairs of networks"
     else:
         pairs = f"All networks and the baseline {comparison.baseline}"
-    scale = _scale(comparison)
+    scale = "Fisher z" if comparison.on_z else "r"
     return text + (
         f" {pairs} were compared in each sector by two-sided paired t-tests with the "
         f"same correction on differences of the best layers' {scale}; p-values were "
-        f"Bonferroni-corrected for a family of {comparison.family} tests"
-        f"{_level(comparison.table)}."
+        f"Bonferroni-corrected for a family of {comparison.family} tests, significant "
+        f"at corrected p < {comparison.alpha:g}."
     )
-
-
-def _scale(comparison: Comparison) -> str:
-    """Whether differences of Fisher z or of r were tested, as the table shows."""
-    table = comparison.table[np.isfinite(comparison.table["t"])]
-    if table.empty:
-        return "scores"
-    row = table.iloc[0]
-    pair = (row["model_a"], row["model_b"])
-    scores = {
-        result.model: best_layer_scores(result, row["method"], row["sector"]).r
-        for result in comparison.results
-        if result.model in pair
-    }
-    tested = pairwise_tests(
-        scores,
-        [pair],
-        len(comparison.results[0].subjects),
-        test_train_ratio=comparison.test_train_ratio,
-    )
-    return "Fisher z" if np.isclose(tested["t"].iloc[0], row["t"]) else "r"
-
-
-def _level(table: "pd.DataFrame") -> str:
-    """The level of significance, where the table's marks are those of 0.05."""
-    usual = (table["p_corrected_subjects"] < 0.05) == table["significant_subjects"]
-    return ", significant at corrected p < 0.05" if usual.all() else ""
 
 
 def _software(comparison: Comparison) -> str:
