@@ -63,6 +63,13 @@ def test_wheel(source, tmp_path):
     assert {"ipcl_ref01.yaml", "slurm.sbatch"} <= recipes
     assert {f"versa/model_zoo/{name}.toml" for name in CARDS} <= set(packed)
     assert "versa/py.typed" in packed
+    page = {path.name for path in (ROOT / "versa" / "report").glob("page.[hcj]*")}
+    assert page == {"page.html.j2", "page.css", "page.js"}
+    assert {f"versa/report/{name}" for name in page} <= set(packed)
+    modules = {
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "versa").rglob("*.py")
+    }
+    assert modules <= set(packed)
     assert not [name for name in packed if name.startswith(("tests", "model_zoo"))]
     target = tmp_path / "installed"
     pip("install", "--no-deps", "-q", "--target", target, wheel)
