@@ -18,6 +18,7 @@ from tests.pictured import patch
 from tests.reported import reported, reported_fit
 from tests.synthetic import synthetic_fit
 from versa.comparison import compare
+from versa.plotting.everything import draw_results
 from versa.report import write_report
 from versa.report.cautions import cautions
 from versa.report.figures import draw_figures
@@ -264,7 +265,7 @@ def test_matrices_are_those_of_the_chosen_layers(comparison):
             atol=6e-4,
         )
     best = comparison.best().set_index(["model", "method", "sector"])["layer"]
-    assert content["unit"] == "1 − r"
+    assert {one["unit"] for one in content["brain"].values()} == {"1 − r"}
     for result, model in zip(comparison.results, content["models"], strict=True):
         for method in result.methods:
             for sector in result.sectors:
@@ -277,11 +278,52 @@ def test_matrices_are_those_of_the_chosen_layers(comparison):
 
 def test_distances_that_came_as_rdms_have_no_unit():
     data = reported_fit().data
-    data["null"] = data["null"] * np.nan
-    result = FitResult(data)
-    assert matrices([result], result.best())["unit"] == "distance"
     data["n_voxels"] = 0 * data["n_voxels"]
-    assert " in EarlyV, aOTC." in methods_paragraphs(compare([result]))[0]
+    data["brain_rdm"] = 30_000 * data["brain_rdm"]
+    result = FitResult(data)
+    content = matrices([result], result.best())
+    assert {one["unit"] for one in content["brain"].values()} == {"distance"}
+    assert {one["decimals"] for one in content["brain"].values()} <= {-1, -2, 0}
+    (network,) = content["models"]
+    assert network["methods"]["rsa"]["aOTC"]["unit"] == "1 − r"
+    paragraphs = methods_paragraphs(compare([result]))
+    assert " in EarlyV, aOTC." in paragraphs[0]
+    assert "Brain RDMs were given with the dataset." in " ".join(paragraphs)
+
+
+def test_scores_that_mean_nothing_are_not_dressed_up():
+    data = reported_fit().data.copy(deep=True)
+    data["scores"] = -abs(data["scores"])
+    below = compare([FitResult(data)])
+    text = " ".join(summary_sentences(below, below.best()))
+    assert ": no similarity" in text
+    assert "r²/ceiling²" not in text
+    rng = np.random.default_rng(0)
+    data = reported_fit().data.copy(deep=True)
+    data["ceiling"] = data["ceiling"].dims, rng.normal(0, 0.1, data["ceiling"].shape)
+    noise = compare([FitResult(data)])
+    best = noise.best()
+    text = " ".join(summary_sentences(noise, best))
+    assert "which cannot be told from 0" in text
+    assert "at or above the ceiling" not in text
+    (warning,) = [one for one in cautions(noise, best) if "told from 0" in one]
+    assert warning.startswith("EarlyV, aOTC: the noise ceiling cannot be told from 0")
+
+
+def test_the_layers_of_every_network_are_named():
+    text = " ".join(methods_paragraphs(reported(2)))
+    assert "Layers analysed: conv_block_1, conv_block_2, fc6." in text
+    assert "1 − Pearson r between the activations" in text
+
+
+def test_dollars_are_no_formulas(tmp_path):
+    fits = [reported_fit(f"ev$x_{{$il{n}", n) for n in range(2)]
+    comparison = compare(fits)
+    paths = draw_results(fits, tmp_path / "figures", comparison=comparison)
+    assert {path.name.split("_")[0] for path in paths} >= {"layers", "best", "leak"}
+    assert "ev$x_{$il1" in (tmp_path / "figures/best_rsa.svg").read_text()
+    page = write_report(comparison, tmp_path / "report.html").read_text()
+    assert "ParseSyntaxException" not in page
 
 
 def test_summary_has_the_digits_of_the_table(comparison):

@@ -14,6 +14,7 @@ from tests.chromium import Browser, find_chromium
 from tests.reported import reported, reported_fit
 from versa.comparison import compare
 from versa.report import write_report
+from versa.result import FitResult
 
 PROGRAM = find_chromium()
 pytestmark = pytest.mark.skipif(
@@ -393,3 +394,15 @@ def test_a_view_that_loads_something_is_refused(comparison, tmp_path):
     page.write_text('<script src="https://example.org/a.js"></script>')
     with pytest.raises(ValueError, match="a view must load nothing from elsewhere"):
         write_report(comparison, tmp_path / "r.html", pictures=[("x", page)])
+
+
+def test_large_distances(browser, tmp_path):
+    data = reported_fit().data
+    data["n_voxels"] = 0 * data["n_voxels"]
+    data["brain_rdm"] = 45_000 * data["brain_rdm"]
+    comparison = compare([FitResult(data)])
+    path = write_report(comparison, tmp_path / "large.html", figures=False)
+    browser.look()
+    browser.open(path)
+    browser.until(READY)
+    assert browser.complaints() == []

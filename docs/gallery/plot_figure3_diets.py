@@ -23,8 +23,9 @@ results = [
 # %%
 # Violins against a band
 # ----------------------
-# The band is the first network: its mean and 95% interval. A violin within the band is
-# a network that does as well.
+# The band is the first network: its mean and 95% interval; a violin is a network's
+# scores over overlapping splits. Neither is a test. Whether two networks differ is in
+# the table below, and "not significant" does not mean "as good".
 
 diets = plot_diets(results, baseline=names[0], method="versa-debiased")
 

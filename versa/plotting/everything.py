@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from versa.comparison import Comparison, compare
-from versa.plotting.figures import save_figure
+from versa.plotting.figures import plain_text, save_figure
 from versa.plotting.models import plot_accuracy, plot_comparison, plot_diets
 from versa.plotting.rdms import plot_mds, plot_rdm, plot_rdms
 from versa.plotting.scores import plot_best, plot_layers, plot_null
@@ -81,11 +81,10 @@ def draw_results(
     for name, draw in _drawings(items, comparison):
         stem = _file_name(name, taken)
         try:
-            ax = draw()
+            with plain_text():
+                paths.append(save_figure(draw(), folder / f"{stem}.{format}"))
         except ValueError as error:
             logger.info("figure %s left out: %s", stem, error)
-            continue
-        paths.append(save_figure(ax, folder / f"{stem}.{format}"))
     return paths
 
 

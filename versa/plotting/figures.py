@@ -1,7 +1,8 @@
 """What all figures share: the colours of the sectors, and how files are written."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,7 +12,14 @@ from versa.wording import listing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["ModelStyle", "model_styles", "panels", "save_figure", "sector_colours"]
+__all__ = [
+    "ModelStyle",
+    "model_styles",
+    "panels",
+    "plain_text",
+    "save_figure",
+    "sector_colours",
+]
 
 logger = logging.getLogger("versa")
 
@@ -109,6 +117,19 @@ def model_styles(names: Iterable[str]) -> dict[str, ModelStyle]:
         )
         for n, name in enumerate(unique)
     }
+
+
+@contextmanager
+def plain_text() -> Iterator[None]:
+    """Draw and write figures in which no name is read as a formula.
+
+    matplotlib takes what stands between two dollar signs for one, and networks and
+    stimuli may be called anything.
+    """
+    import matplotlib
+
+    with matplotlib.rc_context({"text.parse_math": False}):
+        yield
 
 
 def panels(

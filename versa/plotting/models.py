@@ -428,7 +428,7 @@ def _gap_handles() -> list[Any]:
         Line2D([], [], color=_GREY, lw=1.2, label="noise ceiling"),
         Line2D(
             [], [], color=_GAP, marker=r"$\updownarrow$", ms=8, mew=0.2, ls="",
-            label="gap between it and the best network",
+            label="gap between it and the best network drawn",
         ),
     ]  # fmt: skip
 

@@ -440,5 +440,6 @@ def _freedom(result: FitResult, interval: str) -> str:
     if interval == "subjects":
         text = f"S − 1 = {len(result.subjects) - 1} df"
     else:
-        text = f"J − 1 = {2 * result.splits.n_splits - 1} df"
+        n_splits = result.splits.n_splits
+        text = f"J − 1 = {2 * n_splits - 1} df; ceiling: {n_splits - 1} df"
     return text.replace(" ", "\N{NO-BREAK SPACE}")  # not to be broken over lines

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from versa.comparison import Comparison
 from versa.result import FitResult
+from versa.stats.intervals import corrected_interval
 from versa.wording import listing
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FEW_SUBJECTS", "cautions"]
+__all__ = ["FEW_SUBJECTS", "cautions", "unreliable_sectors"]
 
 FEW_SUBJECTS = 6
 """With fewer subjects than this, the report warns."""
@@ -43,12 +44,44 @@ def cautions(comparison: Comparison, best: "pd.DataFrame") -> list[str]:
     """
     results = comparison.results
     return [
+        *_unreliable(results[0]),
         *_few_subjects(results[0]),
         *_below_null(best),
         *_of_the_fits(results),
         *_at_the_edge(results, best),
         *_one_seed(results),
         *_unverified(results),
+    ]
+
+
+def unreliable_sectors(result: FitResult) -> list[str]:
+    """Sectors whose noise ceiling cannot be told from 0.
+
+    Parameters
+    ----------
+    result : FitResult
+
+    Returns
+    -------
+    sectors : list of str
+        Those whose 95% interval, with S - 1 degrees of freedom, reaches to 0.
+    """
+    found = []
+    for sector in result.sectors:
+        ceiling = result.ceiling.sel(sector=sector).values
+        interval = corrected_interval(ceiling, df=len(result.subjects) - 1)
+        if not interval.low > 0:
+            found.append(sector)
+    return found
+
+
+def _unreliable(result: FitResult) -> list[str]:
+    found = unreliable_sectors(result)
+    if not found:
+        return []
+    return [
+        f"{listing(found)}: the noise ceiling cannot be told from 0, so the halves of "
+        "the subjects do not agree and no score can be read there."
     ]
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from versa.comparison import Comparison
-from versa.plotting.figures import save_figure
+from versa.plotting.figures import plain_text, save_figure
 from versa.report.files import data_address, picture_address
 from versa.report.prose import headline_method
 from versa.result import FitResult
+from versa.wording import listing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +30,7 @@ _COLOURS = 160  # of a picture in pixels; a third of the bytes, and no differenc
 _PIXELS_PER_INCH = 120  # on the screen, a quarter more than on paper
 _WIDTH = re.compile(r'<svg[^>]* width="([\d.]+)pt"')
 _MOST_NULLS = 4  # networks; each is a row of panels
-_ACCURACIES = ("top1_linear", "top1_knn", "top1")
+_ACCURACIES = ("top1_linear", "top1")  # the latter for networks trained with labels
 
 
 class Figure(NamedTuple):
@@ -86,7 +87,8 @@ def draw_figures(comparison: Comparison, best: "pd.DataFrame") -> list[Figure]:
             reason, address, width = drawing.unfit(subject), "", 0
             if not reason:
                 try:
-                    address, width = _smaller(drawing.draw(subject), Path(folder))
+                    with plain_text():
+                        address, width = _smaller(drawing.draw(subject), Path(folder))
                 except ValueError as error:
                     reason = str(error)
             if reason:
@@ -130,14 +132,16 @@ def _top(comparison: Comparison, method: str, best: "pd.DataFrame") -> FitResult
     return next(result for result in comparison.results if result.model == name)
 
 
-def _accuracy(subject: _Subject) -> tuple[str, int]:
-    """The published accuracy that most of the networks have, and how many do."""
-    cards = [r.provenance["model"].get("card") or {} for r in subject.results]
-    held = {
-        kind: sum(card.get(kind) is not None for card in cards) for kind in _ACCURACIES
-    }
-    kind = max(held, key=lambda name: held[name])
-    return kind, held[kind]
+def _with_accuracy(subject: _Subject) -> list[str]:
+    """Networks that have a published accuracy on their card."""
+    return [
+        result.model
+        for result in subject.results
+        if any(
+            (result.provenance["model"].get("card") or {}).get(kind) is not None
+            for kind in _ACCURACIES
+        )
+    ]
 
 
 def _always(_: _Subject) -> str:
@@ -160,7 +164,7 @@ def _without_baseline(subject: _Subject) -> str:
 
 
 def _without_accuracy(subject: _Subject) -> str:
-    few = _accuracy(subject)[1] < 2
+    few = len(_with_accuracy(subject)) < 2
     return "fewer than two networks have a published accuracy." if few else ""
 
 
@@ -214,7 +218,7 @@ def _draw_accuracy(subject: _Subject) -> "Axes":
     return plot_accuracy(
         subject.results,
         method=subject.method,
-        accuracy=_accuracy(subject)[0],
+        accuracy=_ACCURACIES,
         test_train_ratio=subject.comparison.test_train_ratio,
     )
 
@@ -222,13 +226,28 @@ def _draw_accuracy(subject: _Subject) -> "Axes":
 def _draw_rdms(subject: _Subject) -> "Axes":
     from versa.plotting.rdms import plot_rdms
 
-    return plot_rdms(subject.top, sector=subject.top.sectors[-1])
+    methods = list(dict.fromkeys([subject.method, *subject.top.methods]))[:2]
+    if "rsa" in subject.top.methods:
+        methods = list(dict.fromkeys([subject.method, "rsa"]))
+    return plot_rdms(subject.top, sector=subject.top.sectors[-1], methods=methods)
 
 
 def _draw_mds(subject: _Subject) -> "Axes":
     from versa.plotting.rdms import plot_mds
 
     return plot_mds(subject.top, what="brain")
+
+
+def _accuracy_caption(subject: _Subject) -> str:
+    drawn = _with_accuracy(subject)
+    text = (
+        "Accuracy on ImageNet, as the cards give it (of a linear read-out, or of the "
+        "network's own classifier where it was trained with labels), against the score "
+        f"of the best layer by the method {subject.method}; {len(drawn)} of "
+        f"{len(subject.results)} networks."
+    )
+    others = [r.model for r in subject.results if r.model not in drawn]
+    return text + (f" Without accuracy: {listing(others)}." if others else "")
 
 
 def _null_caption(subject: _Subject) -> str:
@@ -286,10 +305,7 @@ _DRAWINGS = (
     ),
     _Drawing(
         "Accuracy and brain score",
-        lambda s: (
-            "Published accuracy on ImageNet against the score of the best "
-            f"layer by the method {s.method}, for the networks whose card has one."
-        ),
+        _accuracy_caption,
         _without_accuracy,
         _draw_accuracy,
     ),

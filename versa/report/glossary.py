@@ -60,11 +60,12 @@ GLOSSARY = {
         "Noise ceiling: the correlation between the brain RDMs of the two halves of "
         "the subjects, averaged over all half-splits.",
         "−1 to 1.",
-        "How well one half of the subjects predicts the other. A score near it is as "
-        "good as these data can show.",
+        "How well one half of the subjects predicts the other. It is no upper bound: "
+        "both halves are noisy, so a good model may exceed it, up to about its root.",
     ),
     "r²/ceiling²": Term(
-        "Share of the explainable variance: r squared over the ceiling squared.",
+        "r squared over the ceiling squared: how the paper reads the share of the "
+        "explainable variance.",
         "0% upwards; above 100% where r exceeds the ceiling.",
         "100% means at the noise ceiling. It hides the sign: look at r, too.",
     ),

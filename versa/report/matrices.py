@@ -16,6 +16,7 @@ __all__ = ["matrices", "pack_integers", "quantised"]
 
 _DIGITS = 4  # significant ones of the largest distance
 _UNDEFINED = np.iinfo(np.int16).min
+_UNIT = "1 − r"
 
 
 def quantised(distances: np.ndarray) -> tuple[np.ndarray, int]:
@@ -80,19 +81,22 @@ def matrices(
     Returns
     -------
     content : dict or None
-        JSON-able: ``n`` images, ``sectors``, ``unit``, ``brain`` {sector: matrix},
+        JSON-able: ``n`` images, ``sectors``, ``brain`` {sector: matrix},
         ``models`` [{name, methods: {method: {sector: matrix}}}], ``data`` (of
         :func:`pack_integers`). A matrix has ``at`` (place of its first pair), its
-        ``decimals``, ``low``, ``high`` and, of a network, its ``layer``. None if the
-        results hold no RDMs.
+        ``decimals``, ``low``, ``high``, ``unit`` and, of a network, its ``layer``.
+        None if the results hold no RDMs.
     """
     held = [result for result in results if "brain_rdm" in result.data]
     if not held:
         return None
     first = held[0]
     packed = _Packed()
+    # RDMs that a dataset came with have a unit of their own
+    own = not ("n_voxels" in first.data and first.data["n_voxels"].any())
+    unit = {"unit": "distance" if own else _UNIT}
     brain = {
-        sector: packed.add(first.data["brain_rdm"].sel(sector=sector).values)
+        sector: packed.add(first.data["brain_rdm"].sel(sector=sector).values) | unit
         for sector in first.sectors
     }
     models = [
@@ -100,12 +104,9 @@ def matrices(
         for result in held
         if "model_rdm" in result.data
     ]
-    # a dataset of RDMs has no null: its distances are those that it came with
-    as_given = not np.isfinite(first.null.values).any()
     return {
         "n": len(first.stimuli),
         "sectors": list(first.sectors),
-        "unit": "distance" if as_given else "1 − r",
         "brain": brain,
         "models": models,
         "data": packed.text(),
@@ -121,7 +122,7 @@ def _of_network(
     for method, sector, layer in rows.astype(str).itertuples(index=False):
         if layer in result.layer_names:
             rdm = result.data["model_rdm"].loc[method, sector, layer]
-            matrix = packed.add(rdm.values) | {"layer": layer}
+            matrix = packed.add(rdm.values) | {"layer": layer, "unit": _UNIT}
             found.setdefault(method, {})[sector] = matrix
     return found
 

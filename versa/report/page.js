@@ -177,7 +177,7 @@
       return number(matrix.at + place(Math.min(i, j), Math.max(i, j)));
     };
     const written = (matrix, whole) =>
-      whole === UNDEFINED ? "-" : (whole / 10 ** matrix.decimals).toFixed(matrix.decimals);
+      whole === UNDEFINED ? "-" : (whole / 10 ** matrix.decimals).toFixed(Math.min(100, Math.max(0, matrix.decimals)));
 
     const choices = section.querySelector(".choices");
     const stage = section.querySelector(".matrices");
@@ -258,7 +258,7 @@
       }
       ends.replaceChildren();
       make("span", written(matrix, matrix.low), ends);
-      make("span", rdms.unit, ends);
+      make("span", matrix.unit || "", ends);
       make("span", written(matrix, matrix.high), ends);
     }
 

@@ -1,12 +1,13 @@
 """The results in words, and the methods as a paragraph to paste."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from versa.comparison import Comparison
 from versa.fmri.encoding import AUTO_ALPHAS, SKLEARN_ALPHAS
+from versa.report.cautions import unreliable_sectors
 from versa.report.references import networks_by_citation
 from versa.result import FitResult
 from versa.stats.tables import for_reading
@@ -81,11 +82,14 @@ def _of_sector(
     )
     if np.isfinite(top["ceiling"]):
         text += f", against a noise ceiling of {shown['ceiling']}"
-        text += (
-            ", so it is at or above the ceiling"
-            if top["r"] >= top["ceiling"]
-            else f" ({shown['r²/ceiling²']} of the explainable variance)"
-        )
+        if sector in unreliable_sectors(comparison.results[0]):
+            text += ", which cannot be told from 0"
+        elif top["r"] <= 0:
+            text += ": no similarity"
+        elif top["r"] >= top["ceiling"]:
+            text += ", so it is at or above the ceiling"
+        else:
+            text += f" (r²/ceiling² = {shown['r²/ceiling²']})"
     if method == "versa" and np.isfinite(top["null_r"]):
         text += f"; an encoder that learned nothing gets {shown['null r']}"
     text += f". Its best layer is {top['layer']} in {shown['chosen']} of the choices."
@@ -134,7 +138,7 @@ def methods_paragraphs(comparison: Comparison) -> list[str]:
     """
     return [
         _data_and_networks(comparison),
-        _scores(comparison.results[0]),
+        _scores(comparison.results),
         _statistics(comparison),
         _software(comparison),
     ]
@@ -181,10 +185,34 @@ def _sizes(result: FitResult) -> list[str]:
     return sizes
 
 
-def _scores(result: FitResult) -> str:
+def _layers(results: Sequence[FitResult]) -> str:
+    """The layers that were analysed, network by network where they differ."""
+    networks: dict[tuple[str, ...], list[str]] = {}
+    for result in results:
+        networks.setdefault(result.layer_names, []).append(result.model)
+    if len(networks) == 1:
+        return f"Layers analysed: {listing(results[0].layer_names, limit=60)}."
+    parts = [
+        f"{listing(layers, limit=60)} ({listing(names, limit=20)})"
+        for layers, names in networks.items()
+    ]
+    return f"Layers analysed: {'; '.join(parts)}."
+
+
+def _brain_rdms(result: FitResult) -> str:
+    """Where the brain's RDMs came from."""
+    if "n_voxels" in result.data and result.data["n_voxels"].any():
+        return (
+            "Brain RDMs are 1 − Pearson r between the response patterns of two images."
+        )
+    return "Brain RDMs were given with the dataset."
+
+
+def _scores(results: Sequence[FitResult]) -> str:
+    result = results[0]
     options = result.provenance["options"]
     n_images, n_splits = len(result.stimuli), result.splits.n_splits
-    sentences = []
+    sentences = [_layers(results), _brain_rdms(result)]
     if {"versa", "versa-debiased"} & set(result.methods):
         units = (
             "z-scored over the images" if options["standardize"] else "not standardized"
@@ -215,8 +243,8 @@ def _scores(result: FitResult) -> str:
         )
     if "rsa" in result.methods:
         sentences.append(
-            "In the method rsa, the RDM was made from the activations of the layer's "
-            "units, without fitting."
+            "In the method rsa, the RDM (1 − Pearson r between the activations of all "
+            "units of the layer for two images) was made without fitting."
         )
     sentences.append(
         f"In each half of all {n_splits} half-splits of the subjects, the mean RDM of "
