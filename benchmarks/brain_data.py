@@ -4,7 +4,7 @@ Three parts, each against its bar:
 
 - betas of a subject against bare nilearn (a FirstLevelModel per run, effect sizes of
   all conditions), on the same files, OLS and AR(1); the floor is reading the files;
-- EarlyV, pOTC and aOTC of 10 subjects on the 2 mm MNI grid;
+- EarlyV, pOTC and aOTC of 10 subjects on the 2 mm MNI grid, from arrays and from files;
 - writing and reading a dataset folder of 10 subjects x 72 conditions x 100,000 voxels;
   the floor is the bytes.
 
@@ -182,6 +182,50 @@ def sectors():
     print(f"sectors of 10 subjects on {MNI_SHAPE}: {seconds:.2f} s (bar 5 s)")
 
 
+def sectors_of_a_study(work):
+    """The same from the files of a study, masks written at the end."""
+    from versa.fmri.betas import ConditionBetas
+    from versa.fmri.study import add_sectors, write_study
+    from versa.fmri.study_sectors import study_sectors
+
+    rng = np.random.default_rng(0)
+    mask = np.zeros(MNI_SHAPE, dtype=bool)
+    inside = np.flatnonzero(brain(MNI_SHAPE))
+    mask.flat[rng.choice(inside, 100_000, replace=False)] = True
+    y = (np.indices(MNI_SHAPE).reshape(3, -1).T @ MNI[:3, :3].T + MNI[:3, 3])[:, 1]
+    y = y.reshape(MNI_SHAPE)
+    folder = work / "sectors"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name, region in (("early", y < -88), ("otc", y < -20)):
+        image = nibabel.Nifti1Image((mask & region).astype(np.uint8), MNI)
+        image.to_filename(folder / f"{name}.nii.gz")
+    names = [f"image{i:02d}" for i in range(72)]
+    people = (
+        ConditionBetas(
+            f"{s:02d}", names, rng.normal(size=(72, 100_000)), mask, MNI,
+            "MNI152NLin6Asym", activity=rng.normal(size=100_000),
+        )
+        for s in range(10)
+    )  # fmt: skip
+    write_study(people, folder / "study")
+
+    def define():
+        found = study_sectors(
+            folder / "study",
+            early=str(folder / "early.nii.gz"),
+            occipito_temporal=str(folder / "otc.nii.gz"),
+            group=True,
+        )
+        add_sectors(folder / "study", found.sectors)
+        return found
+
+    seconds, found = timed(define)
+    assert len(found.sectors) == 10
+    shutil.rmtree(folder)
+    print(f"the same from the files of a study, with writing: {seconds:.2f} s")
+
+
 def folders(work):
     from PIL import Image
 
@@ -238,6 +282,7 @@ def main():
     warnings.simplefilter("ignore")
     betas(options.work, options.pairs)
     sectors()
+    sectors_of_a_study(options.work)
     folders(options.work)
 
 
