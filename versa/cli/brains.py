@@ -119,7 +119,7 @@ def _add_betas(commands: Any) -> None:
 def _betas(options: argparse.Namespace) -> int:
     from versa.fmri.glm import GLMSettings
     from versa.fmri.runs import STRATEGIES
-    from versa.fmri.study import estimate_betas
+    from versa.fmri.study import estimate_betas, reliability_table
 
     confounds = options.confounds
     if confounds is not None and confounds not in STRATEGIES:
@@ -154,20 +154,13 @@ def _betas(options: argparse.Namespace) -> int:
         progress=not options.quiet,
         **find,
     )
-    _report_betas(folder)
+    show(reliability_table(folder))
     if not options.no_figures:
         from versa.plotting.study import draw_betas
 
         for path in draw_betas(folder, options.bids, settings, find):
             print(path)
     return 0
-
-
-def _report_betas(folder: Path) -> None:
-    """One line per subject: voxels, and how reliable they are."""
-    from versa.fmri.study import reliability_table
-
-    show(reliability_table(folder))
 
 
 def _pairs(texts: Sequence[str], option: str) -> dict[str, str]:

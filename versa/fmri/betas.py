@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from versa.fmri.braindata import BrainDataset
-from versa.fmri.glm import GLMSettings, fit_run
+from versa.fmri.glm import GLMSettings, conditions_of, fit_run
 from versa.fmri.grids import same_grid
 from versa.fmri.run_voxels import choose_voxels, common_grid
 from versa.fmri.runs import Run
@@ -373,8 +373,7 @@ def fit_betas(
         check_stated_space(run.bold, space)
     _check_names(runs, settings, subject)
     voxels = choose_voxels(runs, mask, space=space, resample=resample)
-    found = [set(run.events["trial_type"]) for run in runs]
-    conditions = sorted(set().union(*found) - {*settings.left_out, *settings.nuisance})
+    conditions = conditions_of(runs, settings)
     if not conditions:
         raise ValueError(
             f"subject {subject} must have at least one condition; all events are left "

@@ -112,6 +112,25 @@ class GLMSettings:
         return "a.u." if self.signal_scaling is False else "% signal change"
 
 
+def conditions_of(runs: Sequence[Run], settings: GLMSettings) -> list[str]:
+    """Names of the conditions of some runs, sorted.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        Their events are looked at.
+    settings : GLMSettings
+        Which events are left out or nuisance.
+
+    Returns
+    -------
+    conditions : list of str
+        Empty if no event is a condition.
+    """
+    shown = {name for run in runs for name in run.events["trial_type"]}
+    return sorted(shown - {*settings.left_out, *settings.nuisance})
+
+
 class RunEstimates(NamedTuple):
     """What the GLM of one run gives."""
 
@@ -230,8 +249,7 @@ def estimate(
     """
     from nilearn.glm.first_level import mean_scaling, run_glm
 
-    shown = set(run.events["trial_type"]) - {*settings.left_out, *settings.nuisance}
-    conditions = tuple(sorted(shown))
+    conditions = tuple(conditions_of([run], settings))
     columns = [list(design.columns).index(name) for name in conditions]
     contrast = np.zeros(design.shape[1])
     contrast[columns] = 1 / len(columns)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from versa.fmri.sidecars import read_json
+from versa.fmri.top_files import subject_labels
 from versa.wording import listing, unknown
 
 if TYPE_CHECKING:
@@ -157,9 +158,7 @@ def find_subjects(folder: str | os.PathLike[str]) -> list[str]:
         If there is none.
     """
     folder = Path(folder)
-    found = sorted(
-        path.name.removeprefix("sub-") for path in folder.glob("sub-*") if path.is_dir()
-    )
+    found = subject_labels(folder)
     if not found:
         raise ValueError(
             f"{folder} must be a BIDS folder with a folder sub-... per subject; there "

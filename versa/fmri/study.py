@@ -19,10 +19,10 @@ import numpy as np
 
 from versa.cache import atomic_write
 from versa.fmri.betas import ConditionBetas, fit_betas
-from versa.fmri.glm import GLMSettings
+from versa.fmri.glm import GLMSettings, conditions_of
 from versa.fmri.grids import same_grid
 from versa.fmri.reliability import rdm_reliability
-from versa.fmri.runs import Run, find_runs, find_subjects
+from versa.fmri.runs import find_runs, find_subjects
 from versa.fmri.sector import Sector
 from versa.fmri.sidecars import write_json, write_table
 from versa.fmri.study_files import (
@@ -46,7 +46,7 @@ from versa.fmri.top_files import (
     check_labels,
     read_description,
     read_participants,
-    subject_folders,
+    subject_labels,
 )
 from versa.fmri.volumes import write_image
 from versa.wording import listing
@@ -149,7 +149,7 @@ def estimate_betas(
     }
     available = None if images is None else images_by_name(images)
     _begin(folder, name or folder.resolve().name, json.loads(json.dumps(recipe)))
-    done = _subjects_there(folder)
+    done = subject_labels(folder)
     _write_participants(folder, labels)
     here = [label for label in labels if label in done]
     if here:
@@ -163,7 +163,7 @@ def estimate_betas(
     for label in bar:
         runs = find_runs(source, label, **find)
         if available is not None:
-            match_images(_conditions(runs, settings), available, images)
+            match_images(conditions_of(runs, settings), available, images)
         betas = fit_betas(
             runs,
             label,
@@ -228,12 +228,6 @@ def write_study(
     if not done:
         raise ValueError("betas must be those of at least one subject; got none.")
     return folder
-
-
-def _conditions(runs: Sequence[Run], settings: GLMSettings) -> list[str]:
-    """What the events of a subject's runs show."""
-    shown = {name for run in runs for name in run.events["trial_type"]}
-    return sorted(shown - {*settings.left_out, *settings.nuisance})
 
 
 def add_sectors(
@@ -383,14 +377,10 @@ def _write_json_whole(path: Path, content: Mapping[str, Any]) -> None:
         write_json(temporary, content)
 
 
-def _subjects_there(folder: Path) -> list[str]:
-    return [name.removeprefix("sub-") for name in subject_folders(folder)]
-
-
 def _write_participants(folder: Path, labels: Sequence[str]) -> None:
     """List all subjects that are there: known ones first, then in the order given."""
     path = folder / "participants.tsv"
-    there = _subjects_there(folder)
+    there = subject_labels(folder)
     if not there:
         return
     known = read_participants(folder) if path.exists() else []

@@ -19,6 +19,7 @@ __all__ = [
     "read_image_table",
     "read_participants",
     "subject_folders",
+    "subject_labels",
 ]
 
 FORMAT = 1  # of the folder; a reader refuses a later one
@@ -194,6 +195,22 @@ def read_participants(folder: Path) -> list[str]:
             f"{listing(map(repr, odd))}."
         )
     return [item.removeprefix("sub-") for item in ids]
+
+
+def subject_labels(folder: Path) -> list[str]:
+    """Labels of the subjects that have a folder, sorted, without ``sub-``.
+
+    Parameters
+    ----------
+    folder : Path
+        A folder with folders ``sub-...``.
+
+    Returns
+    -------
+    labels : list of str
+        Empty if there are none.
+    """
+    return [name.removeprefix("sub-") for name in subject_folders(folder)]
 
 
 def subject_folders(folder: Path) -> list[str]:
