@@ -134,6 +134,14 @@ class FitResult:
         """The half-splits of the subjects."""
         return SplitHalves(self.data["members"].values.astype(bool))
 
+    @property
+    def sample(self) -> str:
+        """Dataset and numbers of subjects, images and half-splits, for a heading."""
+        return (
+            f"{self.dataset}: {len(self.subjects)} subjects, {len(self.stimuli)} "
+            f"images, {self.splits.n_splits} half-splits"
+        )
+
     def ratio(self, test_train_ratio: float | str) -> float:
         """n_test / n_train as a number: `"literal"` is that of the splits."""
         if test_train_ratio == "literal":

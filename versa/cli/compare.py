@@ -392,10 +392,7 @@ def _print(comparison: "Comparison") -> None:
     from versa.stats.tables import to_markdown
 
     first = comparison.results[0]
-    print(
-        f"{first.dataset}: {len(first.subjects)} subjects, "
-        f"{len(first.stimuli)} images, {first.splits.n_splits} half-splits\n"
-    )
+    print(f"{first.sample}\n")
     print("Layer-wise scores\n")
     print(to_markdown(comparison.layers()))
     print("\nCross-validated best layer (chosen in one half, scored in the other)\n")

@@ -6,6 +6,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from versa.comparison import Comparison
+from versa.plotting.frames import NULL, NULL_LABEL, TEXT
 from versa.wording import unknown
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ __all__ = ["best_layers", "column_ending", "draw_head", "draw_null", "null_handl
 
 logger = logging.getLogger("versa")
 
-_TEXT = 8.0  # points
-_NULL: dict[str, Any] = {"color": "black", "ls": (0, (4, 2)), "lw": 1.2}
 # The tables end the calibrated columns (S - 1 degrees of freedom), not the paper's.
 _ENDINGS = {"subjects": "_subjects", "splits": ""}
 
@@ -93,15 +92,14 @@ def column_ending(option: str, value: str) -> str:
 def draw_null(panel: "Axes", null: float) -> None:
     """Draw the score of an encoder that learned nothing; NaN draws nothing."""
     if isfinite(null):
-        panel.axhline(null, zorder=1.5, label="null", **_NULL)
+        panel.axhline(null, label="null", **NULL)
 
 
 def null_handles(drawn: bool) -> list[Any]:
     """Entry of the null in a legend, if it is drawn."""
     from matplotlib.lines import Line2D
 
-    text = "null: an encoder that learned nothing"
-    return [Line2D([], [], label=text, **_NULL)] if drawn else []
+    return [Line2D([], [], label=NULL_LABEL, **NULL)] if drawn else []
 
 
 def draw_head(
@@ -129,11 +127,6 @@ def draw_head(
     """
     from matplotlib.transforms import offset_copy
 
-    first = comparison.results[0]
-    about = (
-        f"{first.dataset}: {len(first.subjects)} subjects, {len(first.stimuli)} "
-        f"images, {first.splits.n_splits} half-splits"
-    )
     figure: Any = whole.figure
     width = figure.get_size_inches()[0] * whole.get_position().width
     longest = max((len(handle.get_label()) for handle in handles), default=1)
@@ -141,7 +134,7 @@ def draw_head(
     above = 6 + 10 * n_titles
     whole.legend(
         handles=list(handles),
-        title="\n".join([about, *lines]),
+        title="\n".join([comparison.results[0].sample, *lines]),
         alignment="left",
         ncols=min(n_columns, max(1, len(handles))),
         loc="lower left",
@@ -150,6 +143,6 @@ def draw_head(
         borderaxespad=0,
         borderpad=0,
         frameon=False,
-        fontsize=_TEXT,
-        title_fontsize=_TEXT,
+        fontsize=TEXT,
+        title_fontsize=TEXT,
     )

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "INK",
+    "NULL",
+    "NULL_LABEL",
     "SMALL",
     "TEXT",
     "draw_levels",
@@ -36,9 +38,16 @@ INK = "#444444"
 
 _BAND = "#DDDDDD"
 _CEILING = "#777777"
-_NULL: dict[str, Any] = {"color": "black", "linestyle": (0, (4, 2)), "linewidth": 1.2}
+NULL: dict[str, Any] = {
+    "color": "black",
+    "linestyle": (0, (4, 2)),
+    "linewidth": 1.2,
+    "zorder": 1.5,
+}
+"""Line of the score of an encoder that learned nothing."""
+NULL_LABEL = "null: an encoder that learned nothing"
+"""Its name in a legend."""
 _CEILING_LABEL = "noise ceiling, 95% interval"
-_NULL_LABEL = "null: an encoder that learned nothing"
 _MOST_NAMES = 14  # of layers that are written under a panel
 _NAME_LENGTH = 34
 _LAYER_LENGTH = 24
@@ -59,7 +68,7 @@ def draw_levels(span: Any, line: Any, ceiling: Interval, null: float) -> list[An
             ends = (ceiling.low, ceiling.high)
             drawn[0] = (span(*ends, color=_BAND, linewidth=0, zorder=0), middle)
     if np.isfinite(null):
-        drawn.append(line(null, label=_NULL_LABEL, zorder=1.5, **_NULL))
+        drawn.append(line(null, label=NULL_LABEL, **NULL))
     return drawn
 
 
@@ -159,7 +168,7 @@ def _columns(labels: Iterable[str], width: float) -> int:
 
 def head_height(models: Iterable[str], width: float) -> float:
     """Inches of what stands above the panels of a new figure."""
-    labels = [_CEILING_LABEL, _NULL_LABEL, *models]
+    labels = [_CEILING_LABEL, NULL_LABEL, *models]
     n_lines = sum(-(-n_letters // (width / _LETTER)) for n_letters in (64, 88))
     return _LINE * (n_lines + 1 - -len(labels) // _columns(labels, width))
 
@@ -179,13 +188,9 @@ def head(
 
     width = ax.get_window_extent().width / ax.figure.dpi
     room = max(1.0, 1.24 * width - margin)
-    about = (
-        f"{result.dataset}: {len(result.subjects)} subjects, {len(result.stimuli)} "
-        f"images, {result.splits.n_splits} half-splits"
-    )
     lines = [
         line
-        for text in (about, reading)
+        for text in (result.sample, reading)
         for line in textwrap.wrap(text, max(20, int(room / _LETTER)))
     ]
     entries: dict[str, Any] = {}
