@@ -201,17 +201,11 @@ def test_names_of_nifti_files_must_not_say_another_space(tmp_path, which):
         convert(tmp_path, layout)
 
 
-@pytest.mark.parametrize(
-    "spelling",
-    ["{}.bmp", "{}.PNG", " {} ", "{}", pytest.param("x", id="upper")],
-)
-def test_spelling_does_not_hide_an_order(tmp_path, caplog, spelling):
-    def spelled(names):
-        return [n.upper() if spelling == "x" else spelling.format(n) for n in names]
-
-    write_images(tmp_path / "stimuli")
+def one_table(folder):
+    """Values (voxels, conditions), their lines, and a layout for such a table."""
+    write_images(folder / "stimuli")
     values = known_betas()["EarlyV"][0].T
-    (tmp_path / "names.txt").write_text("\n".join(NAMES))
+    (folder / "names.txt").write_text("\n".join(NAMES))
     lines = [",".join(map(repr, row)) for row in values.tolist()]
     layout = Layout(
         **COMMON | {"sectors": {"EarlyV": "V1"}},
@@ -221,6 +215,18 @@ def test_spelling_does_not_hide_an_order(tmp_path, caplog, spelling):
         header=True,
         conditions_file="names.txt",
     )
+    return values, lines, layout
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    ["{}.bmp", "{}.PNG", " {} ", "{}", pytest.param("x", id="upper")],
+)
+def test_spelling_does_not_hide_an_order(tmp_path, caplog, spelling):
+    def spelled(names):
+        return [n.upper() if spelling == "x" else spelling.format(n) for n in names]
+
+    values, lines, layout = one_table(tmp_path)
     (tmp_path / "b.csv").write_text("\n".join([",".join(spelled(NAMES)), *lines]))
     found = convert(tmp_path, layout).responses["EarlyV"][0]
     np.testing.assert_array_equal(found, values.T)
@@ -432,18 +438,7 @@ def test_wrong_mappings_are_refused(tmp_path, kind, change, text):
 
 
 def test_a_header_of_conditions_must_be_in_their_order(tmp_path):
-    write_images(tmp_path / "stimuli")
-    values = known_betas()["EarlyV"][0].T
-    (tmp_path / "names.txt").write_text("\n".join(NAMES))
-    lines = [",".join(map(repr, row)) for row in values.tolist()]
-    layout = Layout(
-        **COMMON | {"sectors": {"EarlyV": "V1"}},
-        subjects=["01"],
-        responses_file="b.csv",
-        axes="voxels, conditions",
-        header=True,
-        conditions_file="names.txt",
-    )
+    values, lines, layout = one_table(tmp_path)
     (tmp_path / "b.csv").write_text("\n".join([",".join(NAMES), *lines]))
     np.testing.assert_array_equal(
         convert(tmp_path, layout).responses["EarlyV"][0], values.T
