@@ -69,9 +69,9 @@ def write_study(folder):
 
 
 def ours(folder, noise):
-    from versa.fmri.betas import fit_betas
-    from versa.fmri.glm import GLMSettings
-    from versa.fmri.runs import find_runs
+    from versa.fmri.betas.conditions import fit_betas
+    from versa.fmri.betas.glm import GLMSettings
+    from versa.fmri.betas.runs import find_runs
 
     settings = GLMSettings(noise_model=noise)
     betas = fit_betas(
@@ -112,7 +112,7 @@ def peak(name, folder, noise):
     code = (
         "import re, sys; sys.path.insert(0, 'benchmarks');"
         "import brain_data as b; from pathlib import Path;"
-        "import nilearn.glm.first_level, versa.fmri.betas;"
+        "import nilearn.glm.first_level, versa.fmri.betas.conditions;"
         "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', "
         "open('/proc/self/status').read())[1]) / 2**20;"
         f"start = peak(); b.{name}(Path({str(folder)!r}), {noise!r});"
@@ -158,7 +158,7 @@ def betas(work, n_pairs):
 
 
 def sectors():
-    from versa.fmri.sectors import Sector, define_sectors, group_contrast
+    from versa.fmri.sectors.making import Sector, define_sectors, group_contrast
 
     rng = np.random.default_rng(0)
     inside = brain(MNI_SHAPE)
@@ -184,9 +184,9 @@ def sectors():
 
 def sectors_of_a_study(work):
     """The same from the files of a study, masks written at the end."""
-    from versa.fmri.betas import ConditionBetas
-    from versa.fmri.study import add_sectors, write_study
-    from versa.fmri.study_sectors import study_sectors
+    from versa.fmri.betas.conditions import ConditionBetas
+    from versa.fmri.study.sectors import study_sectors
+    from versa.fmri.study.study import add_sectors, write_study
 
     rng = np.random.default_rng(0)
     mask = np.zeros(MNI_SHAPE, dtype=bool)

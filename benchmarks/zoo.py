@@ -39,7 +39,7 @@ def ratios(ours, rival, n=15):
 def main():
     with tempfile.TemporaryDirectory() as folder:
         os.environ["VERSA_CACHE"] = folder
-        from versa.models.zoo import list_models
+        from versa.models.zoo.loading import list_models
 
         start = time.perf_counter()
         table = list_models()
@@ -53,10 +53,10 @@ def load(folder):
     import torch
     from torchvision import models
 
-    from versa.models.cards import read_cards
-    from versa.models.checkpoints import card_weights
-    from versa.models.download import install, weights_path
-    from versa.models.zoo import load_model
+    from versa.models.zoo.cards import read_cards
+    from versa.models.zoo.checkpoints import card_weights
+    from versa.models.zoo.loading import load_model
+    from versa.models.zoo.weights import install, weights_path
 
     card = read_cards()["barlowtwins_rn50_1000ep"]
     source = models.resnet50()

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from versa.models.download import WeightFile
+from versa.models.zoo.weights import WeightFile
 
 CONTENT = bytes(range(256)) * 1200  # some chunks of the transfer
 SHA = hashlib.sha256(CONTENT).hexdigest()

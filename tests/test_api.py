@@ -147,7 +147,7 @@ def test_result_tells_what_was_done(brain, stimuli):
 
 def test_cache_gives_the_same_and_is_used(brain, cache, monkeypatch):
     first = fit(brain)
-    monkeypatch.setattr("versa.scoring.encoded_rdms", None)
+    monkeypatch.setattr("versa.fmri.scoring.encoded_rdms", None)
     monkeypatch.setattr("versa.models.features.extract_grams", None)
     second = fit(brain)
     assert second.data.drop_attrs().identical(first.data.drop_attrs())
@@ -156,7 +156,7 @@ def test_cache_gives_the_same_and_is_used(brain, cache, monkeypatch):
 
 def test_other_layers_are_taken_from_the_cache(brain, monkeypatch):
     fit(brain)
-    monkeypatch.setattr("versa.scoring.encoded_rdms", None)
+    monkeypatch.setattr("versa.fmri.scoring.encoded_rdms", None)
     monkeypatch.setattr("versa.models.features.extract_grams", None)
     assert fit(brain, layers=["head", "early"]).layer_names == ("head", "early")
 

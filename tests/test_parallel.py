@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from versa.fmri import parallel
+from versa import parallel
 
 
 def blas_threads():

@@ -10,11 +10,13 @@ from nibabel import cifti2
 from PIL import Image
 
 import versa
-from tests import test_feat, test_glmsingle, test_spm, test_surface_files
 from tests.archives import brainvoyager_archive, known_betas, matlab_archive
+from tests.fmri.betas import test_fsl as test_feat
+from tests.fmri.betas import test_glmsingle, test_spm
+from tests.fmri.study.test_sectors import study
+from tests.fmri.volumes import test_surface_files
 from tests.scans import CONDITIONS, write_bids, write_events
-from tests.test_study_sectors import study
-from versa.fmri.betas import ConditionBetas
+from versa.fmri.betas.conditions import ConditionBetas
 
 __all__ = ["study"]
 
@@ -98,7 +100,7 @@ def test_every_example_runs(here, study):
             (study / "dataset_description.json").write_text(
                 '{"Name": "x", "versa": {"Sectors": ["EarlyV", "pOTC", "aOTC"]}}'
             )
-            from versa.fmri.study import add_images
+            from versa.fmri.study.study import add_images
 
             add_images(study, here / "letters")
         if "add_sectors" in block:

@@ -16,11 +16,11 @@ from numpy.typing import ArrayLike
 
 import versa
 from versa.cache import ArrayStore, cache_folder, content_key, sweep_leftovers
-from versa.fmri.braindata import BrainDataset
-from versa.fmri.datasets import load_dataset
+from versa.fmri.dataset.braindata import BrainDataset
+from versa.fmri.dataset.registry import load_dataset
 from versa.fmri.encoding import alpha_grid
+from versa.fmri.scoring import ENCODING_METHODS, null_warnings, score
 from versa.result import METHODS, FitResult, pack
-from versa.scoring import ENCODING_METHODS, null_warnings, score
 from versa.stats.splits import SplitHalves, split_halves
 from versa.wording import listing, unknown
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from versa.models.features import LayerGram
-    from versa.models.zoo import VisionModel
+    from versa.models.vision import VisionModel
 
 __all__ = ["fit"]
 
@@ -316,7 +316,7 @@ def _grams(
         resolve_layers,
     )
     from versa.models.images import check_images
-    from versa.models.zoo import load_model
+    from versa.models.zoo.loading import load_model
 
     stimuli = brain.stimuli
     vision = load_model(model, preprocess=preprocess)

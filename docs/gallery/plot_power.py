@@ -19,7 +19,7 @@ from scipy.stats import binomtest
 import versa
 from versa.fmri.ceilings import half_correlations, noise_ceiling
 from versa.fmri.rdm import correlation_rdm
-from versa.fmri.simulate import simulate_responses
+from versa.simulated.brains import simulate_responses
 from versa.stats.intervals import fisher_mean, fisher_z
 from versa.stats.splits import split_halves
 from versa.stats.ttests import corrected_paired_ttest

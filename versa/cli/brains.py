@@ -117,9 +117,9 @@ def _add_betas(commands: Any) -> None:
 
 
 def _betas(options: argparse.Namespace) -> int:
-    from versa.fmri.glm import GLMSettings
-    from versa.fmri.runs import STRATEGIES
-    from versa.fmri.study import estimate_betas, reliability_table
+    from versa.fmri.betas.glm import GLMSettings
+    from versa.fmri.betas.runs import STRATEGIES
+    from versa.fmri.study.study import estimate_betas, reliability_table
 
     confounds = options.confounds
     if confounds is not None and confounds not in STRATEGIES:
@@ -205,7 +205,7 @@ def _add_images(commands: Any) -> None:
 
 
 def _images(options: argparse.Namespace) -> int:
-    from versa.fmri.study import add_images
+    from versa.fmri.study.study import add_images
 
     print(add_images(options.folder, options.images))
     return 0
@@ -259,8 +259,8 @@ def _add_sectors(commands: Any) -> None:
 
 
 def _sectors(options: argparse.Namespace) -> int:
-    from versa.fmri.study import add_sectors
-    from versa.fmri.study_sectors import choose_sectors, study_sectors
+    from versa.fmri.study.sectors import choose_sectors, study_sectors
+    from versa.fmri.study.study import add_sectors
 
     plain = _pairs(options.sector, "--sector")
     recipe = options.early_v is not None and options.otc is not None
@@ -348,7 +348,7 @@ def _check(options: argparse.Namespace) -> int:
 
 def report_findings(folder: Path) -> int:
     """Print what is wrong with a dataset folder; 0 if it can be used."""
-    from versa.fmri.checking import check_dataset
+    from versa.fmri.dataset.checking import check_dataset
 
     findings = check_dataset(folder)
     for finding in findings:
@@ -389,13 +389,13 @@ def _add_fetch(commands: Any) -> None:
 
 
 def _fetch(options: argparse.Namespace) -> int:
-    from versa.fmri.archives.osf import files_table, list_files
-    from versa.fmri.archives.published import (
+    from versa.fmri.published.konkle2022 import (
         archive_folder,
         bring_archive,
         convert_archive,
         converted_folder,
     )
+    from versa.fmri.published.osf import files_table, list_files
 
     # name and project are checked before the network is used
     archive_folder(options.name, options.project)
@@ -441,7 +441,7 @@ def _add_convert(commands: Any) -> None:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from versa.fmri.archives.published import (
+    from versa.fmri.published.konkle2022 import (
         convert_folder,
         lacking,
         propose_mapping,

@@ -240,7 +240,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _list_layers(options: argparse.Namespace) -> int:
-    from versa.models.outlines import list_layers
+    from versa.models.zoo.listing import list_layers
 
     if not options.models:
         raise ValueError("MODEL must be given with --list-layers. See --list-models.")
@@ -286,7 +286,7 @@ def _require_sensible(options: argparse.Namespace, fresh: Sequence[str]) -> None
 
 def _label(name: str) -> str:
     """What the fit of a model will be called; refuses unknown names."""
-    from versa.models.zoo import find_model
+    from versa.models.zoo.loading import find_model
 
     return find_model(name)
 

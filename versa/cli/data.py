@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _weights(options: argparse.Namespace) -> int:
-    from versa.models.prefetch import install_weights, weights_table
+    from versa.models.zoo.prefetch import install_weights, weights_table
 
     wanted = list(options.models)
     if options.paper:
@@ -104,8 +104,8 @@ def _weights(options: argparse.Namespace) -> int:
 
 def _prefetch(wanted: Sequence[str], *, traceback: bool) -> int:
     """One after the other; those that fail do not keep the others from coming."""
-    from versa.models.names import named_model
-    from versa.models.prefetch import prefetch_weights
+    from versa.models.zoo.names import named_model
+    from versa.models.zoo.prefetch import prefetch_weights
 
     for name in wanted:
         named_model(name)  # a misspelt name is refused before the first download

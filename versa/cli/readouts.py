@@ -12,7 +12,7 @@ from versa.cache import atomic_write
 from versa.cli.running import names
 
 if TYPE_CHECKING:
-    from versa.models.zoo import VisionModel
+    from versa.models.vision import VisionModel
 
 __all__ = ["add_readouts"]
 
@@ -87,7 +87,7 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
 
 def _opened(options: argparse.Namespace) -> tuple["VisionModel", Path | None]:
     """The network, and its card if that is a file of the user's."""
-    from versa.models.zoo import load_model
+    from versa.models.zoo.loading import load_model
 
     if not options.model.endswith(".toml"):
         return load_model(options.model), None
@@ -125,7 +125,7 @@ def _source(what: str, options: argparse.Namespace) -> str:
 
 
 def _knn(options: argparse.Namespace) -> int:
-    from versa.models.readout import readout_knn
+    from versa.models.readouts.neighbours import readout_knn
 
     model, card = _opened(options)
     layers = options.layers or [_embedding(model)]
@@ -147,7 +147,7 @@ def _knn(options: argparse.Namespace) -> int:
 
 
 def _linear(options: argparse.Namespace) -> int:
-    from versa.models.readout import readout_linear
+    from versa.models.readouts.neighbours import readout_linear
 
     model, card = _opened(options)
     passing = _passing(options)
@@ -180,7 +180,7 @@ def _record(card: Path, field: str, value: float, source: str) -> None:
 def _map(options: argparse.Namespace) -> int:
     import numpy as np
 
-    from versa.models.readout import (
+    from versa.models.readouts.neighbours import (
         embedding_map,
         labelled_images,
         plot_map,

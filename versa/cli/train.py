@@ -189,8 +189,8 @@ def _train(options: argparse.Namespace) -> int:
         print(f"stopped and saved after {place}; run the same command to go on.")
         return _AGAIN
     if end.leads:
-        from versa.models.checkpoints import training_record
         from versa.models.ipcl.export import EXPORTS, export_run
+        from versa.models.zoo.checkpoints import training_record
 
         path = Path(options.out) / EXPORTS / f"{Path(options.out).resolve().name}.toml"
         print(f"trained for {end.n_steps} steps.")

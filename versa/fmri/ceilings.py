@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from versa.fmri.braindata import BrainDataset
-from versa.fmri.parallel import map_in_threads
+from versa.fmri.dataset.braindata import BrainDataset
 from versa.fmri.rdm import correlation_rdm, n_images_of, to_rsatoolbox
+from versa.parallel import map_in_threads
 from versa.stats.splits import SplitHalves, split_halves
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def ceilings_table(
 
     Examples
     --------
-    >>> from versa.fmri.stimuli import StimulusSet
+    >>> from versa.fmri.dataset.stimuli import StimulusSet
     >>> names = ["cup", "dog", "ear", "fan"]
     >>> stimuli = StimulusSet(names, [f"{n}.png" for n in names], ["0" * 64] * 4)
     >>> shared = np.random.default_rng(0).normal(size=6)

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from versa.fmri.parallel import map_in_threads, n_cores, one_blas_thread
+from versa.parallel import map_in_threads, n_cores, one_blas_thread
 
 __all__ = [
     "AUTO_ALPHAS",

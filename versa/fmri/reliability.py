@@ -17,11 +17,11 @@ from numpy.typing import ArrayLike
 
 from versa.cache import atomic_write
 from versa.fmri.ceilings import ceilings_table, noise_ceiling, subject_bounds
+from versa.fmri.dataset.subject_files import sidecar_path
+from versa.fmri.dataset.tables import write_json
 from versa.fmri.rdm import correlation_rdm
-from versa.fmri.sector import check_space
-from versa.fmri.sidecars import write_json
-from versa.fmri.subject_files import sidecar_path
-from versa.fmri.volumes import write_image
+from versa.fmri.sectors.sector import check_space
+from versa.fmri.volumes.nifti import write_image
 
 __all__ = [
     "ceilings_table",

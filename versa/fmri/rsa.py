@@ -13,8 +13,8 @@ from versa.fmri.encoding import (
     loo_ridge,
     mean_eigenvalue,
 )
-from versa.fmri.parallel import map_in_threads
 from versa.fmri.rdm import correlation_rdm, rdm_from_covariance
+from versa.parallel import map_in_threads
 
 __all__ = [
     "EncodedRdms",

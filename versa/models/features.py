@@ -18,7 +18,7 @@ from PIL import Image
 from torch import nn
 
 from versa.models.buffers import FeatureBuffer, SpilledBuffer, grams_of
-from versa.models.digests import tensor_bytes, weights_digest
+from versa.models.hashes import tensor_bytes, weights_digest
 from versa.models.images import image_inputs, network_input, read_rgb
 from versa.models.layers import (
     device_of,
@@ -29,7 +29,8 @@ from versa.models.layers import (
     run_network,
     watch_layers,
 )
-from versa.models.zoo import Preprocess, VisionModel
+from versa.models.preprocess import Preprocess
+from versa.models.vision import VisionModel
 from versa.wording import listing
 
 __all__ = [

@@ -16,7 +16,7 @@ from torch import nn
 from versa.models.architectures import AlexNetGN
 from versa.models.images import network_input, read_rgb
 from versa.models.taskonomy import TaskonomyEncoder
-from versa.models.zoo import VisionModel
+from versa.models.vision import VisionModel
 from versa.wording import listing, unknown
 
 __all__ = [

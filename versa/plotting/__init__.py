@@ -1,10 +1,10 @@
 """Figures: they draw what was found elsewhere, and take and give an Axes."""
 
 from versa.plotting.brains import plot_reliability, plot_sectors
+from versa.plotting.comparisons import plot_accuracy, plot_comparison, plot_diets
 from versa.plotting.designs import plot_design
 from versa.plotting.everything import draw_results
 from versa.plotting.figures import model_styles, save_figure, sector_colours
-from versa.plotting.models import plot_accuracy, plot_comparison, plot_diets
 from versa.plotting.rdms import (
     mds_coordinates,
     plot_map,

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from versa.fmri.sector import Sector, check_space
-from versa.fmri.sectors import PAPER_CUT
-from versa.fmri.spaces import to_talairach
+from versa.fmri.sectors.making import PAPER_CUT
+from versa.fmri.sectors.sector import Sector, check_space
+from versa.fmri.volumes.spaces import to_talairach
 from versa.plotting.figures import sector_colours
 from versa.wording import listing
 
@@ -66,7 +66,7 @@ def plot_sectors(
         Talairach y in mm of a plane to draw (dashed), in TAL and MNI152. By default
         that between pOTC and aOTC; None draws none.
     transform : str, default="lancaster"
-        From MNI to Talairach, as of :func:`~versa.fmri.spaces.to_talairach`.
+        From MNI to Talairach, as of :func:`~versa.fmri.volumes.spaces.to_talairach`.
     cuts : (x, y, z), optional
         Where to cut, in mm. By default where the sectors are largest.
     title : str, optional
@@ -141,7 +141,7 @@ def plot_reliability(
     affine : array-like of shape (4, 4)
         From voxel indices to mm.
     space : str, default="individual"
-        As of :class:`~versa.fmri.sector.Sector`.
+        As of :class:`~versa.fmri.sectors.sector.Sector`.
     background : (values, affine), optional
         As of :func:`plot_sectors`.
     limits : (low, high), default=(0, 1)

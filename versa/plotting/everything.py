@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from versa.comparison import Comparison, compare
+from versa.plotting.comparisons import plot_accuracy, plot_comparison, plot_diets
 from versa.plotting.figures import plain_text, save_figure
-from versa.plotting.models import plot_accuracy, plot_comparison, plot_diets
 from versa.plotting.rdms import plot_mds, plot_rdm, plot_rdms
 from versa.plotting.scores import plot_best, plot_layers, plot_null
 from versa.result import FitResult

@@ -312,7 +312,7 @@ def plot_map(
     ----------
     coordinates : array-like of shape (n_images, 2)
         Places, in any unit, such as those of
-        :func:`versa.models.maps.embedding_map`.
+        :func:`versa.models.readouts.maps.embedding_map`.
     pictures : sequence of str or path-like
         Image files, or JPEG or PNG files in base64 as results hold them.
     size : float, optional

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from versa.fmri.glm import GLMSettings, design_matrix
-from versa.fmri.runs import find_runs
-from versa.fmri.sector import Sector
-from versa.fmri.sectors import PAPER_CUT
-from versa.fmri.study_files import read_subject_grid, read_subject_map
-from versa.fmri.top_files import read_participants
-from versa.fmri.volumes import read_grid, read_image
+from versa.fmri.betas.glm import GLMSettings, design_matrix
+from versa.fmri.betas.runs import find_runs
+from versa.fmri.dataset.top_files import read_participants
+from versa.fmri.sectors.making import PAPER_CUT
+from versa.fmri.sectors.sector import Sector
+from versa.fmri.study.files import read_subject_grid, read_subject_map
+from versa.fmri.volumes.nifti import read_grid, read_image
 from versa.plotting.brains import plot_reliability, plot_sectors
 from versa.plotting.designs import plot_design
 from versa.plotting.figures import save_figure
@@ -38,7 +38,7 @@ def draw_betas(
     settings : GLMSettings
         As the betas were made.
     options : mapping
-        Options of :func:`versa.fmri.runs.find_runs`.
+        Options of :func:`versa.fmri.betas.runs.find_runs`.
 
     Returns
     -------

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from versa.cache import atomic_write
-from versa.fmri.sector import Sector
+from versa.fmri.sectors.sector import Sector
 from versa.plotting.figures import sector_colours
 
 if TYPE_CHECKING:

@@ -196,13 +196,13 @@ def _draw_null(subject: _Subject) -> "Axes":
 
 
 def _draw_comparison(subject: _Subject) -> "Axes":
-    from versa.plotting.models import plot_comparison
+    from versa.plotting.comparisons import plot_comparison
 
     return plot_comparison(subject.comparison, method=subject.method)
 
 
 def _draw_diets(subject: _Subject) -> "Axes":
-    from versa.plotting.models import plot_diets
+    from versa.plotting.comparisons import plot_diets
 
     return plot_diets(
         subject.results,
@@ -213,7 +213,7 @@ def _draw_diets(subject: _Subject) -> "Axes":
 
 
 def _draw_accuracy(subject: _Subject) -> "Axes":
-    from versa.plotting.models import plot_accuracy
+    from versa.plotting.comparisons import plot_accuracy
 
     return plot_accuracy(
         subject.results,

@@ -1,1 +1,5 @@
-"""Statistics of split-half designs: vectors in, numbers out, no neuroscience."""
+"""Statistics of split-half scores: arrays in, numbers and tables out."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from versa.models.ipcl.chance import Draws, draws
-from versa.models.ipcl.colours import colours_each, colours_fused
+from versa.models.ipcl.color_jitter import colours_each, colours_fused
 from versa.models.ipcl.loader import usable_cores
+from versa.models.ipcl.random_numbers import Draws, draws
 from versa.models.preprocess import IMAGENET
 from versa.wording import unknown
 

@@ -11,10 +11,10 @@ import torch
 
 from versa.models.ipcl.config import TrainConfig
 from versa.models.ipcl.data import ImageSource, epoch_order
-from versa.models.ipcl.distributed import Launch, Team, team_started
 from versa.models.ipcl.learner import Learner, network_options
 from versa.models.ipcl.loader import BadImages, Chunk
 from versa.models.ipcl.network import embedding_network
+from versa.models.ipcl.process_group import Launch, Team, team_started
 
 __all__ = ["Speeds", "matmul_rate", "measure_speeds", "training_flops"]
 

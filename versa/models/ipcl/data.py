@@ -14,8 +14,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
-from versa.models.ipcl.chance import hashed
 from versa.models.ipcl.decoding import ImageProblem
+from versa.models.ipcl.random_numbers import hashed
 from versa.wording import listing
 
 __all__ = ["ImageSource", "ImageTree", "JoinedImages", "epoch_order", "open_images"]

@@ -12,7 +12,6 @@ import torch
 
 import versa
 from versa.cache import atomic_write
-from versa.models.cards import ModelCard, find_card, read_card
 from versa.models.ipcl.checkpoint import (
     CHECKPOINTS,
     load_newest,
@@ -24,10 +23,11 @@ from versa.models.ipcl.learner import network_options
 from versa.models.ipcl.recipes import read_text
 from versa.models.ipcl.schedule import Plan
 from versa.models.layers import default_layers
-from versa.models.networks import build_network
-from versa.models.outlines import list_layers
 from versa.models.preprocess import Preprocess
-from versa.models.zoo import VisionModel
+from versa.models.vision import VisionModel
+from versa.models.zoo.cards import ModelCard, find_card, read_card
+from versa.models.zoo.listing import list_layers
+from versa.models.zoo.networks import build_network
 
 __all__ = ["EXPORTS", "add_accuracy", "export_run"]
 

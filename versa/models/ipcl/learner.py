@@ -15,16 +15,16 @@ from torch.nn import functional
 
 from versa.models.building import build_seeded
 from versa.models.ipcl.augment import views
-from versa.models.ipcl.chance import draws, hashed
-from versa.models.ipcl.colours import colours_fused
+from versa.models.ipcl.color_jitter import colours_fused
 from versa.models.ipcl.config import TrainConfig
 from versa.models.ipcl.data import ImageSource
-from versa.models.ipcl.distributed import Team
-from versa.models.ipcl.layout import fast_layout
 from versa.models.ipcl.loader import BadImages, Chunk, ChunkLoader
 from versa.models.ipcl.loss import IPCLLoss, unit_rows
+from versa.models.ipcl.memory_format import fast_layout
 from versa.models.ipcl.network import random_layers, training_network
 from versa.models.ipcl.norms import apply_statistics, set_groups, take_statistics
+from versa.models.ipcl.process_group import Team
+from versa.models.ipcl.random_numbers import draws, hashed
 
 __all__ = ["Diverged", "Learner", "loss_parts", "network_options"]
 

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from versa.models.ipcl.chance import hashed
 from versa.models.ipcl.data import ImageSource
 from versa.models.ipcl.decoding import ImageProblem, decode
+from versa.models.ipcl.random_numbers import hashed
 
 __all__ = [
     "BadImages",

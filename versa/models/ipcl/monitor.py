@@ -8,13 +8,13 @@ import numpy as np
 import torch
 
 from versa.models.ipcl.augment import views
-from versa.models.ipcl.chance import Draws, draws
 from versa.models.ipcl.config import TrainConfig
 from versa.models.ipcl.data import ImageSource, epoch_order
 from versa.models.ipcl.learner import Learner
 from versa.models.ipcl.loader import BadImages
-from versa.models.linear_readout import accuracy, class_ranks
-from versa.models.readout import knn_accuracy
+from versa.models.ipcl.random_numbers import Draws, draws
+from versa.models.readouts.linear import accuracy, class_ranks
+from versa.models.readouts.neighbours import knn_accuracy
 from versa.wording import listing
 
 __all__ = ["Monitor", "Stopped", "middle_draws", "pair_retrieval"]

@@ -9,7 +9,7 @@ from torch import nn
 
 from versa.models.architectures import L2Norm
 from versa.models.ipcl.norms import give_groups
-from versa.models.networks import build_network, timm_network, torchvision_network
+from versa.models.zoo.networks import build_network, timm_network, torchvision_network
 from versa.wording import unknown
 
 __all__ = ["embedding_network", "random_layers", "training_network"]

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from versa.models.cards import card_folder
 from versa.models.ipcl.config import TrainConfig
+from versa.models.zoo.cards import card_folder
 from versa.wording import unknown
 
 __all__ = [

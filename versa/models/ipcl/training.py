@@ -25,11 +25,11 @@ from versa.models.ipcl.checkpoint import (
 )
 from versa.models.ipcl.config import TrainConfig
 from versa.models.ipcl.data import ImageSource, epoch_order, open_images
-from versa.models.ipcl.distributed import Launch, Team, team_started
 from versa.models.ipcl.learner import Learner, loss_parts
 from versa.models.ipcl.loader import BadImages
 from versa.models.ipcl.logs import RunLog
 from versa.models.ipcl.monitor import Monitor, Stopped
+from versa.models.ipcl.process_group import Launch, Team, team_started
 from versa.models.ipcl.recipes import config_text, differences, read_text
 from versa.models.ipcl.schedule import Plan, one_cycle, rounds_of
 from versa.models.ipcl.stopping import StopFlag, stop_flag

@@ -1,0 +1,445 @@
+"""versa-compare as a person types it: output, files, exit codes, one sentence."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import versa
+from tests.synthetic import synthetic_fit
+from versa.cli.compare import _file_name, compare_command
+
+# A cheap pretrained-sized network: no weights, no download.
+# A shell that starts the tests in the background has their children ignore SIGINT
+RUN = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from versa.cli.compare import compare_command
+sys.exit(compare_command())
+"""
+NETWORKS = ["torchvision/squeezenet1_1:untrained"]
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path_factory):
+    monkeypatch.setenv("VERSA_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv("VERSA_OFFLINE", "1")
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """A dataset folder of 6 images and 4 subjects."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    images = tmp_path / "images"
+    images.mkdir()
+    for i in range(6):
+        pixels = (
+            rng.integers(0, 256, (8, 8, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+        )
+        Image.fromarray(pixels).save(images / f"item-{i}.png")
+    brain = versa.BrainDataset(
+        name="tiny",
+        stimuli=versa.StimulusSet.from_folder(images),
+        subjects=["01", "02", "03", "04"],
+        responses={"EarlyV": [rng.standard_normal((6, 12)) for _ in range(4)]},
+    )
+    return str(versa.write_dataset(brain, tmp_path / "tiny"))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    return [
+        str(synthetic_fit(f"net{i}", seed=i, shift=0.1 * i).save(tmp_path / f"{i}.nc"))
+        for i in range(3)
+    ]
+
+
+def refused(capsys, *arguments):
+    """The one sentence of a refusal."""
+    try:
+        code = compare_command(arguments)
+    except SystemExit as stop:  # argparse's own
+        code = stop.code
+    output = capsys.readouterr()
+    assert code == 2
+    assert output.out == ""
+    last = output.err.strip().splitlines()[-1]
+    assert last.startswith("versa-compare: error: ")
+    assert "Traceback" not in output.err
+    return last
+
+
+def test_fit_and_files(dataset, tmp_path, capsys):
+    out = tmp_path / "out"
+    layers = "features.3,features.6"
+    code = compare_command(
+        [
+            "torchvision/squeezenet1_1:untrained",
+            "torchvision/squeezenet1_1:untrained:seed=1",
+            "--dataset", dataset, "--layers", layers, "--out", str(out), "--quiet",
+            "--family", "30",
+        ]
+    )  # fmt: skip
+    assert code == 0
+    printed = capsys.readouterr().out
+    assert "tiny: 4 subjects, 6 images, 3 half-splits" in printed
+    for heading in ("Layer-wise scores", "Cross-validated best layer", "Pairwise"):
+        assert heading in printed
+    assert "Bonferroni family of 30: p < 0.00167" in printed
+    tables = {
+        name: pd.read_csv(out / f"{name}.csv") for name in ("layers", "best", "pairs")
+    }
+    assert len(tables["layers"]) == 2 * 2 * 3
+    assert len(tables["best"]) == 2 * 3
+    assert len(tables["pairs"]) == 3
+    for name in tables:
+        assert (out / f"{name}.md").read_text().startswith("| ")
+        assert r"\begin{tabular}" in (out / f"{name}.tex").read_text()
+    record = json.loads((out / "provenance.json").read_text())
+    assert record["comparison"]["family"] == 30
+    assert len(record["fits"]) == 2
+    assert record["options"]["layers"] == layers.split(",")
+    files = sorted(path.name for path in (out / "results").iterdir())
+    assert files == [
+        "torchvision-squeezenet1_1-untrained-2ce89c85.nc",
+        "torchvision-squeezenet1_1-untrained-seed=1-3557df30.nc",
+    ]
+    again = tmp_path / "again"
+    results = [str(out / "results" / name) for name in files]
+    assert compare_command([*results, "--out", str(again), "--family", "30"]) == 0
+    for name, table in tables.items():
+        pd.testing.assert_frame_equal(pd.read_csv(again / f"{name}.csv"), table)
+
+
+def test_saved_results_need_no_dataset(saved, capsys):
+    assert compare_command([*saved, "--baseline", "net1"]) == 0
+    printed = capsys.readouterr().out
+    assert "made-up: 7 subjects" in printed
+    pairs = printed.split("Pairwise comparisons")[1]
+    assert "net0" in pairs
+    assert pairs.count("net1") == 12  # two comparisons by two sectors by three methods
+
+
+def test_saved_results_take_no_options_of_a_fit(saved, capsys):
+    line = refused(capsys, *saved, "--layers", "fc6", "--dataset", "tiny")
+    assert "--dataset, --layers must come with a model to fit" in line
+
+
+def test_bad_options_cost_no_fit(dataset, capsys, monkeypatch):
+    monkeypatch.setattr("versa.fit", None)
+    for extra in (["--baseline", "nope"], ["--family", "-4"], NETWORKS):
+        refused(capsys, *NETWORKS, "--dataset", dataset, *extra)
+
+
+def test_baseline_by_alias(dataset, capsys):
+    seeds = ["torchvision/squeezenet1_1:untrained:seed=1", *NETWORKS]
+    options = ["--dataset", dataset, "--layers", "features.3", "--quiet"]
+    alias = NETWORKS[0] + ":seed=0"
+    assert compare_command([*seeds, *options, "--baseline", alias]) == 0
+
+
+def test_many_alphas(dataset, capsys):
+    grid = ",".join(str(k) for k in range(1, 131))
+    options = ["--dataset", dataset, "--layers", "features.3", "--quiet"]
+    assert compare_command([*NETWORKS, *options, "--alphas", grid]) == 0
+
+
+def test_one_model_has_no_pairs(saved, capsys):
+    assert compare_command(saved[:1]) == 0
+    assert "Pairwise" not in capsys.readouterr().out
+
+
+def test_literal_ratio(saved, capsys):
+    assert compare_command([*saved, "--ratio", "literal"]) == 0
+    literal = capsys.readouterr().out
+    assert compare_command(saved) == 0
+    assert literal != capsys.readouterr().out
+
+
+def test_lists(capsys):
+    assert compare_command(["--list-models"]) == 0
+    assert "alexnet_gn_ipcl_ref01" in capsys.readouterr().out
+    assert compare_command(["--list-datasets"]) == 0
+    assert "simulated-orientation" in capsys.readouterr().out
+
+
+def test_layers_of_seeds_and_of_own_weights(tmp_path, capsys):
+    import torch
+    from torchvision import models
+
+    base = "torchvision/squeezenet1_1"
+    state = models.squeezenet1_1(weights=None).state_dict()
+    torch.save(state, tmp_path / "net.pth")
+    tables = []
+    for model in (base, f"{base}:untrained:seeds=0-2", f"{base}@{tmp_path}/net.pth"):
+        assert compare_command([model, "--list-layers", "--quiet"]) == 0
+        name, *rows = capsys.readouterr().out.splitlines()
+        assert name == model
+        tables.append(rows)
+    assert tables[0] == tables[1] == tables[2]
+    assert "features.12" in "".join(tables[0])
+
+
+def test_names_of_result_files_differ():
+    names = [
+        "alexnet_gn_ipcl_ref01",
+        "torchvision/resnet18",
+        "torchvision-resnet18",
+        "Net",
+        "net",
+        "net@/data/\u00e9.pth",
+        "net@/data/\u00fc.pth",
+        f"net@/{'very/' * 100}long.pth",
+        f"net@/{'very/' * 100}longer.pth",
+        "..",
+        "../..",
+    ]
+    files = [_file_name(name) for name in names]
+    assert len({name.lower() for name in files}) == len(names)
+    assert files[0] == "alexnet_gn_ipcl_ref01"
+    assert files[2] == "torchvision-resnet18"
+    assert files[1].startswith("torchvision-resnet18-")
+    for name in files:
+        assert len(name) < 100
+        assert name.isascii()
+        assert "/" not in name
+
+
+def test_help_and_version(capsys):
+    for flag, text in (("--help", "versa-debiased"), ("--version", versa.__version__)):
+        with pytest.raises(SystemExit) as stop:
+            compare_command([flag])
+        assert stop.value.code == 0
+        assert text in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "MODEL must be given"),
+        (
+            ["alexnet_gn_untrained"],
+            "--dataset must be given to fit alexnet_gn_untrained",
+        ),
+        (["alexnet_gn_untraned", "--dataset", "{tiny}"], "Did you mean alexnet_gn_unt"),
+        (
+            ["{net}", "--dataset", "simulated-orientatoin"],
+            "Did you mean simulated-orient",
+        ),
+        (["{net}", "--dataset", "no/such/folder"], "no/such/folder"),
+        (["{net}", "--dataset", "orientation"], "simulated-orientation"),
+        (
+            ["{net}", "--dataset", "{tiny}", "--layers", "featurs.3"],
+            "Did you mean feat",
+        ),
+        (["{net}", "--dataset", "{tiny}", "--layers", ","], "at least one layer"),
+        (
+            ["{net}", "--dataset", "{tiny}", "--sectors", "earlyv"],
+            "Did you mean EarlyV",
+        ),
+        (["{net}", "--dataset", "{tiny}", "--methods", "RSA"], "Did you mean rsa"),
+        (
+            ["{net}", "--dataset", "{tiny}", "--alphas", "0,1"],
+            "alphas must be positive",
+        ),
+        (
+            ["{net}", "--dataset", "{tiny}", "--alphas", "wide"],
+            "must be auto, sklearn or",
+        ),
+        (["{net}", "--dataset", "{tiny}", "--ratio", "half"], "number or 'literal'"),
+        (
+            ["{net}", "--dataset", "{tiny}", "--out", "{file}/x"],
+            "--out must be a folder",
+        ),
+        (["{net}", "--dataset", "{tiny}", "--device", "cuda:9"], "device"),
+        (["absent.nc"], "absent.nc does not exist"),
+        (["{net}", "{net}", "--dataset", "{tiny}"], "name each network once"),
+        (
+            ["{net}", "--dataset", "{tiny}", "--family", "0"],
+            "--family must be 1 or more",
+        ),
+        (
+            ["{net}", "--dataset", "{tiny}", "--ratio", "-1"],
+            "--ratio must be 0 or more",
+        ),
+        (
+            ["{net}", "--dataset", "{tiny}", "--baseline", "x"],
+            "--baseline must be among",
+        ),
+        (["{net}", "--dataset", "{tiny}", "--batch-size", "0"], "batch_size must be 1"),
+        (["{net}", "--dataset", ""], "--dataset must be given"),
+        (["{tiny}", "--dataset", "{tiny}"], "is a folder"),
+        (["{file}"], "cannot be read as netCDF-4"),
+        (["--datset", "x"], "unrecognized arguments: --datset"),
+    ],
+)
+def test_bad_input(arguments, sentence, dataset, tmp_path, capsys):
+    text = tmp_path / "notes.txt"
+    text.write_text("nothing")
+    places = {"{tiny}": dataset, "{net}": NETWORKS[0], "{file}": str(text)}
+    filled = []
+    for argument in arguments:
+        for mark, place in places.items():
+            argument = argument.replace(mark, place)
+        filled.append(argument)
+    assert sentence in refused(capsys, *filled)
+
+
+def test_last_misspelt_name_costs_no_fit(dataset, capsys, monkeypatch):
+    monkeypatch.setattr("versa.fit", None)
+    line = refused(capsys, *NETWORKS, "nonsense_net", "--dataset", dataset)
+    assert "'nonsense_net'" in line
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK"])
+def test_images_of_other_modes(mode, dataset, capsys):
+    from PIL import Image
+
+    image = sorted((Path(dataset) / "stimuli").iterdir())[2]
+    brain = versa.load_dataset(dataset)
+    folder = Path(dataset).parent / "changed"
+    folder.mkdir()
+    for path in brain.stimuli.paths:
+        picture = Image.open(path)
+        if path.name == image.name:
+            picture = picture.convert(mode)
+            picture.save(folder / f"{path.stem}.tiff")
+        else:
+            picture.save(folder / path.name)
+    changed = versa.BrainDataset(
+        name="changed",
+        stimuli=versa.StimulusSet.from_folder(folder),
+        subjects=brain.subjects,
+        responses=brain.responses,
+    )
+    written = str(versa.write_dataset(changed, folder.parent / "written"))
+    arguments = [*NETWORKS, "--dataset", written, "--layers", "features.3", "--quiet"]
+    line = refused(capsys, *arguments)
+    assert image.stem in line
+    assert mode in line
+    assert compare_command([*arguments, "--convert-images"]) == 0
+
+
+def test_constant_voxels(dataset, tmp_path, capsys):
+    brain = versa.load_dataset(dataset)
+    responses = [voxels.copy() for voxels in brain.responses["EarlyV"]]
+    responses[1][:, 3] = 2.0
+    dirty = versa.BrainDataset(
+        name="dirty",
+        stimuli=brain.stimuli,
+        subjects=brain.subjects,
+        responses={"EarlyV": responses},
+    )
+    written = str(versa.write_dataset(dirty, tmp_path / "dirty"))
+    arguments = [*NETWORKS, "--dataset", written, "--layers", "features.3", "--quiet"]
+    line = refused(capsys, *arguments)
+    assert "EarlyV" in line
+    assert "02" in line
+    assert compare_command([*arguments, "--drop-bad-voxels"]) == 0
+
+
+def test_results_that_do_not_belong_together(saved, tmp_path, capsys):
+    other = synthetic_fit("other", dataset="elsewhere").save(tmp_path / "other.nc")
+    assert "same dataset (made-up and elsewhere)" in refused(
+        capsys, saved[0], str(other)
+    )
+    assert "--baseline must be among net0, net1" in refused(
+        capsys, *saved[:2], "--baseline", "net9"
+    )
+
+
+def test_report_and_figures(saved, tmp_path, capsys):
+    report, figures = tmp_path / "new" / "report.html", tmp_path / "figures"
+    picture = tmp_path / "sectors.svg"
+    picture.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    options = ["--report", str(report), "--picture", str(picture)]
+    assert compare_command([*saved, *options, "--figures", str(figures)]) == 0
+    printed = capsys.readouterr().out
+    assert f"Report: {report}" in printed
+    assert f"Drawn in {figures}{os.sep}: " in printed
+    text = report.read_text("utf-8")
+    assert "Networks and brains: made-up" in text
+    assert "<figcaption>sectors</figcaption>" in text
+    drawn = {path.suffix for path in figures.iterdir()}
+    assert drawn == {".svg"}
+    assert not list(report.parent.glob("*tmp*"))
+
+
+def test_report_without_other_output(saved, tmp_path, capsys):
+    before = sorted(tmp_path.iterdir())
+    report = tmp_path / "report.html"
+    assert compare_command([*saved[:1], "--report", str(report)]) == 0
+    assert sorted(tmp_path.iterdir()) == sorted([*before, report])
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--report", "{x}/report.pdf"], "report must be a file that ends with .html"),
+        (["--report", "{x}"], "ends with .html or .htm; got"),
+        (["--report", "{file}/r.html"], "--report must be a file that can be written"),
+        (["--figures", "{file}/x"], "--figures must be a folder that can be written"),
+        (["--picture", "a.png"], "--picture must come with --report"),
+        (
+            ["--report", "{x}/r.html", "--picture", "{x}/absent.png"],
+            "absent.png does not exist",
+        ),
+        (["--report", "{x}/r.html", "--picture", "a.gif"], "pictures must end with"),
+    ],
+)
+def test_bad_outputs_cost_no_fit(
+    options, sentence, dataset, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("versa.fit", None)
+    file = tmp_path / "notes.txt"
+    file.write_text("nothing")
+    places = {"{x}": str(tmp_path), "{file}": str(file)}
+    filled = []
+    for option in options:
+        for mark, place in places.items():
+            option = option.replace(mark, place)
+        filled.append(option)
+    assert sentence in refused(capsys, *NETWORKS, "--dataset", dataset, *filled)
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_interrupted(dataset, monkeypatch, capsys):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("versa.fit", interrupt)
+    line = refused(capsys, *NETWORKS, "--dataset", dataset)
+    assert "interrupted; run the same command to go on" in line
+    line = refused(capsys, *NETWORKS, "--dataset", dataset, "--no-cache")
+    assert "nothing was kept" in line
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
+def test_interrupted_for_real(dataset, tmp_path):
+    out = tmp_path / "out"
+    run = subprocess.Popen(
+        [
+            sys.executable, "-c", RUN, *NETWORKS, "--dataset", dataset,
+            "--layers", "leaf", "--out", str(out),
+        ],
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    while not out.exists() and run.poll() is None:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    run.send_signal(signal.SIGINT)
+    error = run.communicate(timeout=60)[1].decode()
+    assert run.returncode == 2, error
+    assert "Traceback" not in error
+    assert "interrupted" in error.strip().splitlines()[-1]
+    assert not list(tmp_path.rglob("*.versa-tmp"))

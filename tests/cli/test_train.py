@@ -1,0 +1,307 @@
+"""The console script versa-train-ipcl, as a user meets it."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import yaml
+
+from tests.ipcl_runs import image_tree, options
+from versa.cli.train import train_command
+from versa.models.ipcl.bench import matmul_rate, measure_speeds, training_flops
+from versa.models.ipcl.config import TrainConfig
+from versa.models.ipcl.pack import PackedImages
+from versa.models.ipcl.recipes import (
+    config_text,
+    differences,
+    read_config,
+    read_text,
+    recipe_names,
+)
+from versa.models.zoo.cards import card_folder, read_card
+from versa.models.zoo.loading import load_model
+from versa.models.zoo.networks import build_network
+
+RUN = """
+import sys
+from versa.cli.train import train_command
+sys.exit(train_command())
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return image_tree(tmp_path_factory.mktemp("data") / "images")
+
+
+def sets(data, **changes):
+    """The options of a small run as arguments, without its data."""
+    found = [o for o in options(data, **changes) if not o.startswith("data=")]
+    return [part for option in found for part in ("--set", option)]
+
+
+def run(*arguments):
+    return train_command([str(argument) for argument in arguments])
+
+
+def refused(capsys, *arguments):
+    assert run(*arguments) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert "Traceback" not in "".join(lines)
+    return lines[-1]
+
+
+@pytest.fixture(scope="module")
+def card(tmp_path_factory, data):
+    """The card of a short training, through the command."""
+    folder = tmp_path_factory.mktemp("runs") / "small_run"
+    assert run(data, "--out", folder, *sets(data)) == 0
+    return folder / "export" / "small_run.toml"
+
+
+def test_train_exports_what_load_model_takes(card, capsys, data, monkeypatch):
+    folder = card.parents[1]
+    assert read_card(card).diet == "images"
+    assert (read_card(card).epochs, read_card(card).notes[-13:]) == (3, "step 12 of 12")
+    # the same command again: nothing to do, the card is as it was
+    before = card.stat().st_mtime_ns
+    assert run(data, "--out", folder, "--quiet", *sets(data)) == 0
+    assert card.stat().st_mtime_ns == before
+    said = capsys.readouterr().out
+    assert "trained for 12 steps." in said
+    assert str(card) in said
+    monkeypatch.setenv("VERSA_ZOO", str(card.parent))
+    model = load_model("small_run")
+    with torch.no_grad():
+        out = model.module(torch.randn(2, 3, 32, 32))
+    torch.testing.assert_close(out.norm(dim=1), torch.ones(2))
+
+
+def test_an_export_from_the_middle_is_replaced(tmp_path, data, capsys):
+    folder = tmp_path / "run"
+    assert run(data, "--out", folder, *sets(data, engine__keep=9)) == 0
+    assert run("export", folder, "--step", "4") == 0
+    card = folder / "export" / "run.toml"
+    assert read_card(card).epochs == 1
+    assert read_card(card).notes.endswith("step 4 of 12")
+    assert run(data, "--out", folder, *sets(data)) == 0
+    assert read_card(card).notes.endswith("step 12 of 12")
+
+
+def test_options_and_recipes(tmp_path, capsys, data):
+    odd = "b \U0001f600"
+    assert run("--print-config", "--set", "epochs=7", "a", odd) == 0
+    table = yaml.safe_load(capsys.readouterr().out)
+    assert (table["epochs"], table["data"]) == (7, ["a", odd])
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("epochs: 3\noptimizer: {lr: 0.5}\n")
+    assert run("--print-config", "--config", recipe, "--set", "optimizer.lr=0.25") == 0
+    table = yaml.safe_load(capsys.readouterr().out)
+    assert (table["epochs"], table["optimizer"]["lr"]) == (3, 0.25)
+
+
+def test_every_recipe_is_read():
+    names = recipe_names()
+    assert {
+        "ipcl_ref01",
+        "ipcl_ref06_imagenet",
+        "ipcl_ref07_openimages",
+        "ipcl_ref08_places2",
+        "ipcl_ref09_vggface2",
+        "ipcl_ref10_faces_places_objects",
+        "ipcl_ref11_faces_places_objects_3x",
+        "supervised_ref12_5views",
+        "supervised_ref13_1view",
+    } <= set(names)
+    for name in names:
+        config = read_config(name)
+        assert read_text(config_text(config)) == config
+    # the paper's recipe is the default; set 2 has the normalisation of these cards
+    assert differences(read_config("ipcl_ref01"), TrainConfig()) == []
+    for name, number in (("imagenet", "06"), ("vggface2", "09")):
+        augmentation = read_config(f"ipcl_ref{number}_{name}").augmentation
+        card = next(card_folder().glob(f"alexnet_gn_ipcl_ref{number}*.toml"))
+        assert augmentation.mean == read_card(card).preprocess.mean
+        assert augmentation.std == read_card(card).preprocess.std
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--out", "x"], "DATA must name at least one folder"),
+        (["nowhere", "--out", "x"], "images must lie in a folder; nowhere is none"),
+        (["a"], "--out must name the folder of the run"),
+        (["a", "--out", "x", "--set", "epoch=3"], "option must be among .* epochs?"),
+        (["a", "--out", "x", "--set", "epochs"], "must be written key=value"),
+        (["a", "--out", "x", "--config", "ipcl_ref1"], "Did you mean ipcl_ref01"),
+        (["a", "--out", "x", "--config", "no.yaml"], "must be a file; no.yaml is none"),
+        (["export", "nowhere"], "must hold checkpoints"),
+        (["plot", "nowhere"], "must hold steps.csv"),
+        (["pack", "nowhere", "f"], "images must lie in a folder"),
+        (["knn", "no.toml", "--train", "a", "--val", "b"], "card must be a file"),
+        (["bench", "nowhere"], "images must lie in a folder"),
+    ],
+)
+def test_refused(tmp_path, monkeypatch, capsys, arguments, sentence):
+    import re
+
+    monkeypatch.chdir(tmp_path)
+    assert re.search(sentence, refused(capsys, *arguments))
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_of_every_command(capsys):
+    for command in ("", "pack", "bench", "export", "plot", "knn", "linear", "map"):
+        with pytest.raises(SystemExit) as stopped:
+            run(*filter(None, [command, "-h"]))
+        assert stopped.value.code == 0
+        assert f"usage: versa-train-ipcl {command}".strip() in capsys.readouterr().out
+
+
+def test_a_packed_file_trains_as_the_folder(tmp_path, data, capsys):
+    packed = tmp_path / "images.pack"
+    assert run("pack", data, packed) == 0
+    assert "48 of 48 images" in capsys.readouterr().out
+    assert len(PackedImages(packed)) == 48
+    assert run(packed, "--out", tmp_path / "run", *sets(data, epochs=1)) == 0
+    assert "must not exist before it is packed" in refused(capsys, "pack", data, packed)
+
+
+def test_read_outs_go_into_the_card(card, data, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("VERSA_ZOO", raising=False)
+    images = ["--train", data, "--val", data, "--device", "cpu", "--quiet"]
+    assert run("knn", card, *images, "--k", "5", "--layers", "l2norm,8") == 0
+    said = capsys.readouterr().out
+    assert "l2norm: top1" in said
+    assert "8: top1" in said
+    more = ["--layer", "8", "--epochs", "2", "--lr", "1"]
+    assert run("linear", card, *images, *more) == 0
+    found = read_card(card)
+    assert 0 <= found.top1_knn <= 100
+    assert 0 <= found.top1_linear <= 100
+    assert "5 nearest neighbours in l2norm" in found.accuracy_source
+    assert "linear read-out of 8, 2 epochs" in found.accuracy_source
+
+    figure = tmp_path / "map.png"
+    monkeypatch.delenv("VERSA_ZOO", raising=False)
+    arguments = ["--images-per-class", "6", "--perplexity", "5", "--device", "cpu"]
+    assert run("map", card, data, "--out", figure, *arguments) == 0
+    assert figure.read_bytes()[:4] == b"\x89PNG"
+    with open(figure.with_suffix(".csv"), newline="") as file:
+        table = list(csv.DictReader(file))
+    expected = [f"class{k}" for k in (0, 1, 2) for _ in range(6)]
+    assert [row["class"] for row in table] == expected
+
+
+def test_plot_and_export(card, tmp_path, capsys):
+    folder = card.parents[1]
+    assert run("plot", folder, "--out", tmp_path / "curve.pdf") == 0
+    assert (tmp_path / "curve.pdf").read_bytes()[:4] == b"%PDF"
+    assert run("export", folder, "--out", tmp_path / "zoo", "--name", "again") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"{tmp_path}/zoo/again.toml"
+
+
+def test_bench(data, capsys):
+    arguments = [*sets(data), "--seconds", "0.1"]
+    assert run("bench", data, *arguments) == 0
+    said = capsys.readouterr().out
+    for part in ("floor", "network alone", "training step", "views", "from files"):
+        assert part in said
+
+
+def test_speeds_hang_together(data):
+    small = read_config(None, *options(data), "group_images=16", "engine.prefetch=1")
+    speeds = measure_speeds(small, seconds=0.2)
+    assert speeds.decoding is speeds.training is speeds.memory is None
+    assert speeds.floor == pytest.approx(speeds.matmul / speeds.flops)
+    assert speeds.whole < speeds.step
+    assert speeds.whole < speeds.views
+    assert matmul_rate(torch.device("cpu"), seconds=0.1) > 1e9
+
+
+@pytest.mark.parametrize(
+    ("architecture", "size", "gflop"),
+    [
+        # forward 1.132 GMAC; backward twice that, without the input's gradient
+        ("alexnet_gn", 224, 32.90),
+        ("torchvision/resnet50", 224, None),
+    ],
+)
+def test_flops(architecture, size, gflop):
+    config = TrainConfig(architecture=architecture)
+    found = training_flops(config) / 1e9
+    if gflop is not None:
+        assert found == pytest.approx(gflop, abs=0.01)
+    with torch.device("meta"):
+        name = architecture.partition("/")[2]
+        network = (
+            build_network("torchvision", {"name": name})
+            if name
+            else build_network("alexnet_gn", {})
+        )
+        multiplications = _forward_macs(network, size)
+    # three products of a layer: forward, gradient of weights, gradient of input
+    assert 2.5 * 2 * 5 * multiplications / 1e9 < found
+    assert found < 3 * 2 * 5 * multiplications / 1e9
+
+
+def _forward_macs(network, size):
+    total = 0
+
+    def count(module, inputs, output):
+        nonlocal total
+        if isinstance(module, torch.nn.Conv2d):
+            weights = module.weight[0].numel()
+            total += weights * output[0].numel()
+        elif isinstance(module, torch.nn.Linear):
+            total += module.weight.numel()
+
+    for module in network.modules():
+        module.register_forward_hook(count)
+    network.eval()(torch.empty(1, 3, size, size, device="meta"))
+    return total
+
+
+def test_a_scheduler_is_told_to_run_it_again(tmp_path, data):
+    folder = tmp_path / "run"
+    command = [
+        sys.executable, "-c", RUN, str(data), "--out", str(folder),
+        *sets(data, images_per_epoch=9600, epochs=1),
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 60
+    while not (folder / "steps.csv").exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 75, err
+    assert b"run the same command to go on" in out
+    assert list((folder / "checkpoints").glob("step-*.pt"))
+
+
+def test_torchrun(tmp_path, data):
+    """Two processes, started as a user starts them."""
+    folder = tmp_path / "run"
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone",
+        "--nproc-per-node", "2", "--no-python", sys.executable, "-c", RUN,
+        str(data), "--out", str(folder), *sets(data, epochs=1),
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("trained for 4 steps.") == 1
+    assert (folder / "export" / "run.toml").is_file()

@@ -1,0 +1,456 @@
+"""Dataset folders: exact round trips, nibabel as oracle, and every broken folder."""
+
+import json
+import logging
+import shutil
+
+import nibabel
+import numpy as np
+import pytest
+
+from versa.fmri.dataset.braindata import BrainDataset
+from versa.fmri.dataset.folder import read_dataset, write_dataset
+from versa.fmri.dataset.stimuli import StimulusSet
+from versa.fmri.sectors.sector import Sector
+
+NAMES = ["ant", "bee", "cup", "dog"]
+AFFINE = np.array(
+    [[-3.1, 0.1, 0, 71 / 3], [0.1, 3, 0.2, -99], [0, -0.2, 3, -41], [0, 0, 0, 1]]
+)
+SHAPE = (4, 5, 6)
+COUNTS = {"pOTC": (6, 7), "EarlyV": (9, 8)}
+
+
+@pytest.fixture
+def stimuli(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in NAMES:
+        (folder / f"{name}.png").write_bytes(f"picture of {name}".encode())
+    return StimulusSet.from_folder(folder)
+
+
+@pytest.fixture
+def dataset(stimuli):
+    """Two subjects, two sectors that share no voxel, float64 values."""
+    rng = np.random.default_rng(0)
+    sectors = {name: [] for name in COUNTS}
+    for row in range(2):
+        flat = rng.permutation(np.prod(SHAPE))
+        for name, part in zip(COUNTS, (flat[:20], flat[20:]), strict=True):
+            mask = np.isin(np.arange(np.prod(SHAPE)), part[: COUNTS[name][row]])
+            sectors[name].append(Sector(name, mask.reshape(SHAPE), AFFINE, "TAL"))
+    return BrainDataset(
+        name="My data, é",
+        stimuli=stimuli,
+        subjects=["02", "P1"],
+        responses={
+            s: [rng.normal(size=(4, v)) for v in vs] for s, vs in COUNTS.items()
+        },
+        sectors=sectors,
+        unit="% signal change",
+        licence="CC0",
+        citation="Somebody (2022)",
+        description="Two lines\nof text.",
+    )
+
+
+@pytest.fixture
+def rdm_dataset(stimuli):
+    rng = np.random.default_rng(0)
+    rdms = {"IT": rng.random((2, 6)), "EVC": rng.random((2, 6)).astype(np.float32)}
+    rdms["IT"][0, 0] = 1 / 3
+    rdms["IT"][1, 1] = 5e-324
+    return BrainDataset("rdms", stimuli, ["01", "02"], rdms=rdms, space="MNI152")
+
+
+@pytest.fixture
+def folder(dataset, tmp_path):
+    return write_dataset(dataset, tmp_path / "written")
+
+
+@pytest.fixture
+def rdm_folder(rdm_dataset, tmp_path):
+    return write_dataset(rdm_dataset, tmp_path / "rdms")
+
+
+def betas_of(folder, subject="02"):
+    return folder / f"sub-{subject}" / "func" / f"sub-{subject}_desc-betas_stat.nii"
+
+
+def change_json(path, **change):
+    content = json.loads(path.read_text())
+    content.update(change)
+    path.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
+
+
+def assert_same(back, dataset):
+    fields = "name subjects sector_names unit space licence citation description"
+    for field in [*fields.split(), "fingerprint", "stimuli"]:
+        assert getattr(back, field) == getattr(dataset, field), field
+    assert (back.sectors is None) == (dataset.sectors is None)
+    for name in dataset.sectors or {}:
+        for one, two in zip(back.sectors[name], dataset.sectors[name], strict=True):
+            np.testing.assert_array_equal(one.mask, two.mask)
+            np.testing.assert_array_equal(one.affine, two.affine)
+            assert one.space == two.space
+
+
+# ---- round trips ----------------------------------------------------------------
+
+
+def test_responses_come_back_bit_for_bit(dataset, folder):
+    assert_same(read_dataset(folder), dataset)
+    assert nibabel.load(betas_of(folder)).get_data_dtype() == np.float64
+
+
+def test_float32_values_are_stored_as_float32(dataset, tmp_path):
+    short = {
+        name: [values.astype(np.float32) for values in items]
+        for name, items in dataset.responses.items()
+    }
+    dataset = BrainDataset("f", dataset.stimuli, dataset.subjects, short)
+    folder = write_dataset(dataset, tmp_path / "f")
+    assert nibabel.load(betas_of(folder)).get_data_dtype() == np.float32
+    assert_same(read_dataset(folder), dataset)
+
+
+def test_voxels_without_place_come_back(dataset, tmp_path):
+    dataset = BrainDataset(
+        "list", dataset.stimuli, dataset.subjects, dataset.responses, space="MNI152"
+    )
+    folder = write_dataset(dataset, tmp_path / "list")
+    assert_same(read_dataset(folder), dataset)
+    assert nibabel.load(betas_of(folder)).shape == (15, 1, 1, 4)
+    sidecar = json.loads(betas_of(folder).with_suffix(".json").read_text())
+    assert sidecar["Space"] == "none"
+
+
+def test_more_voxels_than_a_nifti_axis_come_back(stimuli, tmp_path):
+    values = np.random.default_rng(0).normal(size=(4, 40_000))
+    dataset = BrainDataset("l", stimuli, ["1"], {"A": [values], "B": [values[:, :7]]})
+    folder = write_dataset(dataset, tmp_path / "l")
+    assert_same(read_dataset(folder), dataset)
+
+
+def test_nan_and_constant_voxels_come_back(dataset, tmp_path):
+    responses = {name: list(items) for name, items in dataset.responses.items()}
+    dirty = responses["EarlyV"][0].copy()
+    dirty[1, 2] = np.nan
+    dirty[:, 3] = -0.0
+    responses["EarlyV"][0] = dirty
+    dataset = BrainDataset(
+        "d", dataset.stimuli, dataset.subjects, responses, sectors=dataset.sectors
+    )
+    back = read_dataset(write_dataset(dataset, tmp_path / "d"))
+    assert_same(back, dataset)
+    assert back.bad_voxels() == {("EarlyV", "02"): (1, 1)}
+
+
+def test_sectors_may_share_voxels_of_equal_values(dataset, tmp_path):
+    sectors = [
+        Sector("all", s.mask, s.affine, s.space) for s in dataset.sectors["pOTC"]
+    ]
+    responses = {"pOTC": dataset.responses["pOTC"], "all": dataset.responses["pOTC"]}
+    fields = {
+        "name": "shared",
+        "stimuli": dataset.stimuli,
+        "subjects": dataset.subjects,
+        "sectors": {"pOTC": dataset.sectors["pOTC"], "all": sectors},
+    }
+    whole = BrainDataset(responses=responses, **fields)
+    assert_same(read_dataset(write_dataset(whole, tmp_path / "a")), whole)
+    responses["all"] = [values + 1 for values in responses["all"]]
+    with pytest.raises(
+        ValueError, match="pOTC and all of subject 02 differ in 6 voxels"
+    ):
+        write_dataset(BrainDataset(responses=responses, **fields), tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+    assert not list(tmp_path.glob("*.versa-tmp"))
+
+
+def test_rdms_come_back_bit_for_bit(rdm_dataset, rdm_folder):
+    assert_same(read_dataset(rdm_folder), rdm_dataset)
+    lines = (rdm_folder / "sub-01" / "sub-01_desc-IT_rdm.tsv").read_text().split("\n")
+    assert lines[:2] == ["stim_a\tstim_b\tdissimilarity", f"ant\tbee\t{1 / 3!r}"]
+
+
+def test_real_rdms_and_photographs_come_back(shared, tmp_path):
+    from scipy.spatial.distance import squareform
+
+    data = shared / "data" / "images92"
+    with np.load(data / "rdms_cichy2014_EVC_IT.npz") as file:
+        rdms = {
+            name: [squareform(rdm, checks=False) for rdm in file[name][:3]]
+            for name in ("EVC", "IT")
+        }
+    stimuli = StimulusSet.from_folder(data / "stimuli")
+    dataset = BrainDataset("cichy2014", stimuli, ["1", "2", "3"], rdms=rdms)
+    assert_same(read_dataset(write_dataset(dataset, tmp_path / "out")), dataset)
+
+
+# ---- what other programs see ----------------------------------------------------
+
+
+def test_nibabel_finds_every_value_at_its_place(dataset, folder):
+    for row, subject in enumerate(dataset.subjects):
+        image = nibabel.load(betas_of(folder, subject))
+        assert image.shape == (*SHAPE, 4)
+        assert image.header["sform_code"] == 3
+        for name in dataset.sector_names:
+            path = betas_of(folder, subject).with_name(
+                f"sub-{subject}_desc-{name}_mask.nii"
+            )
+            mask = nibabel.load(path)
+            np.testing.assert_array_equal(mask.affine, image.affine)
+            inside = mask.get_fdata() > 0
+            values = dataset.responses[name][row]
+            np.testing.assert_array_equal(image.get_fdata()[inside].T, values)
+            sector = dataset.sectors[name][row]
+            i, j, k = np.argwhere(inside)[3]
+            assert image.dataobj[i, j, k, 2] == values[2, 3]
+            landmark = nibabel.affines.apply_affine(image.affine, [i, j, k])
+            np.testing.assert_allclose(landmark, sector.coordinates[3], atol=1e-4)
+
+
+def test_the_tables_and_images_are_plain(dataset, folder):
+    about = json.loads((folder / "dataset_description.json").read_text())
+    assert about["DatasetType"] == "derivative"
+    assert (about["License"], about["HowToAcknowledge"]) == ("CC0", "Somebody (2022)")
+    lines = (folder / "participants.tsv").read_text().split("\n")
+    assert lines == ["participant_id", "sub-02", "sub-P1", ""]
+    lines = (folder / "stimuli.tsv").read_text().split("\n")
+    assert lines[1] == f"ant\tant.png\t{dataset.stimuli.hashes[0]}"
+    assert (folder / "stimuli" / "cup.png").read_bytes() == b"picture of cup"
+    sidecar = json.loads(betas_of(folder).with_suffix(".json").read_text())
+    assert sidecar["Conditions"] == NAMES
+    assert sidecar["Units"] == "% signal change"
+
+
+def test_images_of_one_file_name_get_numbers(stimuli, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "ANT.png").write_bytes(b"another ant")
+    both = StimulusSet.from_paths([stimuli.paths[0], other / "ANT.png"], ["a/1", "a 2"])
+    dataset = BrainDataset("x", both, ["1"], {"V1": [[[1.0], [2.0]]]})
+    folder = write_dataset(dataset, tmp_path / "out")
+    files = sorted(path.name for path in (folder / "stimuli").iterdir())
+    assert files == ["00000.png", "00001.png"]
+    assert_same(read_dataset(folder), dataset)
+
+
+# ---- writing refused ------------------------------------------------------------
+
+
+def test_a_folder_in_use_is_refused(dataset, folder, tmp_path):
+    with pytest.raises(ValueError, match=r"must be new or empty; .*written is not"):
+        write_dataset(dataset, folder)
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(ValueError, match=r"must not be a file; got .*file"):
+        write_dataset(dataset, file)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert_same(read_dataset(write_dataset(dataset, empty)), dataset)
+
+
+@pytest.mark.parametrize(
+    ("sectors", "subjects", "text"),
+    [
+        (["V1-V3"], ["1"], "sector names must be letters and digits .* got 'V1-V3'"),
+        (["V1"], ["sub-01"], "subject names must be letters and digits .*'sub-01'"),
+        (["V1", "v1"], ["1"], "differ by more than upper and lower case .* V1, v1"),
+    ],
+)
+def test_names_beyond_bids_are_refused(stimuli, tmp_path, sectors, subjects, text):
+    responses = {name: [np.ones((4, 2))] for name in sectors}
+    dataset = BrainDataset("x", stimuli, subjects, responses)
+    with pytest.raises(ValueError, match=text):
+        write_dataset(dataset, tmp_path / "out")
+
+
+def test_changed_images_are_not_written(dataset, tmp_path):
+    (tmp_path / "images" / "bee.png").write_bytes(b"another bee")
+    (tmp_path / "images" / "dog.png").unlink()
+    with pytest.raises(ValueError, match=r"bee \(.*\), dog \(.*\) are missing or have"):
+        write_dataset(dataset, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+# ---- reading refused ------------------------------------------------------------
+
+
+ABOUT = "dataset_description.json"
+FIRST = "sub-02/func/sub-02_desc-betas_stat"
+SECOND = "sub-P1/func/sub-P1_desc-betas_stat"
+MASK = "sub-P1/func/sub-P1_desc-EarlyV_mask.nii"
+SWAPPED = ["ant", "cup", "bee", "dog"]
+OTHER = ["ant", "bee", "cup", "owl"]
+
+
+def write(file, text):
+    return lambda folder: (folder / file).write_text(text)
+
+
+def remove(file):
+    return lambda folder: (folder / file).unlink()
+
+
+def replace(file, old, new):
+    def damage(folder):
+        content = (folder / file).read_text()
+        assert old in content
+        (folder / file).write_text(content.replace(old, new))
+
+    return damage
+
+
+def change(file, **fields):
+    return lambda folder: change_json(folder / file, **fields)
+
+
+def values(file, function):
+    def damage(folder):
+        image = nibabel.load(folder / file)
+        changed = function(np.asarray(image.dataobj).copy())
+        nibabel.Nifti1Image(changed, image.affine).to_filename(folder / file)
+
+    return damage
+
+
+def move_mask(folder):
+    image = nibabel.load(folder / MASK)
+    content = np.asarray(image.dataobj).copy()
+    affine = image.affine + np.eye(4, k=3)
+    nibabel.Nifti1Image(content, affine).to_filename(folder / MASK)
+
+
+def swap_stimuli(folder):
+    path = folder / "stimuli.tsv"
+    head, first, second, *rest = path.read_text().split("\n")
+    path.write_text("\n".join([head, second, first, *rest]))
+
+
+def double_betas(folder):
+    nibabel.load(folder / f"{FIRST}.nii").to_filename(folder / f"{FIRST}.nii.gz")
+
+
+def cut_betas(folder):
+    path = folder / f"{FIRST}.nii"
+    path.write_bytes(path.read_bytes()[:-8])
+
+
+@pytest.mark.parametrize(
+    ("damage", "text"),
+    [
+        (write(ABOUT, "{'Name': 1}"), f"{ABOUT} must be JSON; .*line 1"),
+        (remove(ABOUT), f"{ABOUT} must exist; it is missing"),
+        (change(ABOUT, Name=None), f"{ABOUT} must have a text Name"),
+        (change(ABOUT, versa={"Format": 2}), "format 1; got 2. A newer versa"),
+        (change(ABOUT, versa={"Sectors": "V1"}), "names as Sectors; got V1"),
+        (
+            change(ABOUT, versa={"Sectors": ["pOTC", "EarlyV", "pOTC"]}),
+            f"{ABOUT} must name each sector once as Sectors; pOTC occur",
+        ),
+        (
+            change(ABOUT, versa={"HasCoordinates": "no"}),
+            f"{ABOUT} must have true or false as HasCoordinates; got 'no'",
+        ),
+        (
+            remove("stimuli/bee.png"),
+            r"stimuli.tsv: image files must .* bee \(.*bee.png",
+        ),
+        (write("stimuli/bee.png", "wasp"), "stimuli.tsv: .* SHA-256 of 'bee' differs"),
+        (
+            replace("stimuli.tsv", "bee.png", "../../images/bee.png"),
+            "stimuli.tsv must name files inside .*got '../../images/bee.png'",
+        ),
+        (replace("stimuli.tsv", "bee\t", "ant\t"), "stim_id once; 'ant' occur"),
+        (replace("stimuli.tsv", "sha256", "md5"), "sha256; sha256 is missing"),
+        (swap_stimuli, "Conditions of .*sub-02_desc-betas.*image 1 must be 'bee', got"),
+        (
+            write("participants.tsv", "participant_id\n02\nP1\n"),
+            "participants.tsv must have participant_ids such as sub-01; got '02', 'P1'",
+        ),
+        (
+            write("participants.tsv", "participant_id\nsub-02\nsub-03\n"),
+            "there is no folder for sub-03 and no line for sub-P1",
+        ),
+        (
+            change(f"{SECOND}.json", Conditions=SWAPPED),
+            "Conditions of .*sub-P1_desc-betas.* order .* must be 'bee', got 'cup'",
+        ),
+        (
+            change(f"{SECOND}.json", Conditions=OTHER),
+            "Conditions of .*sub-P1_desc-betas.* missing 'dog' and unknown 'owl'",
+        ),
+        (change(f"{FIRST}.json", Conditions=None), f"{FIRST}.json must .* got None"),
+        (remove(f"{FIRST}.json"), f"{FIRST}.json must exist; it is missing"),
+        (write(f"{FIRST}.json", "["), f"{FIRST}.json must be JSON"),
+        (change(f"{SECOND}.json", Units="z"), f"{SECOND}.nii must .* unit .* got 'z'"),
+        (
+            change(f"{SECOND}.json", Space="MNI152"),
+            f"{SECOND}.nii must be in space MNI152; its header says TAL",
+        ),
+        (
+            change(f"{SECOND}.json", Space="none"),
+            f"{SECOND}.nii must have the unit and space of .* got .* and 'none'",
+        ),
+        (change(f"{FIRST}.json", Space="Tal"), f"{FIRST}.json: space .* got 'Tal'"),
+        (
+            change(f"{FIRST}.json", Affine=np.eye(4).tolist()),
+            f"{FIRST}.json must have the image's own affine as Affine, .* got .*1.0",
+        ),
+        (
+            change(f"{FIRST}.json", Affine=[["a"]]),
+            "the image's own affine .* got .*'a'",
+        ),
+        (remove(f"{FIRST}.nii"), "exactly one sub-02_.*desc-betas.*; got none"),
+        (double_betas, "got sub-02_desc-betas_stat.nii, sub-02_desc-betas_stat.nii.gz"),
+        (cut_betas, f"{FIRST}.nii must be a whole NIfTI image"),
+        (
+            values(f"{FIRST}.nii", lambda x: x[..., :3]),
+            rf"{FIRST}.nii must be .* with 4 images; got \(4, 5, 6, 3\)",
+        ),
+        (
+            values(f"{FIRST}.nii", lambda x: x[..., 0]),
+            rf"{FIRST}.nii must be .* with 4 images; got \(4, 5, 6\)",
+        ),
+        (remove(MASK), "for every subject; there is no sub-P1_desc-EarlyV_mask.nii"),
+        (values(MASK, lambda x: x * 0), f"{MASK} must .* at least one voxel; all 120"),
+        (
+            values(MASK, lambda x: np.ones_like(x[:3])),
+            rf"{MASK} must have the shape of .*\(4, 5, 6\); got \(3, 5, 6\)",
+        ),
+        (move_mask, f"{MASK} must have the affine of sub-P1_desc-betas.*; got"),
+        (
+            lambda folder: shutil.rmtree(folder / "sub-P1" / "func"),
+            r"sub-P1/func must exist, with \*_desc-betas_stat.nii in it",
+        ),
+        (
+            write("sub-02/sub-02_desc-EarlyV_rdm.tsv", ""),
+            "sub-02 must hold either func or .*_rdm.tsv; got both",
+        ),
+    ],
+)
+def test_broken_folders_are_refused(folder, damage, text):
+    damage(folder)
+    with pytest.raises(ValueError, match=text):
+        read_dataset(folder)
+
+
+def test_a_folder_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"dataset folder must exist; got .*nowhere"):
+        read_dataset(tmp_path / "nowhere")
+
+
+def test_a_mask_beside_the_listed_sectors_is_reported(folder, dataset, caplog):
+    shutil.copy(folder / MASK, (folder / MASK).with_name("sub-P1_desc-V4_mask.nii"))
+    with caplog.at_level(logging.WARNING, logger="versa"):
+        assert_same(read_dataset(folder), dataset)
+    assert "sub-P1_desc-V4_mask.nii: left out" in caplog.text
+    own = json.loads((folder / "dataset_description.json").read_text())["versa"]
+    del own["Sectors"]
+    change_json(folder / "dataset_description.json", versa=own)
+    with pytest.raises(ValueError, match=r"sub-02 has no counterpart of .*V4_mask.nii"):
+        read_dataset(folder)

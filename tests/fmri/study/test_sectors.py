@@ -1,0 +1,289 @@
+"""Sectors of a dataset folder: sources, the paper's recipe, group and threshold."""
+
+import nibabel
+import numpy as np
+import pytest
+
+from versa.fmri.betas.conditions import ConditionBetas
+from versa.fmri.sectors.making import define_sectors, group_contrast, most_active
+from versa.fmri.sectors.sector import Sector
+from versa.fmri.study.files import write_betas
+from versa.fmri.study.sectors import choose_sectors, read_region, study_sectors
+from versa.fmri.study.study import add_sectors
+from versa.fmri.volumes.spaces import to_talairach
+
+SHAPE = (16, 18, 9)
+AFFINE = np.array([[6.0, 0, 0, -45], [0, 6, 0, -105], [0, 0, 6, -27], [0, 0, 0, 1]])
+SUBJECTS = ("01", "02", "03")
+SPACE = "MNI152NLin6Asym"
+
+
+def coordinates():
+    index = np.indices(SHAPE).reshape(3, -1).T
+    return (index @ AFFINE[:3, :3].T + AFFINE[:3, 3]).reshape(*SHAPE, 3)
+
+
+def write_mask(path, mask, affine=AFFINE):
+    path.parent.mkdir(exist_ok=True)
+    nibabel.Nifti1Image(mask.astype(np.int16), affine).to_filename(path)
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Three subjects on one MNI grid, each with labels V1-V3 and an OTC mask."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "study"
+    folder.mkdir()
+    (folder / "participants.tsv").write_text(
+        "participant_id\n" + "".join(f"sub-{s}\n" for s in SUBJECTS)
+    )
+    y = coordinates()[..., 1]
+    for number, label in enumerate(SUBJECTS):
+        n_voxels = int(np.prod(SHAPE))
+        base = rng.normal(size=(5, n_voxels))
+        noise = rng.normal(size=(2, 5, n_voxels))
+        write_betas(
+            ConditionBetas(
+                label,
+                ["a", "b", "c", "d", "e"],
+                base,
+                np.ones(SHAPE, bool),
+                AFFINE,
+                SPACE,
+                odd=base + noise[0],
+                even=base + noise[1],
+                activity=rng.normal(size=n_voxels),
+            ),
+            folder,
+        )
+        labels = np.zeros(SHAPE)
+        for value in (1, 2, 3):
+            labels[:, value - 1 + (number == 1), 2:5] = value
+        write_mask(tmp_path / "rois" / f"sub-{label}_visual.nii.gz", labels)
+        write_mask(tmp_path / "rois" / f"sub-{label}_otc.nii.gz", (y > -100) & (y < 0))
+    return folder
+
+
+@pytest.fixture
+def sources(study, tmp_path):
+    return {
+        "early": f"{tmp_path}/rois/sub-{{subject}}_visual.nii.gz:1+2+3",
+        "occipito_temporal": f"{tmp_path}/rois/sub-{{subject}}_otc.nii.gz",
+    }
+
+
+def activity(study, label):
+    path = study / f"sub-{label}/func/sub-{label}_desc-active_statmap.nii.gz"
+    return nibabel.load(path).get_fdata()
+
+
+def region(sources, what, label):
+    return read_region(
+        sources[what], label, name=what, shape=SHAPE, affine=AFFINE, space=SPACE
+    )
+
+
+def test_the_recipe_per_subject(study, sources):
+    found = study_sectors(study, **sources, n_voxels=400)
+    assert list(found.sectors) == list(SUBJECTS)
+    for label in SUBJECTS:
+        early = region(sources, "early", label)
+        otc = region(sources, "occipito_temporal", label)
+        own = found.sectors[label]
+        np.testing.assert_array_equal(own["EarlyV"].mask, early.mask)
+        both = own["pOTC"].mask | own["aOTC"].mask
+        # by hand: the 400 largest values in OTC without EarlyV, cut at Talairach -53
+        values = np.where(otc.mask & ~early.mask, activity(study, label), -np.inf)
+        expected = values >= np.sort(values, axis=None)[-400]
+        np.testing.assert_array_equal(both, expected)
+        y = to_talairach(coordinates()[expected], SPACE)[:, 1]
+        np.testing.assert_array_equal(own["pOTC"].mask[expected], y <= -53)
+        np.testing.assert_array_equal(own["aOTC"].mask[expected], y > -53)
+    table = found.table
+    assert table["subject"].tolist() == [s for s in SUBJECTS for _ in range(3)]
+    assert (table["shared"] == 0).all()
+    assert (table.loc[table["sector"] == "pOTC", "tal_y_max"] <= -53).all()
+
+
+def test_the_recipe_for_the_group(study, sources):
+    found = study_sectors(study, **sources, group=True, n_voxels=300)
+    first = found.sectors["01"]
+    for label in SUBJECTS[1:]:
+        for name in ("pOTC", "aOTC"):
+            np.testing.assert_array_equal(
+                found.sectors[label][name].mask, first[name].mask
+            )
+    early = [region(sources, "early", label) for label in SUBJECTS]
+    expected = define_sectors(
+        early[0],
+        region(sources, "occipito_temporal", "01"),
+        group_contrast([activity(study, label) for label in SUBJECTS]),
+        exclude=early,
+        n_voxels=300,
+    )
+    for name in expected:
+        np.testing.assert_array_equal(first[name].mask, expected[name].mask)
+    for one in early:
+        assert not (one.mask & (first["pOTC"].mask | first["aOTC"].mask)).any()
+
+
+def test_the_mean_of_the_betas_or_a_map(study, sources, tmp_path):
+    by_betas = study_sectors(study, **sources, contrast="betas", n_voxels=50)
+    path = study / "sub-02/func/sub-02_desc-betas_stat.nii"
+    for label in SUBJECTS:
+        mean = nibabel.load(str(path).replace("02", label)).get_fdata().mean(axis=-1)
+        turned = nibabel.Nifti1Image(mean, AFFINE).as_reoriented(
+            [[0, -1], [1, 1], [2, 1]]
+        )
+        turned.to_filename(tmp_path / f"map-{label}.nii.gz")
+    by_map = study_sectors(
+        study, **sources, contrast=f"{tmp_path}/map-{{subject}}.nii.gz", n_voxels=50
+    )
+    for label in SUBJECTS:
+        for name in ("EarlyV", "pOTC", "aOTC"):
+            np.testing.assert_array_equal(
+                by_betas.sectors[label][name].mask, by_map.sectors[label][name].mask
+            )
+
+
+def test_drawn_sectors(study, sources):
+    found = choose_sectors(
+        study,
+        {"V1": sources["early"].replace("1+2+3", "1"), "OTC": sources["early"]},
+        most_active={"OTC": 40},
+        min_reliability=0.2,
+    )
+    for label in SUBJECTS:
+        v1 = region({"early": sources["early"].replace("1+2+3", "1")}, "early", label)
+        path = study / f"sub-{label}/func/sub-{label}_desc-reliability_statmap.nii.gz"
+        reliable = nibabel.load(path).get_fdata() > 0.2
+        np.testing.assert_array_equal(
+            found.sectors[label]["V1"].mask, v1.mask & reliable
+        )
+        whole = Sector("OTC", region(sources, "early", label).mask, AFFINE, SPACE)
+        active = most_active(whole, activity(study, label), 40)
+        np.testing.assert_array_equal(
+            found.sectors[label]["OTC"].mask, active.mask & reliable
+        )
+    assert any("OTC" in text and "subject 01" in text for text in found.warnings)
+
+
+def test_atlases_by_name(study, tmp_path, monkeypatch):
+    labels = np.zeros(SHAPE)
+    labels[:, :3] = 1
+    labels[:, 3:5] = 2
+
+    def fetched(name):
+        assert name == "made:up"
+        return {
+            "maps": nibabel.Nifti1Image(labels.astype(np.int16), AFFINE),
+            "labels": ["Background", "Cuneal Cortex", "Lingual Gyrus"],
+            "template": SPACE,
+        }
+
+    monkeypatch.setattr("versa.fmri.study.sectors.fetch_atlas", fetched)
+    found = choose_sectors(
+        study, {"EarlyV": "atlas/made:up:Cuneal Cortex+Lingual Gyrus"}
+    )
+    np.testing.assert_array_equal(found.sectors["02"]["EarlyV"].mask, labels > 0)
+    with pytest.raises(ValueError, match="must name regions of the atlas after a colo"):
+        read_region(
+            "atlas/juelich", "1", name="V1", shape=SHAPE, affine=AFFINE, space=SPACE
+        )
+
+
+def test_refusals(study, sources, tmp_path):
+    with pytest.raises(ValueError, match="most_active must be among V1; got 'V2'"):
+        choose_sectors(study, {"V1": sources["early"]}, most_active={"V2": 3})
+    with pytest.raises(ValueError, match=r"nothing-01.nii must exist; it is missing"):
+        choose_sectors(study, {"V1": f"{tmp_path}/nothing-{{subject}}.nii"})
+    with pytest.raises(
+        ValueError, match="sector EarlyV of subject 01: at least one vo"
+    ):
+        study_sectors(study, **sources, n_voxels=20, min_reliability=0.9999)
+    for label in SUBJECTS:
+        path = tmp_path / "rois" / f"sub-{label}_space-TAL_otc.nii.gz"
+        write_mask(path, np.ones(SHAPE))
+        small = tmp_path / "rois" / f"sub-{label}_small.nii.gz"
+        write_mask(small, np.ones((5, 5, 5)))
+    tal = f"{tmp_path}/rois/sub-{{subject}}_space-TAL_otc.nii.gz"
+    with pytest.raises(ValueError, match=f"must be in space {SPACE}; its name says"):
+        choose_sectors(study, {"OTC": tal})
+    small = f"{tmp_path}/rois/sub-{{subject}}_small.nii.gz"
+    with pytest.raises(ValueError, match="must have its voxels where the data have"):
+        choose_sectors(study, {"OTC": small})
+    found = choose_sectors(study, {"OTC": small}, resample="nearest")
+    assert found.sectors["01"]["OTC"].n_voxels == 125
+    (study / "sub-03/func/sub-03_desc-active_statmap.nii.gz").unlink()
+    with pytest.raises(ValueError, match="subject 03 must have a map of activity"):
+        study_sectors(study, **sources)
+
+
+def test_no_group_in_individual_space(study, sources):
+    for label in SUBJECTS:
+        path = study / f"sub-{label}/func/sub-{label}_desc-betas_stat.json"
+        path.write_text(path.read_text().replace(SPACE, "individual"))
+        image = nibabel.load(path.with_suffix(".nii"))
+        image = nibabel.Nifti1Image(image.get_fdata(), AFFINE)  # code 2, "aligned"
+        image.to_filename(path.with_suffix(".nii"))
+        active = path.with_name(f"sub-{label}_desc-active_statmap.nii.gz")
+        nibabel.Nifti1Image(activity(study, label), AFFINE).to_filename(active)
+    with pytest.raises(ValueError, match="for the group in TAL or MNI only"):
+        study_sectors(study, **sources, group=True)
+    with pytest.raises(ValueError, match="individual"):
+        study_sectors(study, **sources, n_voxels=50)
+
+
+def test_the_number_asked_for_is_the_number_written(study, sources):
+    """Voxels without betas are left out before the most active ones are chosen."""
+    for label in SUBJECTS:
+        path = study / f"sub-{label}/func/sub-{label}_desc-betas_stat.nii"
+        image = nibabel.load(path)
+        values = image.get_fdata()
+        values[::2] = np.nan
+        nibabel.Nifti1Image(values, AFFINE, image.header).to_filename(path)
+    found = study_sectors(study, **sources, n_voxels=200)
+    (study / "dataset_description.json").write_text('{"Name": "mine"}')
+    add_sectors(study, found.sectors)
+    for label in SUBJECTS:
+        own = found.sectors[label]
+        assert own["pOTC"].n_voxels + own["aOTC"].n_voxels == 200
+        for name, sector in own.items():
+            path = study / f"sub-{label}/func/sub-{label}_desc-{name}_mask.nii"
+            written = nibabel.load(path).get_fdata() > 0
+            np.testing.assert_array_equal(written, sector.mask)
+    for label, name, count in found.table[["subject", "sector", "n_voxels"]].values:
+        assert found.sectors[label][name].n_voxels == count
+
+
+def test_maps_of_another_space(study, sources, tmp_path):
+    for label in SUBJECTS:
+        for stated in ("T1w", "TAL", "MNI305"):
+            path = tmp_path / f"map-{label}_space-{stated}_x.nii.gz"
+            nibabel.Nifti1Image(activity(study, label), AFFINE).to_filename(path)
+            write_mask(tmp_path / "rois" / path.name, np.ones(SHAPE))
+    for stated in ("T1w", "TAL", "MNI305"):
+        contrast = f"{tmp_path}/map-{{subject}}_space-{stated}_x.nii.gz"
+        with pytest.raises(
+            ValueError, match=f"must be in space {SPACE}; its name says"
+        ):
+            study_sectors(study, **sources, contrast=contrast)
+        mask = f"{tmp_path}/rois/map-{{subject}}_space-{stated}_x.nii.gz"
+        with pytest.raises(
+            ValueError, match=f"must be in space {SPACE}; its name says"
+        ):
+            choose_sectors(study, {"V1": mask}, resample="nearest")
+
+
+def test_the_group_shares_one_mask(study, sources):
+    path = study.parent / "rois" / "sub-02_otc.nii.gz"
+    mask = nibabel.load(path).get_fdata() > 0
+    mask[:8] = False
+    write_mask(path, mask)
+    found = study_sectors(study, **sources, group=True, n_voxels=300).sectors
+    for label in SUBJECTS[1:]:
+        for name in ("pOTC", "aOTC"):
+            np.testing.assert_array_equal(
+                found[label][name].mask, found["01"][name].mask
+            )
+    assert not found["01"]["pOTC"].mask[:8].any()

@@ -1,0 +1,419 @@
+"""One checkpoint of every layout: written, served, downloaded, verified, loaded."""
+
+import hashlib
+import io
+import pickle
+from argparse import Namespace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from tests.card_files import Residual, Tiny, trained, write_card
+from tests.serving import Reply, old_numpy, server  # noqa: F401
+from versa.models.building import build_seeded
+from versa.models.zoo.cards import read_cards
+from versa.models.zoo.checkpoints import card_weights, filled, own_network
+from versa.models.zoo.layouts import LAYOUTS
+from versa.models.zoo.loading import load_model
+from versa.models.zoo.networks import build_network
+from versa.models.zoo.prefetch import install_weights, prefetch_weights
+from versa.models.zoo.weights import weights_path
+
+
+def under(prefix, state):
+    return {prefix + key: value for key, value in state.items()}
+
+
+def other(*keys):
+    """Weights of parts that are not the network's."""
+    return {key: torch.full((2, 3), 9.0) for key in keys}
+
+
+SGD = {"state": {0: {"momentum_buffer": torch.zeros(3)}}, "param_groups": [{"lr": 0.1}]}
+# layout: the file around a state dict, whether the container is the old one
+FILES = {
+    "ipcl": (lambda s: {"epoch": 100, "state_dict": under("module.", s)}, False),
+    "vissl": (
+        lambda s: {
+            "phase_idx": 999,
+            "iteration": 1,
+            "loss": 0.5,
+            "classy_state_dict": {
+                "base_model": {
+                    "model": {
+                        "trunk": under("_feature_blocks.", s),
+                        "heads": other("0.clf.0.weight"),
+                    },
+                    "meters": {},
+                },
+                "optimizer": SGD,
+            },
+        },
+        False,
+    ),
+    "moco": (
+        lambda s: {
+            "epoch": 800,
+            "arch": "resnet50",
+            "state_dict": {
+                **under("module.encoder_q.", s),
+                **other("module.encoder_q.fc.0.weight", "module.encoder_q.fc.2.bias"),
+                **under("module.encoder_k.", {k: v + 1 for k, v in s.items()}),
+                **other("module.queue", "module.queue_ptr"),
+            },
+            "optimizer": SGD,
+        },
+        True,
+    ),
+    "moco_v3": (
+        lambda s: {
+            "epoch": 300,
+            "state_dict": {
+                **under("module.base_encoder.", s),
+                **other("module.base_encoder.fc.0.weight", "module.predictor.0.weight"),
+                **other("module.base_encoder.head.0.weight"),
+                **under("module.momentum_encoder.", {k: v + 1 for k, v in s.items()}),
+            },
+        },
+        False,
+    ),
+    "swav": (
+        lambda s: {
+            **under("module.", s),
+            **other("module.projection_head.0.weight", "module.prototypes.weight"),
+        },
+        False,
+    ),
+    "tc": (
+        lambda s: {
+            "acc1_list": [np.array([1.5, 2.5], dtype=np.float32)],
+            "model_state_dict": {**under("module.", s), **other("module.fc.weight")},
+            "optimizer_state_dict": SGD,
+        },
+        True,
+    ),
+    "dino_saycam": (
+        lambda s: {
+            "student": under("module.backbone.", {k: v + 1 for k, v in s.items()}),
+            "teacher": {
+                **under("module.backbone.", s),
+                **other("module.head.mlp.0.weight"),
+            },
+            "args": Namespace(arch="resnext50"),
+            "loss": np.float64(3.5),
+        },
+        False,
+    ),
+    "mmselfsup": (
+        lambda s: {
+            "meta": {"epoch": 200},
+            "state_dict": {
+                **under("backbone.", s),
+                **under("target_net.module.0.", {k: v + 1 for k, v in s.items()}),
+                **other("neck.fc0.weight", "head.w", "data_preprocessor.mean"),
+            },
+        },
+        False,
+    ),
+    "robust": (
+        lambda s: {
+            "epoch": 90,
+            "model": {
+                **other("module.normalizer.new_mean"),
+                **under("module.model.", s),
+                **under("module.attacker.model.", s),
+                **other("module.attacker.normalize.new_mean"),
+            },
+        },
+        False,
+    ),
+    "taskonomy": (
+        lambda s: {
+            "state_dict": {k: v for k, v in s.items() if "num_batches" not in k}
+        },
+        True,
+    ),
+    "no_head": (
+        lambda s: {"state_dict": {**s, **other("fc.weight", "fc.bias")}},
+        False,
+    ),
+    "torchvision": (lambda s: s, True),
+    "plain": (lambda s: s, False),
+}
+ALLOW = {"tc": ["numpy_array"], "dino_saycam": ["numpy_scalar", "namespace"]}
+
+
+@pytest.fixture
+def zoo(tmp_path, monkeypatch, server):  # noqa: F811
+    """Function that serves a file and writes its card."""
+    monkeypatch.setenv("VERSA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("VERSA_ZOO", str(tmp_path / "zoo"))
+    monkeypatch.delenv("VERSA_OFFLINE", raising=False)
+
+    def put(content, adapter, name="net", file="net.pth", **fields):
+        server.files[f"/{file}"] = content
+        write_card(
+            tmp_path / "zoo",
+            name,
+            **{
+                "builder": "tests.card_files:Residual",
+                "url": f"{server.url}/{file}",
+                "sha256": hashlib.sha256(content).hexdigest()[:10],
+                "adapter": adapter,
+                "layers": ["layer1"],
+                **fields,
+            },
+        )
+        return server
+
+    return put
+
+
+def packed(content, *, legacy=False):
+    buffer = io.BytesIO()
+    torch.save(content, buffer, _use_new_zipfile_serialization=not legacy)
+    return buffer.getvalue()
+
+
+def same_output(module, source):
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return torch.equal(module(x), source(x))
+
+
+def test_every_layout_of_a_published_file_is_here():
+    used = {card.adapter for card in read_cards().values() if card.url or card.file}
+    used |= {"plain"}
+    assert used - {""} <= FILES.keys()
+    assert FILES.keys() <= LAYOUTS.keys()
+
+
+@pytest.mark.parametrize("adapter", FILES)
+def test_a_published_file_gives_the_source_network(zoo, adapter):
+    source = trained(Residual())
+    wrap, legacy = FILES[adapter]
+    content = packed(wrap(source.state_dict()), legacy=legacy)
+    if adapter == "tc":
+        content = old_numpy(content)
+        assert b"numpy.core.multiarray" in content
+        assert b"numpy._core" not in content
+    served = zoo(content, adapter, allow=ALLOW.get(adapter))
+    model = load_model("net")
+    assert same_output(model.module, source)
+    assert not model.module.training
+    assert served.asked  # it came from the server
+    count = len(served.asked)
+    assert same_output(load_model("net").module, source)
+    assert len(served.asked) == count  # and the second time from the cache
+
+
+def test_safetensors(zoo):
+    source = trained(Residual())
+    zoo(save(source.state_dict()), "plain", file="model.safetensors")
+    assert same_output(load_model("net").module, source)
+
+
+def test_what_a_card_does_not_allow_is_refused(zoo, tmp_path):
+    wrap, _ = FILES["dino_saycam"]
+    zoo(packed(wrap(trained(Residual()).state_dict())), "dino_saycam")
+    with pytest.raises(ValueError, match=r"checkpoint of net .*argparse\.Namespace"):
+        load_model("net")
+    card = read_cards()["net"]
+    assert weights_path(card_weights(card)).is_file()  # whole, as its hash says
+
+
+def damaged(state, change):
+    return {**{f"module.{k}": v for k, v in state.items()}, **change}
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (
+            lambda s: damaged(s, {"module.more": torch.zeros(1)}),
+            "holds 1 keys .*: more",
+        ),
+        (
+            lambda s: damaged(s, {"module.conv1.weight": torch.zeros(8, 3, 5, 5)}),
+            r"other shapes .*conv1\.weight is \(8, 3, 5, 5\), not \(8, 3, 3, 3\)",
+        ),
+        (
+            lambda s: {
+                k: v for k, v in damaged(s, {}).items() if k != "module.bn1.weight"
+            },
+            r"lacks 1 of the network's .* keys: bn1\.weight",
+        ),
+        # strict=False would load nothing of these and keep silent
+        (lambda s: under("module.module.", s), r"lacks \d+ of"),
+        (lambda s: under("net.", s), r"must hold keys that start with 'module\.'"),
+    ],
+    ids=["extra", "shape", "missing", "prefix-twice", "prefix-other"],
+)
+def test_another_network_is_refused(zoo, content, text):
+    state = trained(Residual()).state_dict()
+    zoo(packed({"state_dict": content(state)}), "ipcl")
+    with pytest.raises(ValueError, match=rf"^checkpoint of net .*{text}"):
+        load_model("net")
+
+
+def test_one_file_name_under_two_addresses(zoo):
+    first, second = trained(Residual(), 1), trained(Residual(), 2)
+    for name, source in (("barlow", first), ("vicreg", second)):
+        content = packed(source.state_dict())
+        zoo(content, "plain", name=name, file=f"{name}/resnet50.pth", sha256="")
+    assert same_output(load_model("barlow").module, first)
+    assert same_output(load_model("vicreg").module, second)
+
+
+def lying(folder):
+    """Files in a folder that anything could take for weights."""
+    return [p.name for p in folder.glob("*") if not p.name.endswith(".lock")]
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+@pytest.mark.parametrize(
+    ("spoil", "text"),
+    [
+        (lambda content: content[: len(content) // 2], "cut off or damaged"),
+        (lambda _: b'{"error": "quota exceeded"}', "cannot be read from"),
+        (lambda _: packed(trained(Tiny()).state_dict()), "lacks 12 of the network's"),
+    ],
+    ids=["half", "json", "other-network"],
+)
+def test_without_a_hash_only_the_network_itself_is_trusted(
+    zoo, tmp_path, monkeypatch, spoil, text, legacy
+):
+    source = trained(Residual())
+    good = packed(source.state_dict(), legacy=legacy)
+    served = zoo(good, "plain", sha256=None)
+    served.files["/net.pth"] = Reply(spoil(good), length=False)
+    (tmp_path / "by_hand.pth").write_bytes(spoil(good))
+    path = weights_path(card_weights(read_cards()["net"]))
+    for attempt in (
+        lambda: load_model("net"),
+        lambda: prefetch_weights("net"),
+        lambda: install_weights("net", tmp_path / "by_hand.pth"),
+    ):
+        with pytest.raises(ValueError, match=f"^weights of net .*not the .*{text}"):
+            attempt()
+        assert lying(path.parent) == []
+    path.write_bytes(spoil(good))
+    with monkeypatch.context() as patch:
+        patch.setenv("VERSA_OFFLINE", "1")
+        for attempt in (load_model, prefetch_weights):
+            with pytest.raises(ValueError, match=f"{text}.* Delete .*net-url"):
+                attempt("net")
+    assert lying(path.parent) == [path.name]  # what a user put there is his
+    path.unlink()
+    served.files["/net.pth"] = good
+    assert prefetch_weights("net") == path
+    assert same_output(load_model("net").module, source)
+    assert len(lying(path.parent)) == 2  # the file and its record
+
+
+def test_networks_of_equal_shapes_are_told_apart_by_their_heads(zoo):
+    wrap, _ = FILES["tc"]
+    content = packed(wrap(trained(Residual()).state_dict()))
+    head = "module.fc.weight"  # of shape (2, 3)
+    zoo(content, "tc", allow=["numpy_array"], holds={head: [2, 3]})
+    assert load_model("net").name == "net"
+    for holds in ({head: [4, 3]}, {"module.more": [2, 3]}):
+        zoo(content, "tc", name="child", allow=["numpy_array"], holds=holds)
+        text = r"must hold 'module\..*' of shape .* It is another network"
+        with pytest.raises(ValueError, match=text):
+            load_model("child")
+
+
+def test_own_weights_of_a_network_that_reads_while_it_is_built(tmp_path):
+    options = {"name": "regnet_y_400mf"}  # its constructor needs numbers
+    source = trained(build_network("torchvision", options))
+    torch.save(source.state_dict(), tmp_path / "net.pth")
+    module = own_network(
+        lambda: build_network("torchvision", options), tmp_path / "net.pth"
+    ).eval()
+    assert same_output(module, source)
+
+
+def test_an_absent_plug_in_costs_no_download(zoo):
+    served = zoo(b"weights", "plain", builder="no_such_pack.nets:Net", requires="nets")
+    with pytest.raises(ImportError, match="`pip install nets`"):
+        load_model("net")
+    with pytest.raises(ImportError, match="`pip install nets`"):
+        prefetch_weights("net")
+    with pytest.raises(ImportError, match="`pip install nets`"):
+        load_model("net", weights="absent.pt")  # nor does it ask for the file first
+    assert not served.asked
+
+
+def test_a_damaged_file_in_the_cache_is_replaced(zoo):
+    source = trained(Residual())
+    served = zoo(packed(source.state_dict()), "plain")
+    load_model("net")
+    path = weights_path(card_weights(read_cards()["net"]))
+    path.write_bytes(path.read_bytes()[:-100])
+    assert same_output(load_model("net").module, source)
+    assert len(served.asked) >= 2
+
+
+def test_a_layout_in_the_card(zoo):
+    source = trained(Tiny())
+    content = packed({"a": {"b": under("x.", source.state_dict())}})
+    layout = {"path": ["a", "b"], "prefix": "x."}
+    zoo(content, None, builder="tests.card_files:Tiny", layers=["fc6"], layout=layout)
+    assert same_output(load_model("net").module, source)
+
+
+class Counting(nn.Module):
+    """Needs numbers while it is built, and has a buffer that no file holds."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(2, int(torch.ones(3).sum().item()))
+        self.register_buffer("scale", torch.full((3,), 2.0), persistent=False)
+        self.plain = torch.full((3,), 5.0)
+
+    def forward(self, x):
+        return self.fc(x) * self.scale + self.plain
+
+
+class Derived(Counting):
+    def __init__(self):
+        nn.Module.__init__(self)
+        self.fc = nn.Linear(2, 3)
+        self.register_buffer("scale", torch.full((3,), 2.0), persistent=False)
+        self.plain = torch.full((3,), 5.0)
+
+
+@pytest.mark.parametrize("kind", [Counting, Derived])
+def test_what_no_file_holds_is_built(kind):
+    source = trained(kind())
+    module = filled(kind, source.state_dict(), source="toy")
+    x = torch.ones(1, 2)
+    with torch.no_grad():
+        assert torch.equal(module(x), source(x))
+
+
+def test_weights_are_neither_copied_nor_initialised():
+    state = trained(Residual()).state_dict()
+    before = torch.get_rng_state()
+    module = filled(Residual, state, source="toy")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert module.conv1.weight.data_ptr() == state["conv1.weight"].data_ptr()
+
+
+def test_half_precision_becomes_single():
+    state = {k: v.half() for k, v in trained(Tiny()).state_dict().items()}
+    assert filled(Tiny, state, source="toy").fc6[1].weight.dtype == torch.float32
+
+
+def test_missing_counters_keep_their_initial_value():
+    state = trained(Residual()).state_dict()
+    state = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    module = filled(Residual, state, source="toy", missing=("*.num_batches_tracked",))
+    assert module.bn1.num_batches_tracked == 0
+    fresh = build_seeded(Residual, 0)
+    assert not torch.equal(module.conv1.weight, fresh.conv1.weight)
+    assert pickle.loads(pickle.dumps(module.state_dict()))

@@ -1,0 +1,478 @@
+"""Networks by name: cards, libraries, modules and weights of one's own."""
+
+import hashlib
+import io
+import json
+import logging
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torchvision import models
+
+from tests.card_files import Residual, Tiny, trained, write_card
+from versa.models.architectures import AlexNetGN
+from versa.models.preprocess import IMAGENET, Preprocess
+from versa.models.vision import VisionModel
+from versa.models.zoo.cards import read_cards
+from versa.models.zoo.checkpoints import card_weights
+from versa.models.zoo.layouts import Layout
+from versa.models.zoo.loading import find_model, list_models, load_model
+from versa.models.zoo.loading import loading as zoo
+from versa.models.zoo.weights import weights_path
+
+PREPROCESS = Preprocess(32, 32, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+
+
+def file_of(state):
+    buffer = io.BytesIO()
+    torch.save({"state_dict": state, "epoch": 100}, buffer)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def tiny_zoo(tmp_path, monkeypatch):
+    """Function that puts a checkpoint into the cache and its card into a zoo."""
+    monkeypatch.setenv("VERSA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("VERSA_ZOO", str(tmp_path / "zoo"))
+    (tmp_path / "zoo").mkdir()
+
+    def put(content, **fields):
+        path = write_card(
+            tmp_path / "zoo",
+            "tiny",
+            url="https://example.org/tiny.pth.tar",
+            sha256=hashlib.sha256(content).hexdigest()[:10],
+            adapter="ipcl",
+            layers=["conv_block_1", "fc6"],
+            options={"out_dim": 4},
+            **fields,
+        )
+        card = zoo.read_card(path)
+        place = weights_path(card_weights(card))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+        return card
+
+    return put
+
+
+def state_of(module):
+    return {f"module.{key}": value for key, value in module.state_dict().items()}
+
+
+def test_table_of_the_zoo():
+    table = list_models()
+    assert table.columns[0] == "name"
+    assert table["name"].tolist() == list(read_cards())
+    assert table["name"].is_unique
+    assert list_models(method="ipcl")["name"].str.contains("_ipcl_").all()
+    assert len(list_models(method="IPCL", diet="imagenet-1k")) == 6
+    assert len(list_models(architecture="AlexNet-GN", paper=True)) == 16
+    chosen = list_models(method="moco v2", paper=True)["name"].tolist()
+    assert chosen == ["mocov2_rn50_200ep", "mocov2_rn50_800ep"]
+    assert set(list_models(paper=True)["name"]).isdisjoint(
+        list_models(paper=False)["name"]
+    )
+    accuracy = table.set_index("name")["top1"]
+    assert accuracy["tv_resnet50_imagenet1k_v1"] == 76.130
+    with pytest.raises(ValueError, match=r"method must be among .*Did you mean IPCL "):
+        list_models(method="icpl")
+    with pytest.raises(ValueError, match="diet must be text; got 3"):
+        list_models(diet=3)
+
+
+def test_listing_loads_no_torch_and_is_quick():
+    code = (
+        "import sys, time, pandas\n"
+        "from versa.models.zoo.loading import list_models\n"
+        "start = time.perf_counter()\n"
+        "list_models()\n"
+        "print('torch' in sys.modules, time.perf_counter() - start < 0.2)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.split() == ["False", "True"]
+
+
+def test_page_of_the_zoo_is_up_to_date():
+    page = zoo.card_folder() / "README.md"
+    assert page.read_text(encoding="utf-8") == zoo.zoo_markdown()
+
+
+def test_checkpoint_gives_the_source_module(tiny_zoo):
+    source = Tiny().eval()
+    card = tiny_zoo(file_of(state_of(source)))
+    assert card.url.startswith("https")
+    state = torch.get_rng_state()
+    model = load_model("tiny")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert (model.name, model.layers, model.card) == ("tiny", card.layers, card)
+    assert model.preprocess == PREPROCESS
+    assert not model.module.training
+    assert not any(p.requires_grad for p in model.module.parameters())
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(model.module(x), source(x))
+    assert "module=" not in repr(model)
+
+
+def test_half_precision_checkpoint_becomes_float32(tiny_zoo):
+    state = {key: value.half() for key, value in state_of(Tiny()).items()}
+    tiny_zoo(file_of(state))
+    assert load_model("tiny").module.fc6[1].weight.dtype == torch.float32
+
+
+def without(state, key):
+    return {k: v for k, v in state.items() if k != key}
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (
+            lambda s: without(s, "module.fc6.1.bias"),
+            r"lacks 1 of .* keys: fc6\.1\.bias",
+        ),
+        (lambda s: {**s, "module.queue": torch.zeros(2)}, r"holds 1 keys .*: queue"),
+        (
+            lambda s: {**s, "module.fc6.1.bias": torch.zeros(5)},
+            r"is \(5,\), not \(4,\)",
+        ),
+        (
+            lambda s: {k.removeprefix("module."): v for k, v in s.items()},
+            r"must hold keys that start with 'module\.'",
+        ),
+        (lambda s: {"module." + k: v for k, v in s.items()}, r"lacks 6 of"),
+    ],
+    ids=["missing", "extra", "shape", "no-prefix", "two-prefixes"],
+)
+def test_another_network_in_the_file_is_refused(tiny_zoo, change, text):
+    tiny_zoo(file_of(change(state_of(Tiny()))))
+    with pytest.raises(ValueError, match=rf"^checkpoint of tiny .*{text}"):
+        load_model("tiny")
+
+
+def test_offline_names_address_and_place(tmp_path, monkeypatch):
+    monkeypatch.setenv("VERSA_CACHE", str(tmp_path))
+    monkeypatch.setenv("VERSA_OFFLINE", "1")
+    with pytest.raises(FileNotFoundError) as caught:
+        load_model("alexnet_gn_ipcl_ref01")
+    assert "https://visionlab-pretrainedmodels.s3.amazonaws.com/" in str(caught.value)
+    place = tmp_path / "weights" / "alexnet_gn_ipcl_ref01-51bcc71556.pth.tar"
+    assert str(place) in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def untrained():
+    return load_model("alexnet_gn_untrained")
+
+
+def test_untrained_network_has_a_seed(untrained):
+    state = torch.get_rng_state()
+    other = load_model("alexnet_gn_untrained_ref16:seed=1")
+    again = load_model("alexnet_gn_untrained", seed=1)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert untrained.name == "alexnet_gn_untrained"
+    assert other.name == again.name == "alexnet_gn_untrained:seed=1"
+    weights = [m.module.conv_block_1[0].weight for m in (untrained, other, again)]
+    assert not torch.equal(weights[0], weights[1])
+    assert torch.equal(weights[1], weights[2])
+    assert not untrained.module.training
+    assert untrained.layers == untrained.module.layers
+    torch.manual_seed(0)
+    with torch.device("cpu"):
+        expected = AlexNetGN().conv_block_1[0].weight
+    assert torch.equal(weights[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "canonical"),
+    [
+        ("alexnet_gn_ipcl_ref01", "alexnet_gn_ipcl_ref01"),
+        ("alexnet_gn_untrained_ref16", "alexnet_gn_untrained"),
+        ("alexnet_gn_untrained:seed=0", "alexnet_gn_untrained"),
+        ("alexnet_bn_untrained:seed=12", "alexnet_bn_untrained:seed=12"),
+        ("alexnet", "torchvision/alexnet"),
+        ("resnet50@IMAGENET1K_V2", "torchvision/resnet50@IMAGENET1K_V2"),
+        ("timm/resnet50", "timm/resnet50"),
+        ("resnet18:untrained:seed=0", "torchvision/resnet18:untrained"),
+        ("resnet18:seed=2:untrained", "torchvision/resnet18:untrained:seed=2"),
+    ],
+)
+def test_names_are_found_without_loading(name, canonical):
+    assert find_model(name) == canonical
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "text"),
+    [
+        ("alexnet_gn_ipcl_ref1", {}, "model must be among .*alexnet_gn_ipcl_ref01"),
+        ("torchvision/alexnt", {}, r"model of torchvision must .*Did you mean alexnet"),
+        ("timm/resnet5000", {}, r"model of timm must be among .*Did you mean"),
+        ("timmm/resnet50", {}, r"library must be among .*Did you mean timm"),
+        (
+            "alexnet_gn_ipcl_ref01:seed=1",
+            {},
+            "seed must come with an untrained network",
+        ),
+        ("alexnet_gn_ipcl_ref01", {"seed": 0}, "alexnet_gn_ipcl_ref01 is pretrained"),
+        ("timm/resnet50.a9_in1k", {}, r"model of timm must be among .*Did you mean"),
+        ("resnet50@V1", {}, r"WEIGHTS of torchvision/resnet50@WEIGHTS must be among"),
+        ("alexnet:seed=1", {}, "Ask for torchvision/alexnet:untrained:seed=1"),
+        ("alexnet_gn_ipcl_ref01:untrained", {}, "':untrained' must follow"),
+        ("alexnet_gn_untrained:sed=1", {}, "suffix of 'alexnet_gn_untrained' must be"),
+        (
+            "alexnet_gn_untrained:seed=-1",
+            {},
+            "suffix of 'alexnet_gn_untrained' must be",
+        ),
+        ("alexnet_gn_untrained:seed=1", {"seed": 2}, "seed must be 1 as in"),
+        ("alexnet_gn_untrained", {"seed": -1}, "seed must be an integer of 0 or more"),
+        ("alexnet_gn_untrained", {"seed": 1.5}, "seed must be an integer of 0 or more"),
+        ("alexnet_gn_untrained", {"name": "x"}, "must come with an nn.Module"),
+        ("alexnet_gn", {}, "model must be among "),
+        ("resnet18", {"options": {"a": 1}}, "options must come with weights="),
+        ("resnet18", {"layout": "ipcl"}, "layout must come with weights="),
+        ("alexnet_gn@a/b.pth", {"seed": 1}, "seed must come with an untrained"),
+        (
+            "alexnet_gn_untrained",
+            {"preprocess": PREPROCESS},
+            "must come with an nn.Mod",
+        ),
+    ],
+)
+def test_impossible_names_are_refused(name, options, text):
+    with pytest.raises(ValueError, match=text):
+        load_model(name, **options)
+
+
+def test_module_of_the_user_is_not_touched():
+    module = Tiny().train()
+    model = load_model(module, preprocess=PREPROCESS)
+    assert model.module is module
+    assert module.training
+    assert all(p.requires_grad for p in module.parameters())
+    assert (model.name, model.card) == ("Tiny", None)
+    assert model.layers == ("conv_block_1.0", "conv_block_1.1", "fc6.1")
+    assert load_model(module, preprocess=PREPROCESS, name="mine").name == "mine"
+    assert load_model(model) is model
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "text"),
+    [
+        (Tiny(), {}, "preprocess must come with an nn.Module"),
+        (Tiny(), {"preprocess": 224}, "preprocess must be a callable .* got 224"),
+        (
+            Tiny(),
+            {"preprocess": PREPROCESS, "weights": "w", "options": {}},
+            "options must come with the name of an architecture",
+        ),
+        (
+            Tiny(),
+            {"preprocess": PREPROCESS, "weights": "w", "layout": ("a",)},
+            r"layout must be a Layout or a name .* got \('a',\)",
+        ),
+        (Tiny(), {"preprocess": PREPROCESS, "seed": 1}, "seed must come with the name"),
+        (Tiny, {"preprocess": PREPROCESS}, "model must be a name, .* got 'Tiny'"),
+        (3, {}, "model must be a name, .* got 'int'"),
+        (
+            VisionModel("v", Tiny(), PREPROCESS, ("fc6",)),
+            {"name": "w"},
+            "got a VisionModel, which has its own",
+        ),
+    ],
+)
+def test_impossible_modules_are_refused(model, options, text):
+    with pytest.raises(ValueError, match=text):
+        load_model(model, **options)
+
+
+def saved(path, state, **record):
+    metadata = {"versa": json.dumps(record)} if record else None
+    save_file({key: value.contiguous() for key, value in state.items()}, path, metadata)
+    return path
+
+
+def same_output(module, source, size=32):
+    x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return torch.equal(module(x), source(x))
+
+
+def test_weights_of_the_user_fill_an_architecture(tmp_path, caplog):
+    source = trained(AlexNetGN(out_dim=3))
+    path = saved(tmp_path / "weights.safetensors", source.state_dict())
+    caplog.set_level(logging.INFO, logger="versa")
+    model = load_model("alexnet_gn", weights=path, options={"out_dim": 3})
+    assert model.name == f"alexnet_gn@{path}"
+    assert model.preprocess == Preprocess(224, 224, *IMAGENET)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "as for alexnet_gn, they are prepared by Preprocess(" in record.message
+    assert model.validation == Preprocess(256, 224, *IMAGENET)
+    assert model.layers[-3:] == ("fc7", "fc8", "l2norm")
+    assert not model.module.training
+    assert not any(p.requires_grad for p in model.module.parameters())
+    assert same_output(model.module, source, 96)
+    with pytest.raises(
+        ValueError, match=r"other shapes .*fc8\.0\.weight is \(3, 4096\)"
+    ):
+        load_model("alexnet_gn", weights=path)
+
+
+def test_a_file_of_versa_says_how_it_was_made(tmp_path, monkeypatch):
+    source = trained(AlexNetGN(out_dim=5, l2norm=False, norm="batch"))
+    preprocess = {"resize": 64, "crop": 64, "mean": [0.5] * 3, "std": [0.2] * 3}
+    path = saved(
+        tmp_path / "w.safetensors",
+        source.state_dict(),
+        builder="alexnet_gn",
+        options={"out_dim": 5, "l2norm": False, "norm": "batch"},
+        preprocess=preprocess,
+    )
+    model = load_model(f"alexnet_gn@{path}")
+    assert model.name == find_model(model.name) == f"alexnet_gn@{path}"
+    assert model.preprocess == Preprocess(64, 64, (0.5,) * 3, (0.2,) * 3)
+    assert same_output(model.module, source, 96)
+    assert model.validation == Preprocess(256, 224, (0.5,) * 3, (0.2,) * 3)
+    mine = Preprocess(70, 64, *IMAGENET)
+    assert load_model("alexnet_gn", weights=path, preprocess=mine).preprocess == mine
+    # the record is in the content, wherever the file lies and however it is named
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path.rename(tmp_path / "w.bin")
+    assert load_model("alexnet_gn@~/w.bin").preprocess == model.preprocess
+    other = load_model("alexnet_gn", weights="~/w.bin", preprocess=lambda image: image)
+    assert other.validation is None  # nobody knows the normalisation
+    # not the layers of the card, which has an l2norm
+    found = load_model("alexnet_gn_ipcl_ref01@~/w.bin")
+    assert found.layers == model.layers
+    assert "l2norm" not in found.layers
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"builder": "alexnet_gn", "options": None},
+        {"builder": 3},
+        {"builder": "alexnet_gn", "preprocess": "imagenet"},
+    ],
+)
+def test_a_record_of_another_form_is_refused(tmp_path, record):
+    state = trained(AlexNetGN(out_dim=3)).state_dict()
+    path = saved(tmp_path / "w.safetensors", state, **record)
+    with pytest.raises(ValueError, match=r"metadata 'versa' of .*w\.safetensors must"):
+        load_model(f"alexnet_gn@{path}", options=None)
+
+
+def test_a_record_with_a_bad_preprocessing_names_the_file(tmp_path, caplog):
+    state = trained(AlexNetGN(out_dim=3)).state_dict()
+    path = saved(tmp_path / "w.safetensors", state, preprocess={"size": 64})
+    with pytest.raises(ValueError, match=r"of .*w\.safetensors: preprocess: .*crop"):
+        load_model(f"alexnet_gn@{path}")
+    # nothing is said about the images of weights that are not there
+    caplog.set_level(logging.INFO, logger="versa")
+    with pytest.raises(FileNotFoundError, match=r"none\.pt does not exist"):
+        load_model("alexnet_gn", weights=tmp_path / "none.pt")
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda s: s,
+        lambda s: {"state_dict": s, "epoch": 3},
+        lambda s: {"state_dict": {f"module.{k}": v for k, v in s.items()}},
+        lambda s: {f"_orig_mod.{k}": v for k, v in s.items()},
+        lambda s: {"model": s, "optimizer": {}},
+    ],
+    ids=["plain", "state_dict", "data-parallel", "compiled", "model"],
+)
+def test_layout_of_own_weights_is_found(tmp_path, wrap):
+    source = trained(models.squeezenet1_1())
+    torch.save(wrap(source.state_dict()), tmp_path / "w.pth")
+    model = load_model("torchvision/squeezenet1_1", weights=tmp_path / "w.pth")
+    assert same_output(model.module, source, 64)
+    assert model.preprocess == Preprocess(224, 224, *IMAGENET)
+    assert model.validation == Preprocess(256, 224, *IMAGENET)
+
+
+def test_own_weights_fill_a_module_that_is_not_touched(tmp_path):
+    module, source = Residual(head=True), trained(Residual(head=True))
+    state = {f"encoder.{key}": value for key, value in source.state_dict().items()}
+    path = saved(tmp_path / "w.safetensors", {**state, "decoder.w": torch.zeros(1)})
+    layout = Layout(drop=("decoder.",), prefix="encoder.")
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    model = load_model(module, weights=path, preprocess=PREPROCESS, layout=layout)
+    assert model.name == f"Residual@{path}"
+    assert same_output(model.module, source)
+    assert module.training
+    assert all(torch.equal(module.state_dict()[key], before[key]) for key in before)
+    with pytest.raises(ValueError, match=r"pass layout="):
+        load_model(module, weights=path, preprocess=PREPROCESS)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("w.pth", r"weights must be a file; .*w\.pth does not exist"),
+        ("", "is a folder"),
+    ],
+)
+def test_own_weights_must_exist(tmp_path, name, text):
+    with pytest.raises(FileNotFoundError, match=text):
+        load_model("alexnet_gn", weights=tmp_path / name)
+
+
+def test_own_weights_must_be_the_networks(tmp_path):
+    torch.save({"state_dict": {"a": torch.zeros(1)}}, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=r"w\.pth lacks 29 of .*pass layout="):
+        load_model("alexnet_gn", weights=tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=r"layout must be among .*Did you mean ipcl"):
+        load_model("alexnet_gn", weights=tmp_path / "w.pth", layout="ipcll")
+    with pytest.raises(ValueError, match=r"options must suit alexnet_gn: .*'depth'"):
+        load_model("alexnet_gn", weights=tmp_path / "w.pth", options={"depth": 3})
+
+
+def test_card_of_the_user(tmp_path, monkeypatch):
+    source = trained(Tiny())
+    monkeypatch.setenv("VERSA_ZOO", str(tmp_path))
+    save_file(source.state_dict(), tmp_path / "mine.safetensors")
+    write_card(tmp_path, "mine", file="mine.safetensors", licence="none yet")
+    model = load_model("mine")
+    assert same_output(model.module, source)
+    assert (model.name, model.layers) == ("mine", ("fc6",))
+    assert "mine" in list_models()["name"].tolist()
+    assert "mine" not in zoo.zoo_markdown()
+    (tmp_path / "mine.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"file of mine\.toml must be a file"):
+        load_model("mine")
+
+
+def test_an_alias_that_misleads_says_so(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("VERSA_CACHE", str(tmp_path))
+    monkeypatch.setenv("VERSA_OFFLINE", "1")
+    with pytest.raises(FileNotFoundError, match="drive"):
+        load_model("TC-MoCo")
+    assert "temporal" in caplog.text
+    assert find_model("TC-MoCo") == "tc_say_resnext50"
+
+
+def test_restricting_licence_is_shown_once(tiny_zoo, caplog):
+    tiny_zoo(file_of(state_of(Tiny())), licence="CC-BY-NC-4.0", citation="https://x.y")
+    load_model("tiny")
+    load_model("tiny")
+    shown = [r.message for r in caplog.records if "licence" in r.message]
+    assert len(shown) == 1
+    assert "CC-BY-NC-4.0" in shown[0]
+    assert "https://x.y" in shown[0]
+
+
+def test_nothing_comes_through_the_hub_of_torch():
+    package = zoo.card_folder().parent / "versa"
+    for path in (package / "models").rglob("*.py"):
+        assert "torch.hub" not in path.read_text(encoding="utf-8"), path

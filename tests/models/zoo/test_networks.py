@@ -1,0 +1,135 @@
+"""Constructors of networks: of torchvision, of timm, and of other packages."""
+
+import pytest
+import torch
+from torch import nn
+
+from versa.models.zoo.networks import build_network, on_meta, torchvision_network
+
+PLUG_IN = """
+import torch
+
+def network(width=2):
+    return torch.nn.Linear(3, width)
+
+def reading(width=2):
+    return torch.nn.Linear(3, int(torch.tensor(width)))
+
+def number():
+    return 7
+
+def even(width=2):
+    assert width % 2 == 0, "width is even."
+    return torch.nn.Linear(3, width)
+"""
+
+
+@pytest.fixture
+def plug_in(tmp_path, monkeypatch):
+    (tmp_path / "versa_plug_in.py").write_text(PLUG_IN)
+    monkeypatch.syspath_prepend(tmp_path)
+    return "versa_plug_in"
+
+
+def tensors(module):
+    return [*module.parameters(), *module.buffers()]
+
+
+@pytest.mark.parametrize(
+    ("builder", "options", "kind"),
+    [
+        ("alexnet_gn", {"out_dim": 5, "norm": "batch"}, "AlexNetGN"),
+        ("taskonomy", {}, "TaskonomyEncoder"),
+        ("timm", {"name": "vit_tiny_patch16_224.augreg_in21k"}, "VisionTransformer"),
+        ("torchvision", {"name": "resnet18"}, "ResNet"),
+    ],
+)
+def test_own_builders(builder, options, kind):
+    module = on_meta(builder, options)
+    assert type(module).__name__ == kind
+    assert all(tensor.is_meta for tensor in tensors(module))
+
+
+def test_plug_in_is_built_from_an_installed_package(plug_in):
+    assert build_network(f"{plug_in}:network", {"width": 4}).out_features == 4
+    assert build_network(f"{plug_in}:network").weight.device.type == "cpu"
+
+
+def test_missing_plug_in_names_the_command(plug_in):
+    with pytest.raises(ImportError, match="`pip install git\\+https://a/b`") as caught:
+        build_network("no_such_pack.nets:Net", requires="git+https://a/b")
+    assert str(caught.value).startswith("no_such_pack.nets:Net must be installed")
+    with pytest.raises(ImportError, match="`pip install no_such_pack`"):
+        on_meta("no_such_pack.nets:Net")
+    with pytest.raises(ImportError, match="has no attribute 'absent'"):
+        build_network(f"{plug_in}:absent")
+
+
+@pytest.mark.parametrize(
+    ("builder", "options", "text"),
+    [
+        ("alexnet_gn", {"dim": 5}, "options must suit alexnet_gn: .*'dim'"),
+        ("alexnet_gn", {"norm": "grup"}, "norm must be among .*Did you mean group"),
+        ("torchvision", {"name": "resnet18", "deep": 1}, "options must suit .*'deep'"),
+        ("torchvision", {}, "options must suit torchvision: .*'name'"),
+        (
+            "torchvision",
+            {"name": "resnet18", "max_pool": "sam"},
+            "max_pool .*mean same",
+        ),
+        ("torchvision", {"name": "raft_small", "head": False}, "head must be true for"),
+        ("versa_plug_in:network", {"depth": 1}, "options must suit .*'depth'"),
+        ("versa_plug_in:even", {"width": 3}, r"options must .*: width is even\.$"),
+        ("versa_plug_in:number", {}, "must return an nn.Module; .* returns int"),
+    ],
+)
+def test_impossible_networks_are_refused(plug_in, builder, options, text):
+    for build in (build_network, on_meta):
+        with pytest.raises(ValueError, match=text):
+            build(builder, options)
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "n_features"),
+    [
+        ("resnet18", "fc", 512),
+        ("mobilenet_v2", "classifier", 1280),
+        ("vit_b_32", "heads", 768),
+        ("swin_t", "head", 768),
+    ],
+)
+def test_without_a_head_its_place_gives_the_features(name, place, n_features):
+    module = on_meta("torchvision", {"name": name, "head": False}).eval()
+    assert isinstance(module.get_submodule(place), nn.Identity)
+    out = module(torch.empty(2, 3, 224, 224, device="meta"))
+    assert out.shape == (2, n_features)
+    assert not any(key.startswith(f"{place}.") for key in module.state_dict())
+
+
+@pytest.mark.parametrize("size", [16, 112])
+def test_max_pool_same_pads_as_tensorflow(size):
+    with torch.device("meta"):
+        same = torchvision_network("resnet18", max_pool="same").maxpool
+        usual = torchvision_network("resnet18").maxpool
+    x = torch.rand(2, 4, size, size, generator=torch.Generator().manual_seed(1))
+    # SAME: ceil(size / 2) windows; of what they lack, the smaller half goes on top
+    lack = 2 * (-(-size // 2) - 1) + 3 - size
+    sides = (lack // 2, lack - lack // 2) * 2
+    padded = nn.functional.pad(x, sides, value=-torch.inf)
+    expected = padded.unfold(2, 3, 2).unfold(3, 3, 2).amax((-2, -1))
+    assert torch.equal(same(x), expected)
+    assert not torch.equal(same(x), usual(x))
+    assert same(x).shape == usual(x).shape
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_ported_networks_change_the_normalisation_themselves(name):
+    module = on_meta("torchvision", {"name": name})
+    assert module.transform_input
+    assert any(key.lower().startswith("aux") for key in module.state_dict())
+
+
+def test_a_constructor_that_reads_tensors_is_built_in_full(plug_in):
+    sketch = on_meta(f"{plug_in}:reading", {"width": 5})
+    assert sketch.weight.shape == (5, 3)
+    assert sketch.weight.is_meta

@@ -1,0 +1,223 @@
+"""Pictures: the pixels are where the voxels are, and the files are whole."""
+
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from versa.fmri.sectors.making import split_at_y
+from versa.fmri.sectors.sector import Sector
+from versa.plotting import (
+    plot_reliability,
+    plot_sectors,
+    save_figure,
+    sector_colours,
+)
+
+AFFINE = np.array([[3.0, 0, 0, -45], [0, 3, 0, -89], [0, 0, 3, -30], [0, 0, 0, 1]])
+SHAPE = (31, 30, 15)
+
+
+def slab(name="OTC", where=np.s_[2:29, 3:25, 2:12], space="TAL", affine=AFFINE):
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[where] = True
+    return Sector(name, mask, affine, space)
+
+
+def images(panel):
+    """Pixels of a panel's masks, with mm of their rows and columns."""
+    for image in panel.get_images():
+        values = np.ma.filled(image.get_array().astype(float), np.nan)
+        left, right, low, high = image.get_extent()
+        rows = low + (np.arange(values.shape[0]) + 0.5) * (high - low) / len(values)
+        columns = (
+            left
+            + (np.arange(values.shape[1]) + 0.5) * (right - left) / (values.shape[1])
+        )
+        yield values, columns, rows
+
+
+def oblique():
+    """A grid turned by 20 degrees about x and mirrored along x."""
+    angle = np.deg2rad(20)
+    turn = np.eye(4)
+    turn[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    return turn @ np.diag([-1.0, 1, 1, 1]) @ AFFINE
+
+
+@pytest.mark.parametrize("affine", [AFFINE, np.diag([-1.0, 1, 1, 1]) @ AFFINE])
+def test_the_pixels_of_a_cut_are_its_voxels(affine):
+    sector = slab(where=np.s_[2:9, 3:25, 2:12], space="individual", affine=affine)
+    x, y, z = sector.coordinates.T
+    ax = plot_sectors([sector], cuts=(x[0], y[0], z[0]))
+    sagittal, coronal, axial = ax.child_axes[:3]
+    extents = {"x": x, "y": y, "z": z}
+    for panel, across, up in [(sagittal, "y", "z"), (coronal, "x", "z"),
+                              (axial, "x", "y")]:  # fmt: skip
+        ((values, columns, rows),) = images(panel)
+        seen = np.isfinite(values)
+        for places, axis in ((columns[seen.any(0)], across), (rows[seen.any(1)], up)):
+            # voxels of 3 mm reach 1.5 mm beyond their centres
+            assert places.min() == pytest.approx(extents[axis].min() - 1.5, abs=1.01)
+            assert places.max() == pytest.approx(extents[axis].max() + 1.5, abs=1.01)
+
+
+def test_an_oblique_grid_is_drawn_in_its_place():
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[15, 14, 7] = True
+    sector = Sector("V1", mask, oblique(), "individual")
+    place = sector.coordinates[0]
+    ax = plot_sectors([sector])
+    for panel, (across, up) in zip(
+        ax.child_axes[:4], [(1, 2), (0, 2), (0, 1), (1, 2)], strict=True
+    ):
+        ((values, columns, rows),) = images(panel)
+        seen = np.isfinite(values)
+        assert columns[seen.any(0)].mean() == pytest.approx(place[across], abs=0.8)
+        assert rows[seen.any(1)].mean() == pytest.approx(place[up], abs=0.8)
+
+
+def test_the_plane_is_straight_in_talairach_and_tilted_in_mni():
+    for space, tilt in (("TAL", 0.0), ("MNI152NLin6Asym", 0.0773)):
+        halves = split_at_y(slab(space=space))
+        ax = plot_sectors(halves, title="Sectors")
+        for panel in (ax.child_axes[0], ax.child_axes[3]):
+            path = panel.collections[-1].get_paths()[0].vertices
+            slope = np.polyfit(path[:, 1], path[:, 0], 1)[0]
+            assert slope == pytest.approx(tilt, abs=0.001)
+        level = path[:, 0][np.abs(path[:, 1]).argmin()]
+        assert level == pytest.approx(-53 if space == "TAL" else -54.9, abs=0.3)
+        assert ax.get_title() == "Sectors"
+
+
+def test_the_legend_names_sectors_sizes_and_the_plane():
+    posterior, anterior = split_at_y(slab())
+    texts = [
+        text.get_text()
+        for text in plot_sectors({"pOTC": posterior, "aOTC": anterior})
+        .child_axes[3]
+        .get_legend()
+        .get_texts()
+    ]
+    assert texts == [
+        f"pOTC ({posterior.n_voxels} voxels)",
+        f"aOTC ({anterior.n_voxels} voxels)",
+        "Talairach y = -53 mm",
+    ]
+    for drawn in (
+        plot_sectors([posterior], y=None),
+        plot_sectors([slab(space="individual")]),
+    ):
+        assert len(drawn.child_axes[3].get_legend().get_texts()) == 1
+
+
+def test_no_picture_needs_pyplot_or_a_display(monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    before = "matplotlib.pyplot" in sys.modules
+    ax = plot_sectors([slab()])
+    assert isinstance(ax.figure, Figure)
+    assert ("matplotlib.pyplot" in sys.modules) == before
+    figure = Figure()
+    own = figure.subplots()
+    assert plot_sectors([slab()], ax=own) is own
+    assert plot_reliability(np.ones(SHAPE), AFFINE, ax=figure.add_subplot()).figure is (
+        figure
+    )
+
+
+def test_a_background_is_drawn_under_the_sectors():
+    brain = np.zeros((16, 16, 16))
+    brain[2:14, 2:14, 2:14] = 100.0
+    affine = np.diag([8.0, 8, 8, 1])
+    affine[:3, 3] = -64
+    ax = plot_sectors(
+        [slab(space="individual")], background=(brain, affine), cuts=(0, -40, -10)
+    )
+    for panel in ax.child_axes[:3]:
+        below, above = images(panel)
+        assert np.isfinite(below[0]).sum() > np.isfinite(above[0]).sum() > 0
+    for bad, text in (
+        (np.zeros((2, 2, 2)), "must have values above 0; it has none"),
+        (np.ones((2, 2)), r"background must be \(x, y, z\); got \(2, 2\)"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            plot_sectors([slab()], background=(bad, affine))
+
+
+def test_a_map_is_drawn_with_its_values_and_limits():
+    rng = np.random.default_rng(0)
+    values = np.full(SHAPE, np.nan)
+    values[10:20, 10:20, 5:10] = rng.uniform(-0.2, 0.9, (10, 10, 5))
+    x, y, z = (AFFINE @ [12, 14, 7, 1])[:3]
+    ax = plot_reliability(values, AFFINE, cuts=(x, y, z))
+    ((drawn, columns, rows),) = images(ax.child_axes[0])
+    at = np.abs(rows - z).argmin(), np.abs(columns - y).argmin()
+    assert drawn[at] == values[12, 14, 7]
+    assert np.isnan(drawn).any()
+    image = ax.child_axes[0].get_images()[0]
+    assert image.get_clim() == (0, 1)
+    bar = ax.child_axes[3]
+    assert bar.get_xlabel() == "reliability (r of odd and even runs)"
+    assert [text.get_text() for text in bar.texts] == ["500 voxels"]
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: plot_sectors([]), "in one space with places; got no sector"),
+        (lambda: plot_sectors([slab(space="none")]), "with places; got none"),
+        (
+            lambda: plot_sectors([slab(), slab(space="individual")]),
+            "got TAL, individual",
+        ),
+        (lambda: plot_sectors([slab()], cuts=(1, 2)), r"three places in mm; got \[1, "),
+        (lambda: plot_reliability(np.full(SHAPE, np.nan), AFFINE), "with finite ones"),
+        (
+            lambda: plot_reliability(np.ones(SHAPE), AFFINE, limits=(1, 0)),
+            r"low < high; got \(1, 0\)",
+        ),
+        (
+            lambda: plot_reliability(np.ones(SHAPE), AFFINE, space="mni"),
+            "space must be TAL",
+        ),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(call, text):
+    with pytest.raises(ValueError, match=text):
+        call()
+
+
+def test_colours_are_fixed_and_apart():
+    names = ["LOC", "aOTC", "EarlyV", "pOTC", "PPA", "OPA", "RSC", "FFA"]
+    colours = sector_colours(names)
+    assert colours["EarlyV"] == sector_colours(["EarlyV"])["EarlyV"] == "#0072B2"
+    assert len(set(colours.values())) == 8
+    values = np.array([to_rgb(colour) for colour in colours.values()])
+    apart = np.linalg.norm(values[:, None] - values, axis=-1)
+    assert apart[~np.eye(8, dtype=bool)].min() > 0.25
+
+
+def test_more_sectors_than_colours_are_reported(caplog):
+    colours = sector_colours(f"roi{n}" for n in range(6))
+    assert colours["roi5"] == colours["roi0"]
+    assert "6 sectors share the 5 colours" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("suffix", "start"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")]
+)
+def test_figures_are_written_whole_and_alike(tmp_path, suffix, start):
+    ax = plot_sectors([slab(space="individual")])
+    first = save_figure(ax, tmp_path / "new" / f"a{suffix}", dpi=50)
+    second = save_figure(ax.figure, tmp_path / f"b{suffix}", dpi=50)
+    assert first.read_bytes().startswith(start)
+    assert first.read_bytes() == second.read_bytes()
+    assert [path.name for path in first.parent.iterdir()] == [f"a{suffix}"]
+
+
+def test_other_kinds_of_files_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"as \.png, \.svg, \.pdf; got 'a\.bmp'"):
+        save_figure(Figure(), tmp_path / "a.bmp")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,12 @@
+from . import betas as betas
+from . import ceilings as ceilings
+from . import dataset as dataset
+from . import encoding as encoding
+from . import published as published
+from . import rdm as rdm
+from . import reliability as reliability
+from . import rsa as rsa
+from . import scoring as scoring
+from . import sectors as sectors
+from . import study as study
+from . import volumes as volumes

@@ -1,1 +1,0 @@
-"""Archives of any layout: downloaded from osf.io, converted by a mapping file."""

@@ -1,0 +1,1 @@
+"""Betas of one subject: estimated from runs, or made by other programs."""

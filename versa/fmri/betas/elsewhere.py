@@ -1,0 +1,447 @@
+"""Betas made elsewhere: arrays, NIfTI images and BrainVoyager maps."""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from versa.fmri.betas.conditions import ConditionBetas
+from versa.fmri.betas.trials import average_trials
+from versa.fmri.sectors.sector import check_space
+from versa.fmri.volumes.nifti import check_stated_space, header_space, list_grid
+from versa.fmri.volumes.voxels import (
+    PathLike,
+    Volume,
+    gather_voxels,
+    read_map,
+    read_voxels,
+)
+from versa.wording import listing, unknown
+
+__all__ = ["betas_from_array", "betas_from_images", "betas_from_runs", "read_vmp"]
+
+logger = logging.getLogger("versa")
+
+
+def betas_from_array(
+    values: ArrayLike,
+    conditions: Sequence[str],
+    *,
+    subject: str,
+    mask: np.ndarray | None = None,
+    affine: ArrayLike | None = None,
+    space: str = "none",
+    odd: ArrayLike | None = None,
+    even: ArrayLike | None = None,
+    activity: ArrayLike | None = None,
+    unit: str = "a.u.",
+    source: str = "",
+) -> ConditionBetas:
+    """Take betas that are in memory.
+
+    Parameters
+    ----------
+    values : array-like of shape (n_conditions, n_voxels)
+        One row per condition. If it is a DataFrame whose index holds names, they must
+        be the conditions.
+    conditions : sequence of str, length n_conditions
+        Names of the rows, in their order.
+    subject : str
+        Label such as ``"01"``.
+    mask : ndarray of bool, shape (x, y, z), optional
+        Where the voxels are; columns follow it in C order, as in ``volume[mask]``.
+        Without it the voxels are a list, whose place in the head is not known.
+    affine : array-like of shape (4, 4), optional
+        From voxel indices to mm; needed with `mask`.
+    space : str, default="none"
+        As of :class:`~versa.fmri.sectors.sector.Sector`; "none" without `mask`.
+    odd, even, activity : array-like, optional
+        As of :class:`~versa.fmri.betas.conditions.ConditionBetas`.
+    unit : str, default="a.u."
+        Unit of the betas.
+    source : str, default=""
+        How they were made, in a line.
+
+    Returns
+    -------
+    betas : ConditionBetas
+        The betas.
+
+    Raises
+    ------
+    ValueError
+        If shapes, names or the place of the voxels do not fit together.
+
+    Examples
+    --------
+    >>> betas_from_array([[1.0, 2, 3], [4, 5, 6]], ["cup", "dog"], subject="01")
+    <ConditionBetas of subject 01: 2 conditions, 3 voxels, none>
+    """
+    for what, given in (("values", values), ("odd", odd), ("even", even)):
+        _check_row_names(given, conditions, f"{what} of subject {subject}")
+    if mask is None:
+        if space != "none" or affine is not None:
+            raise ValueError(
+                f"betas of subject {subject} must have a mask if they have a space or "
+                f"an affine; got space {space!r} without mask."
+            )
+        shape = np.shape(values)
+        if len(shape) != 2 or not shape[1]:
+            raise ValueError(
+                f"values of subject {subject} must be (n_conditions, n_voxels); got "
+                f"{shape}."
+            )
+        grid = list_grid(shape[1])
+        mask = (np.arange(np.prod(grid)) < shape[1]).reshape(grid)
+        affine = np.eye(4)
+    elif affine is None:
+        raise ValueError(
+            f"betas of subject {subject} must have the affine of their mask; got "
+            "none. Without the place of the voxels, leave out the mask, too."
+        )
+    return ConditionBetas(
+        subject,
+        conditions,  # type: ignore[arg-type]  # checked and made a tuple there
+        np.asarray(values, dtype=np.float64),
+        mask,
+        np.asarray(affine, dtype=np.float64),
+        space,
+        odd=None if odd is None else np.asarray(odd, dtype=np.float64),
+        even=None if even is None else np.asarray(even, dtype=np.float64),
+        activity=None if activity is None else np.asarray(activity, dtype=np.float64),
+        unit=unit,
+        source=source,
+    )
+
+
+def betas_from_images(
+    images: Mapping[str, PathLike] | PathLike,
+    conditions: Sequence[str] | None = None,
+    *,
+    subject: str,
+    space: str | None = None,
+    mask: PathLike | None = None,
+    odd: Mapping[str, PathLike] | PathLike | None = None,
+    even: Mapping[str, PathLike] | PathLike | None = None,
+    activity: PathLike | None = None,
+    resample: str | None = None,
+    unit: str = "a.u.",
+    source: str = "",
+) -> ConditionBetas:
+    """Read betas from NIfTI images.
+
+    Parameters
+    ----------
+    images : mapping of str to path-like, or path-like
+        The image of each condition (3-D, or 4-D with one volume), or one 4-D image
+        with a volume per condition. ``.nii`` and ``.nii.gz``.
+    conditions : sequence of str, optional
+        Names of the volumes of a 4-D image, in their order; with a mapping, which
+        conditions to read.
+    subject : str
+        Label such as ``"01"``.
+    space : str, optional
+        As of :class:`~versa.fmri.sectors.sector.Sector`; by default what the file names say
+        in ``space-<name>``.
+    mask : path-like, optional
+        Image of the voxels to read; by default all.
+    odd, even : as `images`, optional
+        The same conditions over odd and over even runs.
+    activity : path-like, optional
+        Image of the contrast of all conditions against rest.
+    resample : {"nearest", "linear"}, optional
+        How to bring images onto the grid of the first one. Images whose voxels lie at
+        the same places in another order (LAS, RAS, ...) need no resampling.
+    unit, source : str
+        As of :class:`~versa.fmri.betas.conditions.ConditionBetas`.
+
+    Returns
+    -------
+    betas : ConditionBetas
+        On the grid of the first image. Voxels that are NaN or infinite in any image,
+        or 0 in all images, are not in its mask.
+
+    Raises
+    ------
+    ValueError
+        If images are missing or damaged, their grids or numbers differ, or the space
+        is not known.
+    """
+    parts: dict[str, list[tuple[Path, int]]] = {}
+    names: tuple[str, ...] = ()
+    for what, given in (("images", images), ("odd", odd), ("even", even)):
+        if given is None:
+            continue
+        if isinstance(given, Mapping):
+            wanted = tuple(given if conditions is None else conditions)
+            wanted = names or wanted
+            if set(wanted) - set(given) or (
+                conditions is None and set(given) - set(wanted)
+            ):
+                raise ValueError(
+                    f"{what} of subject {subject} must have an image for each of "
+                    f"{listing(wanted)}; got {listing(given)}."
+                )
+            parts[what] = [(Path(given[name]), 1) for name in wanted]
+        elif conditions is None:
+            raise ValueError(
+                f"conditions must name the volumes of {given}; got none. Volumes are "
+                "not matched by position unless their names are given."
+            )
+        else:
+            wanted = tuple(conditions)
+            parts[what] = [(Path(given), len(wanted))]
+        names = wanted
+    if not names:
+        raise ValueError(f"images of subject {subject} must be at least one; got none.")
+    files = [file for part in parts.values() for file in part]
+    beside = [Path(p) for p in (mask, activity) if p is not None]
+    space = _space([path for path, _ in files] + beside, space)
+    values, inside, affine = read_voxels(
+        [path for path, _ in files],
+        n_volumes=[count for _, count in files],
+        groups=[row for row, part in enumerate(parts.values()) for _ in part],
+        mask=mask,
+        resample=resample,
+    )
+    halves = {
+        what: values[row * len(names) : (row + 1) * len(names)]
+        for row, what in enumerate(parts)
+    }
+    return ConditionBetas(
+        subject,
+        names,
+        halves["images"],
+        inside,
+        affine,
+        space,
+        odd=halves.get("odd"),
+        even=halves.get("even"),
+        activity=None
+        if activity is None
+        else read_map(activity, inside, affine, resample=resample),
+        unit=unit,
+        source=source or f"images such as {files[0][0].name}",
+    )
+
+
+def betas_from_runs(
+    images: Sequence[tuple[str, int, PathLike]],
+    *,
+    subject: str,
+    space: str,
+    conditions: Sequence[str] | None = None,
+    halves: str | None = "runs",
+    mask: PathLike | None = None,
+    activity: PathLike | None = None,
+    resample: str | None = None,
+    unit: str = "a.u.",
+    source: str = "",
+) -> ConditionBetas:
+    """Read NIfTI images of conditions run by run, and average them over runs.
+
+    Parameters
+    ----------
+    images : sequence of (condition, run, path)
+        One 3-D image per condition and run, runs in their order. A condition may have
+        several images in a run, and need not be in every run (which is reported).
+    subject : str
+        Label such as ``"01"``.
+    space : str
+        As of :class:`~versa.fmri.sectors.sector.Sector`.
+    conditions : sequence of str, optional
+        Which conditions, and their order; by default all, as they first occur.
+    halves : {"runs"}, optional
+        Odd and even runs, of those that have the conditions; with a single run there
+        are no halves.
+    mask : path-like, optional
+        Image of the voxels to read; by default those with data in all runs.
+    activity : path-like, optional
+        Image of the contrast of all conditions against rest.
+    resample : {"nearest", "linear"}, optional
+        How to bring images onto the grid of the first one.
+    unit, source : str
+        As of :class:`~versa.fmri.betas.conditions.ConditionBetas`.
+
+    Returns
+    -------
+    betas : ConditionBetas
+        Means over the images of a condition. Voxels that are NaN or infinite in any
+        image, or 0 in all images of a run, are not in its mask.
+
+    Raises
+    ------
+    ValueError
+        If images are missing or damaged, or lie on different grids, or a half lacks a
+        condition.
+    """
+    check_space(space)
+    names = [name for name, _, _ in images]
+    runs = [run for _, run, _ in images]
+    wanted = list(dict.fromkeys(names) if conditions is None else conditions)
+    for name in wanted:
+        if name not in names:
+            raise ValueError(unknown("condition", name, dict.fromkeys(names)))
+    used = [one for one in images if one[0] in wanted]
+    given = [path for _, _, path in used] + [p for p in (mask, activity) if p]
+    for path in given:
+        check_stated_space(Path(path), space)
+    for run in dict.fromkeys(runs):
+        missing = set(wanted) - {name for name, own, _ in used if own == run}
+        if missing:
+            logger.warning(
+                "run %d lacks %s; their betas are means over the other runs.",
+                run,
+                listing(sorted(missing)),
+            )
+    if len(set(runs)) == 1 and halves == "runs":
+        logger.info("subject %s has one run: there are no odd and even runs.", subject)
+        halves = None
+    if halves not in (None, "runs"):
+        raise ValueError(unknown("halves", halves, ("runs",)))
+    values, inside, affine = read_voxels(
+        [path for _, _, path in used],
+        groups=[run for _, run, _ in used],
+        mask=mask,
+        resample=resample,
+    )
+    found, mean, odd, even = average_trials(
+        values,
+        [name for name, _, _ in used],
+        [run for _, run, _ in used],
+        conditions=wanted,
+        halves=halves,
+    )
+    return ConditionBetas(
+        subject,
+        found,
+        mean,
+        inside,
+        affine,
+        space,
+        odd=odd,
+        even=even,
+        activity=None
+        if activity is None
+        else read_map(activity, inside, affine, resample=resample),
+        unit=unit,
+        source=source,
+    )
+
+
+def read_vmp(
+    paths: PathLike | Sequence[PathLike],
+    *,
+    subject: str,
+    conditions: Sequence[str] | None = None,
+    space: str | None = None,
+    convention: str | None = None,
+    vmr: PathLike | None = None,
+    mask: PathLike | None = None,
+    unit: str = "a.u.",
+) -> ConditionBetas:
+    """Read betas from maps of BrainVoyager (.vmp).
+
+    Parameters
+    ----------
+    paths : path-like, or sequence of path-like
+        The files. The names of their maps are the conditions, each name once.
+    subject : str
+        Label such as ``"01"``.
+    conditions : sequence of str, optional
+        Which maps to read, and their order; by default all.
+    space, convention, vmr : optional
+        As of :func:`versa.fmri.betas.brainvoyager.read_volumes`: a VMP does not say
+        in which space it is, and which side is left.
+    mask : path-like, optional
+        NIfTI image of the voxels to read; by default all.
+    unit : str, default="a.u."
+        Unit of the maps.
+
+    Returns
+    -------
+    betas : ConditionBetas
+        Voxels that are 0 in all maps are not in its mask.
+
+    Raises
+    ------
+    ValueError
+        If a file is missing or damaged, or its maps lie on another grid.
+    ImportError
+        If bvbabel is not installed.
+    """
+    from versa.fmri.betas.brainvoyager import read_volumes
+
+    files = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    images = [
+        read_volumes(path, space=space, convention=convention, vmr=vmr)
+        for path in files
+    ]
+    spaces = sorted({image.space for image in images})
+    if len(spaces) != 1:
+        raise ValueError(
+            f"maps of subject {subject} must share one space; got "
+            f"{listing(spaces) or 'no file'}."
+        )
+    maps = [
+        (
+            name,
+            image.values if image.values.ndim == 3 else image.values[..., row],
+            image,
+        )
+        for image in images
+        for row, name in enumerate(image.names)
+    ]
+    options = [name for name, _, _ in maps]
+    wanted = list(dict.fromkeys(options) if conditions is None else conditions)
+    for name in wanted:
+        if options.count(name) != 1:
+            raise ValueError(
+                f"map {name!r} of subject {subject} must occur once; it occurs "
+                f"{options.count(name)} times among {listing(options)}."
+            )
+    chosen = [maps[options.index(name)] for name in wanted]
+
+    def read() -> Iterator[Volume]:
+        for name, volume, image in chosen:
+            yield f"map {name}", 0, volume, image.affine
+
+    values, inside, affine = gather_voxels(read, mask=mask)
+    return ConditionBetas(
+        subject,
+        tuple(wanted),
+        values,
+        inside,
+        affine,
+        spaces[0],
+        unit=unit,
+        source=f"BrainVoyager maps of {listing(Path(path).name for path in files)}",
+    )
+
+
+def _space(paths: Sequence[Path], space: str | None) -> str:
+    """The space that is given, or that the files state, against which all are held."""
+    chosen = header_space(paths[0]) if space is None else space
+    if chosen is None:
+        raise ValueError(
+            f"the space of {paths[0].name} must be known: TAL, MNI152..., individual "
+            "or none; neither its name nor its header says it. Pass space=."
+        )
+    check_space(chosen)
+    for path in paths:
+        check_stated_space(path, chosen)
+    return chosen
+
+
+def _check_row_names(given: Any, conditions: Sequence[str], what: str) -> None:
+    """Refuse a DataFrame whose rows are called otherwise."""
+    index = list(given.index) if hasattr(given, "iloc") else []
+    if any(isinstance(name, str) for name in index) and index != list(conditions):
+        raise ValueError(
+            f"{what} must have the conditions as its index, in their order; got "
+            f"{listing(index)} for {listing(conditions)}."
+        )

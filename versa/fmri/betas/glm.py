@@ -1,0 +1,369 @@
+"""The first-level GLM of one run, through nilearn: design, estimates, contrast."""
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from versa.fmri.betas.runs import Run
+from versa.fmri.volumes.nifti import read_series
+from versa.wording import listing, unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["GLMSettings", "RunEstimates", "design_matrix", "estimate", "fit_run"]
+
+logger = logging.getLogger("versa")
+
+_HRF = tuple(
+    name + tail
+    for name in ("glover", "spm")
+    for tail in ("", " + derivative", " + derivative + dispersion")
+)
+_DRIFT = ("cosine", "polynomial", "none")
+_CHUNK = 10_000  # voxels; the residuals of all voxels at once would fill the memory
+_CHUNK_BYTES = 2**28  # of the signal; for models that cost the same for few and many
+_DEPENDENT = 1e-6  # what is left of a regressor that the others explain
+
+
+@dataclass(frozen=True)
+class GLMSettings:
+    """How the GLM of a run is made; names and defaults are nilearn's.
+
+    Parameters
+    ----------
+    hrf_model : str, default="glover"
+        "glover" or "spm", alone or with " + derivative" or " + derivative +
+        dispersion". The betas are those of the canonical response.
+    drift_model : {"cosine", "polynomial", "none"}, default="cosine"
+        Slow changes of the signal.
+    high_pass : float, default=0.01
+        Cut-off in Hz, for cosine drifts.
+    drift_order : int, default=1
+        Order of polynomial drifts.
+    noise_model : str, default="ar1"
+        "ols", or "arN" for autoregressive noise of order N.
+    signal_scaling : {0, False}, default=0
+        0 divides each voxel by its mean over the scans: betas in % of it. False leaves
+        the signal as it is.
+    smoothing_fwhm : float, optional
+        Full width at half maximum of a Gaussian smoothing in mm.
+    left_out : sequence of str, default=()
+        Events that are not modelled, such as "rest".
+    nuisance : sequence of str, default=()
+        Events that are modelled and are no conditions, such as "target".
+
+    Examples
+    --------
+    >>> GLMSettings(hrf_model="spm", noise_model="ols").unit
+    '% signal change'
+    """
+
+    hrf_model: str = "glover"
+    drift_model: str = "cosine"
+    high_pass: float = 0.01
+    drift_order: int = 1
+    noise_model: str = "ar1"
+    signal_scaling: Any = 0
+    smoothing_fwhm: float | None = None
+    left_out: Sequence[str] = ()
+    nuisance: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.hrf_model not in _HRF:
+            raise ValueError(unknown("hrf_model", self.hrf_model, _HRF))
+        if self.drift_model not in _DRIFT:
+            raise ValueError(unknown("drift_model", self.drift_model, _DRIFT))
+        if not re.fullmatch("ols|ar[1-9][0-9]*", self.noise_model):
+            raise ValueError(
+                f"noise_model must be ols or arN, such as ar1; got "
+                f"{self.noise_model!r}."
+            )
+        if not (np.isfinite(self.high_pass) and self.high_pass >= 0):
+            raise ValueError(
+                f"high_pass must be a frequency in Hz from 0; got {self.high_pass}."
+            )
+        if self.drift_order < 0:
+            raise ValueError(f"drift_order must be 0 or more; got {self.drift_order}.")
+        if self.signal_scaling is not False and (
+            isinstance(self.signal_scaling, bool) or self.signal_scaling != 0
+        ):
+            raise ValueError(
+                "signal_scaling must be 0 (each voxel by its mean) or False; got "
+                f"{self.signal_scaling!r}."
+            )
+        if self.smoothing_fwhm is not None and not self.smoothing_fwhm > 0:
+            raise ValueError(
+                "smoothing_fwhm must be a width in mm above 0; got "
+                f"{self.smoothing_fwhm}. Leave it out for none."
+            )
+        for name in ("left_out", "nuisance"):
+            value = getattr(self, name)
+            value = (value,) if isinstance(value, str) else tuple(value)
+            object.__setattr__(self, name, value)
+
+    @property
+    def unit(self) -> str:
+        """Unit of the betas."""
+        return "a.u." if self.signal_scaling is False else "% signal change"
+
+
+def conditions_of(runs: Sequence[Run], settings: GLMSettings) -> list[str]:
+    """Names of the conditions of some runs, sorted.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        Their events are looked at.
+    settings : GLMSettings
+        Which events are left out or nuisance.
+
+    Returns
+    -------
+    conditions : list of str
+        Empty if no event is a condition.
+    """
+    shown = {name for run in runs for name in run.events["trial_type"]}
+    return sorted(shown - {*settings.left_out, *settings.nuisance})
+
+
+class RunEstimates(NamedTuple):
+    """What the GLM of one run gives."""
+
+    conditions: tuple[str, ...]
+    betas: np.ndarray  # (n_conditions, n_voxels)
+    effect: np.ndarray  # (n_voxels,), the mean over the conditions
+    variance: np.ndarray  # (n_voxels,), of the effect
+
+
+def design_matrix(run: Run, n_scans: int, settings: GLMSettings) -> "pd.DataFrame":
+    """Design matrix of a run.
+
+    Parameters
+    ----------
+    run : Run
+        Its events, confounds, repetition time and kept scans are used.
+    n_scans : int
+        Number of scans of its image.
+    settings : GLMSettings
+        Response, drifts, and which events are no conditions.
+
+    Returns
+    -------
+    design : DataFrame of shape (n_kept_scans, n_regressors)
+        Regressors as nilearn makes them; the index is the time of each scan in s.
+
+    Raises
+    ------
+    ValueError
+        If a condition cannot be told from the other regressors, as when it lies
+        outside the run, or the confounds have another number of scans.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> events = pd.DataFrame(
+    ...     {"onset": [0.0, 20.0], "duration": [4.0, 4.0], "trial_type": ["cup", "dog"]}
+    ... )
+    >>> run = Run("bold.nii", events, t_r=2.0)
+    >>> design = design_matrix(run, 30, GLMSettings(drift_model="polynomial"))
+    >>> list(design.columns)
+    ['cup', 'dog', 'drift_1', 'constant']
+    """
+    from nilearn.glm.first_level import make_first_level_design_matrix
+
+    events = run.events[~run.events["trial_type"].isin(settings.left_out)]
+    names = sorted(set(events["trial_type"]))
+    if not set(names) - set(settings.nuisance):
+        raise ValueError(
+            f"{run.name} must have at least one condition; its events are "
+            f"{listing(sorted(set(run.events['trial_type'])))}."
+        )
+    if run.confounds is not None and len(run.confounds) != n_scans:
+        raise ValueError(
+            f"{run.name} must have one row of confounds per scan; got "
+            f"{len(run.confounds)} for {n_scans} scans."
+        )
+    if run.kept is not None:
+        kept = np.asarray(run.kept)
+        if kept.dtype.kind not in "iu" or not ((kept >= 0) & (kept < n_scans)).all():
+            raise ValueError(
+                f"{run.name}: kept must be numbers of scans from 0 to {n_scans - 1}; "
+                f"got {listing(kept.tolist(), limit=4)}."
+            )
+    # names of conditions may be anything; nilearn's columns are put together from them
+    codes = {name: f"event{i:06d}" for i, name in enumerate(names)}
+    coded = events.assign(trial_type=events["trial_type"].map(codes))
+    first = run.slice_time_ref * run.t_r
+    times = np.linspace(first, first + (n_scans - 1) * run.t_r, n_scans)
+    design = make_first_level_design_matrix(
+        times,
+        coded[["onset", "duration", "trial_type"]],
+        hrf_model=settings.hrf_model,
+        drift_model=None if settings.drift_model == "none" else settings.drift_model,
+        high_pass=settings.high_pass,
+        drift_order=settings.drift_order,
+        add_regs=run.confounds,
+    )
+    back = {code: name for name, code in codes.items()}
+    design.columns = [
+        re.sub("^event[0-9]{6}", lambda match: back[match[0]], column)
+        for column in design.columns
+    ]
+    twice = sorted(design.columns[design.columns.duplicated()])
+    if twice:
+        raise ValueError(
+            f"{run.name}: regressors must have names of their own; {listing(twice)} "
+            "is the name of two. Rename the condition or the confound."
+        )
+    if run.kept is not None:
+        design = design.iloc[np.asarray(run.kept)]
+    _check_estimable(design, names, run.name)
+    return design
+
+
+def estimate(
+    series: np.ndarray, design: "pd.DataFrame", run: Run, settings: GLMSettings
+) -> RunEstimates:
+    """Estimate the responses of one run.
+
+    Parameters
+    ----------
+    series : ndarray of shape (n_kept_scans, n_voxels)
+        The signal; no voxel may be constant or NaN.
+    design : DataFrame of shape (n_kept_scans, n_regressors)
+        As :func:`design_matrix` makes it.
+    run : Run
+        For the names of its conditions.
+    settings : GLMSettings
+        Noise, scaling, and which events are no conditions.
+
+    Returns
+    -------
+    estimates : RunEstimates
+        Betas, and the mean over the conditions with its variance.
+    """
+    from nilearn.glm.first_level import mean_scaling, run_glm
+
+    conditions = tuple(conditions_of([run], settings))
+    columns = [list(design.columns).index(name) for name in conditions]
+    contrast = np.zeros(design.shape[1])
+    contrast[columns] = 1 / len(columns)
+    n_voxels = series.shape[1]
+    betas = np.empty((len(columns), n_voxels))
+    effect, variance = np.empty(n_voxels), np.empty(n_voxels)
+    step = _voxels_at_once(len(series), n_voxels, settings.noise_model)
+    for start in range(0, n_voxels, step):
+        part = slice(start, start + step)
+        signal = series[:, part]
+        if settings.signal_scaling is not False:
+            signal = mean_scaling(signal)[0]
+        labels, results = run_glm(
+            signal, design.to_numpy(), settings.noise_model, random_state=0
+        )
+        for label, result in results.items():
+            here = np.flatnonzero(labels == label) + start
+            betas[:, here] = result.theta[columns]
+            found = result.Tcontrast(contrast)
+            effect[here] = np.ravel(found.effect)
+            variance[here] = np.ravel(found.sd) ** 2
+    return RunEstimates(conditions, betas, effect, variance)
+
+
+def fit_run(
+    run: Run, voxels: np.ndarray, settings: GLMSettings
+) -> tuple[RunEstimates, np.ndarray]:
+    """Read a run and estimate its responses.
+
+    Parameters
+    ----------
+    run : Run
+        Its image, events, confounds and kept scans.
+    voxels : ndarray of bool, shape (x, y, z)
+        The voxels, on the grid of the image.
+    settings : GLMSettings
+        How.
+
+    Returns
+    -------
+    estimates : RunEstimates
+        Of the usable voxels.
+    usable : ndarray of bool, shape (n_voxels,)
+        Which of `voxels`, in C order, vary and are finite in this run.
+
+    Raises
+    ------
+    ValueError
+        If no voxel varies, or signals without a baseline are to be scaled by it.
+    """
+    series = read_series(run.bold, voxels, smoothing_fwhm=settings.smoothing_fwhm)
+    design = design_matrix(run, len(series), settings)
+    if run.kept is not None:
+        series = series[np.asarray(run.kept)]
+    low, high = series.min(axis=0), series.max(axis=0)
+    usable = np.isfinite(low) & np.isfinite(high) & (low < high)
+    if not usable.any():
+        raise ValueError(f"{run.bold} must have voxels that vary; none does.")
+    if not usable.all():
+        logger.info(
+            "%s: %d of %d voxels of the mask are constant or not finite and are left "
+            "out.",
+            run.name,
+            usable.size - int(usable.sum()),
+            usable.size,
+        )
+        series = series[:, usable]
+    if settings.signal_scaling is not False:
+        mean, spread = np.abs(series.mean(axis=0)), series.std(axis=0)
+        if np.median(mean) < np.median(spread):
+            raise ValueError(
+                f"{run.bold} must have a baseline to be scaled to % signal change; the "
+                f"median voxel has a mean of {np.median(mean):.3g} and varies by "
+                f"{np.median(spread):.3g}, so it was centred. Leave the signal as it "
+                "is: signal_scaling=False (--raw-signal)."
+            )
+    return estimate(series, design, run, settings), usable
+
+
+def _voxels_at_once(n_scans: int, n_voxels: int, noise_model: str) -> int:
+    """How many voxels a call of the GLM gets."""
+    if noise_model == "ols":
+        return _CHUNK
+    if noise_model == "ar1":  # one fit for each of up to 200 values of the noise
+        return max(_CHUNK, _CHUNK_BYTES // (8 * n_scans))
+    return n_voxels  # noise of higher order is clustered over all voxels together
+
+
+def _check_estimable(design: "pd.DataFrame", names: Sequence[str], run: str) -> None:
+    """Refuse conditions that the other regressors explain."""
+    matrix = design.to_numpy(dtype=float)
+    if matrix.shape[0] <= matrix.shape[1]:
+        raise ValueError(
+            f"{run} must have more scans than regressors; got {matrix.shape[0]} scans "
+            f"for {matrix.shape[1]} regressors. Use fewer confounds or drifts."
+        )
+    scale = np.linalg.norm(matrix, axis=0)
+    # nilearn lifts an empty regressor a little above 0 to keep the matrix regular
+    empty = scale <= 1e-9 * scale.max()
+    scaled = matrix / np.where(empty, 1, scale)
+    # what the others leave of a regressor of length 1 is 1 / sqrt of this diagonal
+    _, values, vectors = np.linalg.svd(scaled, full_matrices=False)
+    left = 1 / np.sqrt(
+        np.sum((vectors / np.maximum(values, 1e-12)[:, None]) ** 2, axis=0)
+    )
+    columns = list(design.columns)
+    bad = [
+        name
+        for name in names
+        if empty[columns.index(name)] or left[columns.index(name)] < _DEPENDENT
+    ]
+    if bad:
+        raise ValueError(
+            f"{run}: conditions must differ from one another and from nuisance "
+            f"regressors while it is scanned; {listing(map(repr, bad))} cannot be "
+            "estimated. Check onsets, confounds and kept scans."
+        )

@@ -1,0 +1,1 @@
+"""Stimuli, responses and RDMs of an experiment, and the folder that keeps them."""

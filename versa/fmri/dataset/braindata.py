@@ -1,0 +1,498 @@
+"""BrainDataset: responses of several brains to one set of images."""
+
+import functools
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from versa.fmri.dataset.stimuli import StimulusSet
+from versa.fmri.sectors.sector import Sector, check_same_grid, check_space
+from versa.wording import listing, unknown
+
+__all__ = ["BrainDataset"]
+
+logger = logging.getLogger("versa")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class BrainDataset:
+    """Responses of several subjects, sector by sector, to one set of images.
+
+    It holds either voxel responses or RDMs. Arrays are taken as float64 and are not
+    copied when they are float64 already: do not change them afterwards. NaN and
+    constant voxels are let in, and :meth:`require_clean_voxels` finds them.
+
+    Parameters
+    ----------
+    name : str
+        How tables and figures call the dataset.
+    stimuli : StimulusSet
+        The n_images images, in the order of the rows of `responses`.
+    subjects : sequence of str, length n_subjects
+        Labels such as ``"01"``, unique.
+    responses : mapping of str to sequence of array-like, optional
+        For each sector one array of shape (n_images, n_voxels) per subject; n_voxels
+        may differ between subjects. The index of a DataFrame must be the image names.
+    rdms : mapping of str to array-like of shape (n_subjects, n_pairs), optional
+        For each sector one RDM per subject, in the pair order of
+        ``scipy.spatial.distance.pdist``.
+    sectors : mapping of str to sequence of Sector, optional
+        For each sector of `responses` one mask per subject, with as many voxels as the
+        responses have columns, in the same order (C order of the mask).
+    unit : str, default="a.u."
+        Unit of the responses.
+    space : str, default="none"
+        Space of the voxels; with `sectors`, theirs.
+    licence, citation, description : str, default=""
+        What others need to know to use the data.
+
+    Examples
+    --------
+    >>> names = ["cup", "dog", "ear", "fan"]
+    >>> stimuli = StimulusSet(names, [f"{n}.png" for n in names], ["0" * 64] * 4)
+    >>> rng = np.random.default_rng(0)
+    >>> dataset = BrainDataset(
+    ...     name="mine",
+    ...     stimuli=stimuli,
+    ...     subjects=["01", "02"],
+    ...     responses={"EarlyV": [rng.normal(size=(4, 9)), rng.normal(size=(4, 7))]},
+    ... )
+    >>> dataset
+    <BrainDataset 'mine': 2 subjects, 4 images, EarlyV (7-9 voxels), space none>
+    >>> dataset.select(subjects=["02"])
+    <BrainDataset 'mine': 1 subject, 4 images, EarlyV (7 voxels), space none>
+    """
+
+    name: str
+    stimuli: StimulusSet
+    subjects: Sequence[str]
+    responses: Mapping[str, Sequence[np.ndarray]] | None = None
+    rdms: Mapping[str, np.ndarray] | None = None
+    sectors: Mapping[str, Sequence[Sector]] | None = None
+    unit: str = "a.u."
+    space: str = "none"
+    licence: str = ""
+    citation: str = ""
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        put = functools.partial(object.__setattr__, self)
+        if not isinstance(self.name, str) or not self.name:
+            raise ValueError(f"a dataset's name must be a text; got {self.name!r}.")
+        if not isinstance(self.stimuli, StimulusSet):
+            raise ValueError(
+                f"stimuli must be a StimulusSet; got {type(self.stimuli).__name__}. "
+                "StimulusSet.from_folder and from_paths make one."
+            )
+        put("subjects", _checked_subjects(self.subjects))
+        check_space(self.space)
+        if (self.responses is None) == (self.rdms is None):
+            found = "neither" if self.rdms is None else "both"
+            raise ValueError(
+                f"a dataset must hold exactly one of responses and rdms; got {found}."
+            )
+        if self.responses is not None:
+            put("responses", _checked_responses(self, self.responses))
+        if self.rdms is not None:
+            put("rdms", _checked_rdms(self, self.rdms))
+        if self.sectors is not None:
+            put("sectors", _checked_sectors(self, self.sectors))
+            put("space", next(iter(self.sectors.values()))[0].space)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # mapping proxies cannot be pickled, and read-only flags would be lost
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        for field in ("responses", "rdms", "sectors"):
+            if values[field] is not None:
+                values[field] = dict(values[field])
+        return functools.partial(type(self), **values), ()
+
+    def __repr__(self) -> str:
+        people = "subject" if self.n_subjects == 1 else "subjects"
+        parts = []
+        for sector in self.sector_names:
+            if self.responses is None:
+                parts.append(f"{sector} (RDMs)")
+                continue
+            counts = [values.shape[1] for values in self.responses[sector]]
+            low, high = min(counts), max(counts)
+            parts.append(f"{sector} ({low if low == high else f'{low}-{high}'} voxels)")
+        return (
+            f"<BrainDataset {self.name!r}: {self.n_subjects} {people}, "
+            f"{self.n_images} images, {listing(parts)}, space {self.space}>"
+        )
+
+    @property
+    def n_subjects(self) -> int:
+        """Number of subjects."""
+        return len(self.subjects)
+
+    @property
+    def n_images(self) -> int:
+        """Number of images."""
+        return len(self.stimuli)
+
+    @property
+    def sector_names(self) -> tuple[str, ...]:
+        """Names of the sectors, in their order."""
+        return tuple(self._data)
+
+    @property
+    def has_responses(self) -> bool:
+        """Whether there are voxel responses, and not RDMs only."""
+        return self.responses is not None
+
+    @property
+    def _data(self) -> Mapping[str, Sequence[np.ndarray]]:
+        """Per sector one array per subject, responses or RDMs alike."""
+        return self.responses or {name: [*x] for name, x in (self.rdms or {}).items()}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over images, subjects, sector names and every value."""
+        head = [self.stimuli.digest, self.subjects, self.sector_names]
+        digest = hashlib.sha256(json.dumps([*head, self.has_responses]).encode())
+        for per_subject in self._data.values():
+            for values in per_subject:
+                digest.update(repr(values.shape).encode())
+                digest.update(np.ascontiguousarray(values).data)
+        return digest.hexdigest()
+
+    def select(
+        self,
+        sectors: str | Sequence[str] | None = None,
+        subjects: str | Sequence[str] | None = None,
+    ) -> "BrainDataset":
+        """Keep some sectors and subjects, in the order given.
+
+        Parameters
+        ----------
+        sectors, subjects : str or sequence of str, optional
+            What to keep; everything if not given.
+
+        Returns
+        -------
+        dataset : BrainDataset
+            The part. Values are shared, not copied.
+
+        Raises
+        ------
+        ValueError
+            If a name is unknown (with close matches), repeated, or none is given.
+        """
+        kept = _chosen("sector", sectors, self.sector_names)
+        people = _chosen("subject", subjects, self.subjects)
+        rows = [list(self.subjects).index(subject) for subject in people]
+
+        def part(data: Mapping[str, Any] | None) -> dict[str, Any] | None:
+            if data is None:
+                return None
+            return {name: [data[name][row] for row in rows] for name in kept}
+
+        return replace(
+            self,
+            subjects=people,
+            responses=part(self.responses),
+            rdms=part(self.rdms),
+            sectors=part(self.sectors),
+        )
+
+    def bad_voxels(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """Count voxels that no model can be fitted to.
+
+        Returns
+        -------
+        counts : dict of (sector, subject) to (n_nan, n_constant)
+            Voxels with NaN or infinite values, and voxels with one value for all
+            images; only sectors of subjects that have any.
+        """
+        counts = {}
+        for sector, per_subject in (self.responses or {}).items():
+            for subject, values in zip(self.subjects, per_subject, strict=True):
+                broken, constant = _bad_columns(values)
+                pair = int(broken.sum()), int(constant.sum())
+                if any(pair):
+                    counts[sector, subject] = pair
+        return counts
+
+    def require_clean_voxels(self) -> None:
+        """Refuse NaN and constant voxels.
+
+        Raises
+        ------
+        ValueError
+            If :meth:`bad_voxels` finds any; names sector, subject and counts.
+        """
+        found = [
+            f"{sector} of subject {subject} has {n_nan} with NaN, {n_constant} constant"
+            for (sector, subject), (n_nan, n_constant) in self.bad_voxels().items()
+        ]
+        if found:
+            raise ValueError(
+                f"responses of dataset {self.name!r} must be finite and vary over "
+                f"images in every voxel; {'; '.join(found[:8])}"
+                + (f"; and {len(found) - 8} more" if len(found) > 8 else "")
+                + ". Pass drop_bad_voxels=True, or call dataset.drop_bad_voxels(), to "
+                "leave these voxels out."
+            )
+
+    def drop_bad_voxels(self) -> "BrainDataset":
+        """Leave out the voxels that :meth:`bad_voxels` counts.
+
+        Returns
+        -------
+        dataset : BrainDataset
+            The dataset without these columns, and with masks without these voxels;
+            the same object if there are none.
+
+        Raises
+        ------
+        ValueError
+            If a sector of a subject would be left without voxels.
+        """
+        counts = self.bad_voxels()
+        if not counts or self.responses is None:
+            return self
+        responses = {name: list(items) for name, items in self.responses.items()}
+        sectors = {name: list(items) for name, items in (self.sectors or {}).items()}
+        for sector, subject in counts:
+            row = list(self.subjects).index(subject)
+            values = responses[sector][row]
+            broken, constant = _bad_columns(values)
+            keep = ~(broken | constant)
+            if not keep.any():
+                raise ValueError(
+                    f"sector {sector} of subject {subject} must keep at least one "
+                    f"voxel; all {keep.size} have NaN or are constant. Leave it out "
+                    "with dataset.select()."
+                )
+            responses[sector][row] = values[:, keep]
+            if sectors:
+                mask = sectors[sector][row].mask.copy()
+                mask[mask] = keep
+                sectors[sector][row] = replace(sectors[sector][row], mask=mask)
+            logger.info(
+                "%s: %d of %d voxels of %s of subject %s are left out.",
+                self.name,
+                keep.size - int(keep.sum()),
+                keep.size,
+                sector,
+                subject,
+            )
+        return replace(self, responses=responses, sectors=sectors or None)
+
+
+def _bad_columns(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which columns hold non-finite values, and which of the others are constant."""
+    broken = ~np.isfinite(values).all(axis=0)
+    return broken, (values == values[0]).all(axis=0) & ~broken
+
+
+def _chosen(
+    kind: str, wanted: str | Sequence[str] | None, options: Sequence[str]
+) -> list[str]:
+    """Names to keep, all of them options, none twice."""
+    if wanted is None:
+        return list(options)
+    names = [wanted] if isinstance(wanted, str) else list(wanted)
+    if not names:
+        raise ValueError(f"{kind}s must name at least one {kind}; got none.")
+    for name in names:
+        if name not in options:
+            raise ValueError(unknown(kind, name, options))
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"{kind}s must be unique; {listing(twice)} is given twice.")
+    return names
+
+
+def _checked_subjects(subjects: Sequence[str]) -> tuple[str, ...]:
+    """Labels as a tuple of unique texts."""
+    if isinstance(subjects, str):
+        raise ValueError(
+            f"subjects must be a list of labels; got the text {subjects!r}. Write "
+            f"[{subjects!r}] for one subject."
+        )
+    labels = tuple(subjects)
+    if not labels:
+        raise ValueError("subjects must name at least one subject; got none.")
+    odd = [label for label in labels if not isinstance(label, str) or not label]
+    if odd:
+        raise ValueError(
+            f"subjects must be texts such as '01'; got {listing(map(repr, odd))}."
+        )
+    twice = [label for label, count in Counter(labels).items() if count > 1]
+    if twice:
+        raise ValueError(
+            f"subjects must be unique; {listing(map(repr, twice))} occur more than "
+            "once."
+        )
+    return labels
+
+
+def _float_view(values: Any, what: str) -> np.ndarray:
+    """Read-only float64 view, or a copy where the type differs."""
+    if np.ma.isMaskedArray(values) and np.ma.getmaskarray(values).any():
+        raise ValueError(
+            f"{what} must not be a masked array, whose mask would be lost; use "
+            ".filled(numpy.nan) to mark the values as missing."
+        )
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind not in "biufO":
+            raise TypeError(f"its type is {array.dtype}")
+        view = array.astype(np.float64, copy=False).view()
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what} must be an array of numbers; {error}.") from error
+    view.flags.writeable = False
+    return view
+
+
+def _check_per_subject(dataset: BrainDataset, values: Any, what: str) -> None:
+    """Refuse anything but one item per subject."""
+    if isinstance(values, (str, Mapping)) or not hasattr(values, "__len__"):
+        raise ValueError(
+            f"{what} must be a list with one entry per subject; got "
+            f"{type(values).__name__}."
+        )
+    if len(values) != dataset.n_subjects:
+        raise ValueError(
+            f"{what} must hold one entry per subject; got {len(values)} for "
+            f"{dataset.n_subjects} subjects."
+        )
+
+
+def _named(data: Any, what: str) -> dict[str, Any]:
+    """A mapping from sector names, not empty."""
+    if not isinstance(data, Mapping):
+        raise ValueError(
+            f"{what} must map sector names to data; got {type(data).__name__}."
+        )
+    if not data:
+        raise ValueError(f"{what} must name at least one sector; got none.")
+    odd = [name for name in data if not isinstance(name, str) or not name]
+    if odd:
+        raise ValueError(
+            f"sector names must be texts; got {listing(map(repr, odd))} in {what}."
+        )
+    return dict(data)
+
+
+def _checked_responses(
+    dataset: BrainDataset, responses: Mapping[str, Any]
+) -> Mapping[str, tuple[np.ndarray, ...]]:
+    """Responses as read-only (n_images, n_voxels) arrays."""
+    checked = {}
+    for sector, items in _named(responses, "responses").items():
+        arrays = []
+        _check_per_subject(dataset, items, f"responses[{sector!r}]")
+        for subject, values in zip(dataset.subjects, items, strict=True):
+            what = f"responses[{sector!r}] of subject {subject}"
+            if hasattr(values, "iloc"):  # a DataFrame, without importing pandas
+                dataset.stimuli.check_same(values.index, what=f"the index of {what}")
+            array = _float_view(values, what)
+            if array.ndim != 2:
+                raise ValueError(
+                    f"{what} must be (n_images, n_voxels); got {array.shape}."
+                )
+            if array.shape[0] != dataset.n_images:
+                turned = array.shape[1] == dataset.n_images
+                raise ValueError(
+                    f"{what} must have one row per image; got {array.shape[0]} "
+                    f"conditions for {dataset.n_images} images."
+                    + (" Is it transposed?" if turned else "")
+                )
+            if array.shape[1] == 0:
+                raise ValueError(f"{what} must have at least one voxel; got none.")
+            arrays.append(array)
+        checked[sector] = tuple(arrays)
+    return MappingProxyType(checked)
+
+
+def _checked_rdms(
+    dataset: BrainDataset, rdms: Mapping[str, Any]
+) -> Mapping[str, np.ndarray]:
+    """RDMs as read-only finite (n_subjects, n_pairs) arrays."""
+    n_images = dataset.n_images
+    n_pairs = n_images * (n_images - 1) // 2
+    checked = {}
+    for sector, items in _named(rdms, "rdms").items():
+        what = f"rdms[{sector!r}]"
+        _check_per_subject(dataset, items, what)
+        array = _float_view(items, what)
+        if array.ndim == 3 and array.shape[1:] == (n_images, n_images):
+            raise ValueError(
+                f"{what} must be (n_subjects, n_pairs); got {array.shape}. Turn each "
+                "matrix into a vector with scipy.spatial.distance.squareform."
+            )
+        if array.shape != (dataset.n_subjects, n_pairs):
+            raise ValueError(
+                f"{what} must be (n_subjects, n_pairs), that is "
+                f"({dataset.n_subjects}, {n_pairs}) for {n_images} images; got "
+                f"{array.shape}."
+            )
+        for subject, rdm in zip(dataset.subjects, array, strict=True):
+            n_bad = int(np.count_nonzero(~np.isfinite(rdm)))
+            if n_bad:
+                raise ValueError(
+                    f"{what} must be finite; subject {subject} has {n_bad} of "
+                    f"{n_pairs} pairs that are NaN or infinite."
+                )
+        checked[sector] = array
+    return MappingProxyType(checked)
+
+
+def _checked_sectors(
+    dataset: BrainDataset, sectors: Mapping[str, Any]
+) -> Mapping[str, tuple[Sector, ...]]:
+    """Sectors that fit the responses, and one another."""
+    if dataset.responses is None:
+        raise ValueError("sectors must come with responses; rdms have no voxels.")
+    named = _named(sectors, "sectors")
+    if set(named) != set(dataset.responses):
+        raise ValueError(
+            "sectors must have the names of responses, "
+            f"{listing(dataset.responses)}; got {listing(named)}."
+        )
+    checked = {}
+    for name, responses in dataset.responses.items():
+        items = named[name]
+        _check_per_subject(dataset, items, f"sectors[{name!r}]")
+        rows = zip(dataset.subjects, items, responses, strict=True)
+        for subject, sector, values in rows:
+            what = f"sectors[{name!r}] of subject {subject}"
+            if not isinstance(sector, Sector):
+                raise ValueError(
+                    f"{what} must be a Sector; got {type(sector).__name__}."
+                )
+            if sector.name != name:
+                raise ValueError(f"{what} must be called {name}; got {sector.name}.")
+            if sector.n_voxels != values.shape[1]:
+                raise ValueError(
+                    f"{what} must have as many voxels as the responses have columns; "
+                    f"got {sector.n_voxels} voxels for {values.shape[1]} columns."
+                )
+        checked[name] = tuple(items)
+    spaces = sorted({item.space for items in checked.values() for item in items})
+    if len(spaces) > 1:
+        raise ValueError(
+            f"sectors of a dataset must share one space; got {listing(spaces)}."
+        )
+    if dataset.space not in ("none", spaces[0]):
+        raise ValueError(
+            f"space must be that of the sectors, {spaces[0]}; got {dataset.space}."
+        )
+    for row, subject in enumerate(dataset.subjects):
+        try:
+            check_same_grid(items[row] for items in checked.values())
+        except ValueError as error:
+            raise ValueError(f"subject {subject}: {error}") from None
+    return MappingProxyType(checked)

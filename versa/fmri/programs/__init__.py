@@ -1,1 +1,0 @@
-"""What other programs leave: BrainVoyager, GLMsingle, SPM and FSL."""

@@ -1,0 +1,1 @@
+"""Datasets that others published: downloaded, converted and read by name."""

@@ -1,0 +1,1 @@
+"""Sectors of the brain: made from labels, atlases and contrasts, and checked."""

@@ -1,0 +1,1 @@
+"""A dataset folder that grows: betas, images and sectors."""

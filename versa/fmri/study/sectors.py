@@ -1,0 +1,387 @@
+"""The sectors of every subject of a dataset folder, from masks, labels or an atlas.
+
+Where voxels come from is written as a *source*: the path of an image with
+``{subject}`` for the label, or ``atlas/NAME`` for an atlas of nilearn; after a colon
+the regions of a label image, with ``+`` between them::
+
+    masks/sub-{subject}_OTC.nii.gz
+    rois/sub-{subject}_visual.nii.gz:1+2+3
+    atlas/juelich:GM Visual cortex V1 BA17 L+GM Visual cortex V1 BA17 R
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from versa.fmri.dataset.top_files import read_participants
+from versa.fmri.reliability import reliable_voxels
+from versa.fmri.sectors.atlases import atlas_sector, fetch_atlas
+from versa.fmri.sectors.checks import sector_table, sector_warnings
+from versa.fmri.sectors.making import PAPER_CUT, define_sectors, group_contrast
+from versa.fmri.sectors.making import most_active as most_active_voxels
+from versa.fmri.sectors.sector import Sector
+from versa.fmri.study.files import (
+    keep_voxels,
+    read_betas,
+    read_estimated,
+    read_subject_grid,
+    read_subject_map,
+)
+from versa.fmri.volumes.grids import onto_grid, same_grid
+from versa.fmri.volumes.nifti import check_stated_space, read_image, read_mask
+from versa.wording import unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["StudySectors", "choose_sectors", "read_region", "study_sectors"]
+
+_ATLAS = "atlas/"
+
+
+class StudySectors(NamedTuple):
+    """The sectors of a study, with what is to be known of them."""
+
+    sectors: dict[str, dict[str, Sector]]  # subject, sector
+    table: "pd.DataFrame"
+    warnings: list[str]
+
+
+def study_sectors(
+    folder: str | os.PathLike[str],
+    *,
+    early: str,
+    occipito_temporal: str,
+    contrast: str = "active",
+    group: bool = False,
+    n_voxels: int = 1000,
+    per_hemisphere: bool = False,
+    y: float = PAPER_CUT,
+    transform: str = "lancaster",
+    closed: str = "posterior",
+    min_reliability: float | None = None,
+    resample: str | None = None,
+) -> StudySectors:
+    """Define EarlyV, pOTC and aOTC of every subject by the paper's recipe.
+
+    Parameters
+    ----------
+    folder : path-like
+        A dataset folder with betas.
+    early : str
+        Source of EarlyV (V1 to V3).
+    occipito_temporal : str
+        Source of the occipito-temporal mask; voxels of EarlyV are left out of it.
+    contrast : str, default="active"
+        What the most active voxels are chosen by: "active" for the map that
+        :func:`~versa.fmri.study.study.estimate_betas` left, "betas" for the mean of the
+        betas over the conditions, or the path of a map with ``{subject}``.
+    group : bool, default=False
+        Choose the voxels once for all subjects, by a t-test of the maps over subjects,
+        as the paper does. The subjects must share one grid in TAL or MNI. Voxels of
+        anyone's EarlyV, and those that are not in everyone's OTC, are left out then.
+    n_voxels, per_hemisphere, y, transform, closed
+        As of :func:`~versa.fmri.sectors.making.define_sectors`.
+    min_reliability : float, optional
+        Keep only voxels whose odd/even reliability is above this, at the end. The
+        paper has no such threshold.
+    resample : {"nearest"}, optional
+        Bring masks that lie on another grid onto that of the betas (maps linearly).
+
+    Returns
+    -------
+    found : StudySectors
+        Nothing is written; :func:`~versa.fmri.study.study.add_sectors` does that.
+
+    Raises
+    ------
+    ValueError
+        If a source does not fit the betas, or a step leaves no voxels.
+    """
+    folder = Path(folder)
+    subjects = read_participants(folder)
+    sources = {"EarlyV": early, "OTC": occipito_temporal}
+    regions = _regions(folder, subjects, sources, resample)
+    maps = {label: _contrast(folder, label, contrast, resample) for label in subjects}
+    exclude: list[Sector] = []
+    if group:
+        _check_common(folder, subjects)
+        shared = group_contrast([maps[label] for label in subjects])
+        maps = dict.fromkeys(subjects, shared)
+        exclude = [regions[label]["EarlyV"] for label in subjects]
+        common = np.logical_and.reduce([regions[s]["OTC"].mask for s in subjects])
+        for label in subjects:
+            regions[label]["OTC"] = keep_voxels(
+                regions[label]["OTC"], common, label, why="are not in everyone's OTC"
+            )
+    sectors = {
+        label: define_sectors(
+            regions[label]["EarlyV"],
+            regions[label]["OTC"],
+            maps[label],
+            exclude=exclude,
+            n_voxels=n_voxels,
+            per_hemisphere=per_hemisphere,
+            y=y,
+            transform=transform,
+            closed=closed,
+            affine=regions[label]["OTC"].affine,
+        )
+        for label in subjects
+    }
+    return _described(_reliable(folder, sectors, min_reliability), y, transform)
+
+
+def choose_sectors(
+    folder: str | os.PathLike[str],
+    sources: Mapping[str, str],
+    *,
+    most_active: Mapping[str, int] | None = None,
+    contrast: str = "active",
+    per_hemisphere: bool = False,
+    min_reliability: float | None = None,
+    y: float = PAPER_CUT,
+    transform: str = "lancaster",
+    resample: str | None = None,
+) -> StudySectors:
+    """Take sectors as they are drawn: from masks, labels or an atlas.
+
+    Parameters
+    ----------
+    folder : path-like
+        A dataset folder with betas.
+    sources : mapping of str to str
+        Source of each sector.
+    most_active : mapping of str to int, optional
+        For some sectors the number of their most active voxels to keep.
+    contrast, per_hemisphere, min_reliability
+        As of :func:`study_sectors`.
+    y, transform
+        The cut that the table and the warnings speak of.
+    resample : {"nearest"}, optional
+        Bring masks that lie on another grid onto that of the betas.
+
+    Returns
+    -------
+    found : StudySectors
+        Nothing is written; :func:`~versa.fmri.study.study.add_sectors` does that.
+
+    Raises
+    ------
+    ValueError
+        If a source does not fit the betas, or a sector has fewer voxels than asked.
+    """
+    folder = Path(folder)
+    limits = dict(most_active or {})
+    for name in limits:
+        if name not in sources:
+            raise ValueError(unknown("sector of most_active", name, sources))
+    subjects = read_participants(folder)
+    sectors = _regions(folder, subjects, sources, resample)
+    if limits:
+        for label in subjects:
+            active = _contrast(folder, label, contrast, resample)
+            for name, count in limits.items():
+                sectors[label][name] = most_active_voxels(
+                    sectors[label][name], active, count, per_hemisphere=per_hemisphere
+                )
+    reliable = _reliable(folder, sectors, min_reliability)
+    return _described(reliable, y, transform)
+
+
+def read_region(
+    source: str,
+    subject: str,
+    *,
+    name: str,
+    shape: tuple[int, ...],
+    affine: np.ndarray,
+    space: str,
+    resample: str | None = None,
+) -> Sector:
+    """Read the voxels of one source on the grid of a subject's betas.
+
+    Parameters
+    ----------
+    source : str
+        As the head of this module says.
+    subject : str
+        Label that takes the place of ``{subject}``.
+    name : str
+        Name of the sector.
+    shape, affine, space
+        Grid and space of the betas.
+    resample : {"nearest"}, optional
+        Bring a mask that lies on another grid onto that of the betas.
+
+    Returns
+    -------
+    sector : Sector
+        On the grid of the betas.
+
+    Raises
+    ------
+    ValueError
+        If the image is in another space, lies elsewhere, or has no such regions.
+    """
+    place, labels = _split(source.replace("{subject}", subject))
+    like = tuple(shape), affine
+    if place.startswith(_ATLAS):
+        if not labels:
+            raise ValueError(
+                f"source {source!r} must name regions of the atlas after a colon."
+            )
+        atlas = fetch_atlas(place.removeprefix(_ATLAS))
+        return atlas_sector(
+            atlas, labels, name=name, space=space, like=like, resample=resample
+        )
+    path = Path(place)
+    check_stated_space(path, space)
+    if labels:
+        return atlas_sector(
+            path, labels, name=name, space=space, like=like, resample=resample
+        )
+    mask, own = read_mask(path)
+    found = onto_grid(mask, own, shape, affine, what=str(path), resample=resample)
+    return Sector(name, found, affine, space)
+
+
+def _split(source: str) -> tuple[str, list[str | int]]:
+    """Place and regions of a source.
+
+    >>> _split("atlas/harvard_oxford:cort-maxprob-thr25-2mm:Cuneal Cortex")
+    ('atlas/harvard_oxford:cort-maxprob-thr25-2mm', ['Cuneal Cortex'])
+    >>> _split("C:/rois/sub-01.nii.gz:1+2")
+    ('C:/rois/sub-01.nii.gz', [1, 2])
+    >>> _split("rois/sub-01.nii.gz")
+    ('rois/sub-01.nii.gz', [])
+    """
+    place, colon, regions = source.rpartition(":")
+    if not colon or "/" in regions or re.search(r"\.nii(\.gz)?$", regions):
+        return source, []
+    parts = [part.strip() for part in regions.split("+") if part.strip()]
+    return place, [int(part) if part.isdigit() else part for part in parts]
+
+
+def _regions(
+    folder: Path,
+    subjects: Sequence[str],
+    sources: Mapping[str, str],
+    resample: str | None,
+) -> dict[str, dict[str, Sector]]:
+    """The regions of every subject, in the voxels that have betas."""
+    found: dict[str, dict[str, Sector]] = {}
+    for label in subjects:
+        shape, affine, space = read_subject_grid(folder, label)
+        found[label] = {}
+        for name, source in sources.items():
+            region = read_region(
+                source,
+                label,
+                name=name,
+                shape=shape,
+                affine=affine,
+                space=space,
+                resample=resample,
+            )
+            estimated = read_estimated(folder, label, region.mask)
+            found[label][name] = keep_voxels(region, estimated, label)
+    return found
+
+
+def _contrast(
+    folder: Path, subject: str, contrast: str, resample: str | None
+) -> np.ndarray:
+    """How active the voxels of a subject are, on the grid of its betas."""
+    if contrast == "betas":
+        betas = read_betas(folder, subject)
+        return betas.volumes(betas.values.mean(axis=0))
+    if contrast == "active":
+        found = read_subject_map(folder, subject, "active_statmap")
+        if found is None:
+            raise ValueError(
+                f"subject {subject} must have a map of activity; "
+                f"{folder} has no sub-{subject}_desc-active_statmap.nii.gz. Name a "
+                "map, or choose 'betas' for the mean of the betas."
+            )
+        return found
+    path = Path(contrast.replace("{subject}", subject))
+    values, own = read_image(path)
+    shape, affine, space = read_subject_grid(folder, subject)
+    check_stated_space(path, space)
+    moved = onto_grid(
+        np.asarray(values, dtype=float),
+        own,
+        shape,
+        affine,
+        what=str(path),
+        resample=None if resample is None else "linear",
+    )
+    return moved[..., 0] if moved.ndim == 4 and moved.shape[3] == 1 else moved
+
+
+def _reliable(
+    folder: Path,
+    sectors: dict[str, dict[str, Sector]],
+    threshold: float | None,
+) -> dict[str, dict[str, Sector]]:
+    """The sectors without voxels whose reliability is not above the threshold."""
+    if threshold is None:
+        return sectors
+    found: dict[str, dict[str, Sector]] = {}
+    for label, own in sectors.items():
+        reliability = read_subject_map(folder, label, "reliability_statmap")
+        if reliability is None:
+            raise ValueError(
+                f"subject {label} must have odd and even betas for min_reliability; "
+                f"{folder} has no sub-{label}_desc-reliability_statmap.nii.gz."
+            )
+        found[label] = {}
+        for name, sector in own.items():
+            mask = sector.mask.copy()
+            try:
+                mask[mask] = reliable_voxels(reliability[mask], threshold)
+            except ValueError as error:
+                raise ValueError(f"sector {name} of subject {label}: {error}") from None
+            found[label][name] = replace(sector, mask=mask)
+    return found
+
+
+def _check_common(folder: Path, subjects: Sequence[str]) -> None:
+    """Refuse a group whose subjects do not share one grid in a common space."""
+    grids = [read_subject_grid(folder, label) for label in subjects]
+    shape, affine, space = grids[0]
+    if not space.startswith(("TAL", "MNI152")):
+        raise ValueError(
+            f"voxels can be chosen for the group in TAL or MNI only; {folder} is in "
+            f"space {space}. Choose them per subject."
+        )
+    for label, (other_shape, other, other_space) in zip(subjects, grids, strict=True):
+        if other_space != space or not same_grid(shape, affine, other_shape, other):
+            raise ValueError(
+                f"voxels can be chosen for the group on a common grid only; subject "
+                f"{label} has {other_shape} in {other_space}, subject {subjects[0]} "
+                f"{shape} in {space}. Choose them per subject."
+            )
+
+
+def _described(
+    sectors: dict[str, dict[str, Sector]], y: float, transform: str
+) -> StudySectors:
+    """With the table and the warnings of all subjects."""
+    import pandas as pd
+
+    tables = []
+    warnings = []
+    for label, own in sectors.items():
+        table = sector_table(own, transform=transform)
+        table.insert(0, "subject", label)
+        tables.append(table)
+        said = sector_warnings(own, y=y, transform=transform)
+        warnings += [f"subject {label}: {text}" for text in said]
+    return StudySectors(sectors, pd.concat(tables, ignore_index=True), warnings)

@@ -1,0 +1,444 @@
+"""A dataset folder that grows: betas of every subject, then images, then sectors.
+
+The folder is that of :mod:`versa.fmri.dataset.folder`; beside the responses it keeps, for each
+subject, the betas of odd and even runs, the activity and reliability of every voxel.
+One subject is in memory at a time, and a subject's files appear whole or not at all, so
+that an interrupted run goes on where it stopped.
+"""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from versa.cache import atomic_write
+from versa.fmri.betas.conditions import ConditionBetas, fit_betas
+from versa.fmri.betas.glm import GLMSettings, conditions_of
+from versa.fmri.betas.runs import find_runs, find_subjects
+from versa.fmri.dataset.subject_files import files_by_sector
+from versa.fmri.dataset.tables import write_json, write_table
+from versa.fmri.dataset.top_files import (
+    FORMAT,
+    check_labels,
+    read_description,
+    read_participants,
+    subject_labels,
+)
+from versa.fmri.reliability import rdm_reliability
+from versa.fmri.sectors.sector import Sector
+from versa.fmri.study.files import (
+    keep_voxels,
+    read_betas,
+    read_conditions,
+    read_estimated,
+    read_subject_grid,
+    read_subject_map,
+    write_betas,
+)
+from versa.fmri.study.images import (
+    add_images,
+    images_by_name,
+    match_images,
+    settle_images,
+)
+from versa.fmri.volumes.grids import same_grid
+from versa.fmri.volumes.nifti import write_image
+from versa.wording import listing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "add_images",
+    "add_sectors",
+    "estimate_betas",
+    "reliability_table",
+    "write_study",
+]
+
+logger = logging.getLogger("versa")
+
+
+def estimate_betas(
+    source: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    *,
+    subjects: Sequence[str] | None = None,
+    derivatives: str | os.PathLike[str] | None = None,
+    filters: Mapping[str, str] | None = None,
+    confounds: str | Sequence[str] | None = None,
+    condition_column: str = "trial_type",
+    settings: GLMSettings | None = None,
+    mask: str | None = None,
+    space: str | None = None,
+    resample: str | None = None,
+    images: str | os.PathLike[str] | None = None,
+    name: str | None = None,
+    progress: bool = True,
+) -> Path:
+    """Estimate the betas of every subject of a BIDS folder, and begin a dataset folder.
+
+    Parameters
+    ----------
+    source : path-like
+        The BIDS folder with the events, and, without `derivatives`, with the images.
+    folder : path-like
+        The dataset folder. What an interrupted run with the same options left there is
+        kept.
+    subjects : sequence of str, optional
+        Labels without ``sub-``; by default all of `source`.
+    derivatives, filters, confounds, condition_column
+        As of :func:`~versa.fmri.betas.runs.find_runs`.
+    settings : GLMSettings, optional
+        As of :func:`~versa.fmri.betas.conditions.fit_betas`.
+    mask : str, optional
+        Path of the mask of voxels, with ``{subject}`` for the label. By default as of
+        `fit_betas`.
+    space : str, optional
+        Space of the images. By default what names or headers say, and "individual" for
+        images of a raw BIDS folder.
+    resample : {"nearest"}, optional
+        Bring masks that lie on another grid onto that of the runs.
+    images : path-like, optional
+        Folder of the images, as of :func:`add_images`. That every condition has one is
+        seen before the first GLM.
+    name : str, optional
+        Name of the dataset; by default that of the folder.
+    progress : bool, default=True
+        Whether to show a bar on a terminal.
+
+    Returns
+    -------
+    folder : Path
+        The dataset folder.
+
+    Raises
+    ------
+    ValueError
+        If the folder was begun with other options, subjects have different conditions,
+        or a file is not right.
+    """
+    from tqdm import tqdm
+
+    source, folder = Path(source), Path(folder)
+    settings = settings or GLMSettings()
+    wanted = find_subjects(source) if subjects is None else subjects
+    labels = list(dict.fromkeys(wanted))
+    check_labels("subject", labels)
+    find: dict[str, Any] = {
+        "derivatives": derivatives,
+        "filters": dict(filters or {}),
+        "confounds": confounds,
+        "condition_column": condition_column,
+    }
+    glm = {**asdict(settings), "signal_scaling": settings.unit}
+    recipe = {
+        "source": str(source.resolve()),
+        **find,
+        "derivatives": derivatives and str(Path(derivatives).resolve()),
+        "glm": glm,
+        "mask": mask,
+        "space": space,
+        "resample": resample,
+    }
+    available = None if images is None else images_by_name(images)
+    _begin(folder, name or folder.resolve().name, json.loads(json.dumps(recipe)))
+    done = subject_labels(folder)
+    _write_participants(folder, labels)
+    here = [label for label in labels if label in done]
+    if here:
+        logger.info("%s: betas of %s are there already.", folder, listing(here))
+    conditions = read_conditions(folder, done[0]) if done else ()
+    bar = tqdm(
+        [label for label in labels if label not in done],
+        unit="subject",
+        disable=not (progress and sys.stderr.isatty()),
+    )
+    for label in bar:
+        runs = find_runs(source, label, **find)
+        if available is not None:
+            match_images(conditions_of(runs, settings), available, images)
+        betas = fit_betas(
+            runs,
+            label,
+            settings=settings,
+            mask=None if mask is None else mask.replace("{subject}", label),
+            space=_space(space, runs[0].bold, raw=derivatives is None),
+            resample=resample,
+        )
+        conditions = conditions or betas.conditions
+        _check_conditions(betas, conditions)
+        write_betas(betas.in_order(conditions), folder)
+        _write_participants(folder, labels)
+    if available is not None:
+        settle_images(folder, match_images(conditions, available, images))
+    return folder
+
+
+def write_study(
+    betas: Iterable[ConditionBetas],
+    folder: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    licence: str = "",
+    citation: str = "",
+) -> Path:
+    """Begin a dataset folder with betas that were made elsewhere.
+
+    Parameters
+    ----------
+    betas : iterable of ConditionBetas
+        One per subject; of a generator one subject is in memory at a time. All must
+        have the conditions of the first, which are put in its order.
+    folder : path-like
+        A folder that does not exist yet, or is empty.
+    name : str, optional
+        Name of the dataset; by default that of the folder.
+    licence, citation : str, default=""
+        What others need to know to use the data.
+
+    Returns
+    -------
+    folder : Path
+        The dataset folder; what was written before an error is kept.
+
+    Raises
+    ------
+    ValueError
+        If the folder is in use, or subjects have different conditions.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} must be new or empty; it is not. Choose another.")
+    _begin(folder, name or folder.resolve().name, None, licence, citation)
+    done: list[str] = []
+    conditions: tuple[str, ...] = ()
+    for one in betas:
+        conditions = conditions or one.conditions
+        _check_conditions(one, conditions)
+        write_betas(one.in_order(conditions), folder)
+        done.append(one.subject)
+        _write_participants(folder, done)
+    if not done:
+        raise ValueError("betas must be those of at least one subject; got none.")
+    return folder
+
+
+def add_sectors(
+    folder: str | os.PathLike[str],
+    sectors: Mapping[str, Mapping[str, Sector]],
+    *,
+    recipe: Mapping[str, Any] | None = None,
+) -> None:
+    """Add sectors to a dataset folder, or put new ones in the place of old ones.
+
+    Parameters
+    ----------
+    folder : path-like
+        A dataset folder with betas.
+    sectors : mapping of str to mapping of str to Sector
+        For each subject its sectors by name, on the grid of its betas. Voxels that
+        have no betas are left out. Masks of the same name are replaced.
+    recipe : mapping, optional
+        How they were made, JSON-able; it is kept in dataset_description.json.
+
+    Raises
+    ------
+    ValueError
+        If a subject is missing, subjects have different sectors, or a sector lies on
+        another grid. Nothing is written then.
+    """
+    folder = Path(folder)
+    subjects = read_participants(folder)
+    missing = [label for label in subjects if label not in sectors]
+    if missing:
+        raise ValueError(
+            f"sectors must be given for every subject of {folder}; "
+            f"{listing(missing)} is missing."
+        )
+    names = list(sectors[subjects[0]])
+    check_labels("sector", names)
+    for label in subjects:
+        if list(sectors[label]) != names:
+            raise ValueError(
+                f"all subjects must have the same sectors; {subjects[0]} has "
+                f"{listing(names)}, {label} has {listing(sectors[label])}."
+            )
+    masks = {
+        label: {
+            name: _with_betas(folder, label, sectors[label][name]) for name in names
+        }
+        for label in subjects
+    }
+    for label in subjects:
+        _check_files(folder / f"sub-{label}" / "func", label, names)
+    about, own = read_description(folder)
+    listed = list(dict.fromkeys([*own.get("Sectors", []), *names]))
+    path = folder / "dataset_description.json"
+    # until all masks are in place the folder does not name them: it is never read with
+    # new masks of some subjects and old ones of others
+    own["Sectors"] = [name for name in listed if name not in names]
+    own["SectorRecipe"] = {
+        **{k: v for k, v in own.get("SectorRecipe", {}).items() if k not in names},
+        **dict.fromkeys(names, recipe),
+    }
+    _write_json_whole(path, {**about, "versa": own})
+    for label in subjects:
+        func = folder / f"sub-{label}" / "func"
+        for name, sector in masks[label].items():
+            file = func / f"sub-{label}_desc-{name}_mask.nii"
+            with atomic_write(file) as temporary:
+                values = sector.mask.astype(np.uint8)
+                write_image(temporary, values, sector.affine, sector.space)
+    own["Sectors"] = listed
+    _write_json_whole(path, {**about, "versa": own})
+
+
+def reliability_table(folder: str | os.PathLike[str]) -> "pd.DataFrame":
+    """How reliable the betas of each subject are.
+
+    Parameters
+    ----------
+    folder : path-like
+        A dataset folder with betas of odd and even runs.
+
+    Returns
+    -------
+    table : DataFrame
+        For each subject the number of voxels, the median of their odd/even
+        reliability, the share of voxels above .3, and the correlation of the RDMs of
+        odd and even runs over all voxels. NaN for subjects without halves.
+    """
+    import pandas as pd
+
+    folder = Path(folder)
+    rows = []
+    for label in read_participants(folder):
+        betas = read_betas(folder, label)
+        row = {"subject": label, "conditions": betas.n_conditions,
+               "voxels": betas.n_voxels}  # fmt: skip
+        found = read_subject_map(folder, label, "reliability_statmap")
+        if found is not None and betas.odd is not None and betas.even is not None:
+            r = found[betas.mask]
+            row |= {
+                "median r": float(np.nanmedian(r)),
+                "r > .3": float(np.mean(r > 0.3)),
+                "RDM r": rdm_reliability(betas.odd, betas.even),
+            }
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _begin(
+    folder: Path,
+    name: str,
+    recipe: Mapping[str, Any] | None,
+    licence: str = "",
+    citation: str = "",
+) -> None:
+    """Make the folder, or see that it was made by the same recipe."""
+    path = folder / "dataset_description.json"
+    if path.exists():
+        _, own = read_description(folder)
+        if own.get("Betas") != recipe:
+            raise ValueError(
+                f"{folder} must be new, or begun with the same options; it was made "
+                f"with {own.get('Betas')}, now asked is {recipe}. Choose another one."
+            )
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(
+            f"{folder} must be new, empty, or a dataset folder to go on with; it is "
+            "none of these. Choose another one."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    about: dict[str, Any] = {
+        "Name": name,
+        "BIDSVersion": "1.9.0",
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "versa"}],
+        "versa": {"Format": FORMAT, "Sectors": [], "Betas": recipe},
+    }
+    if licence:
+        about["License"] = licence
+    if citation:
+        about["HowToAcknowledge"] = citation
+    _write_json_whole(path, about)
+
+
+def _write_json_whole(path: Path, content: Mapping[str, Any]) -> None:
+    with atomic_write(path) as temporary:
+        write_json(temporary, content)
+
+
+def _write_participants(folder: Path, labels: Sequence[str]) -> None:
+    """List all subjects that are there: known ones first, then in the order given."""
+    path = folder / "participants.tsv"
+    there = subject_labels(folder)
+    if not there:
+        return
+    known = read_participants(folder) if path.exists() else []
+    order = [label for label in dict.fromkeys([*known, *labels]) if label in there]
+    rows = [f"sub-{label}" for label in dict.fromkeys([*order, *there])]
+    with atomic_write(path) as temporary:
+        write_table(temporary, {"participant_id": rows})
+
+
+def _space(space: str | None, bold: Path, *, raw: bool) -> str | None:
+    """Space of the images; those of a raw folder are individual by BIDS's rules."""
+    if space is not None or not raw or "_space-" in bold.name:
+        return space
+    return "individual"
+
+
+def _check_conditions(betas: ConditionBetas, conditions: Sequence[str]) -> None:
+    """Refuse a subject whose conditions are not those of the others."""
+    missing = sorted(set(conditions) - set(betas.conditions))
+    extra = sorted(set(betas.conditions) - set(conditions))
+    if missing or extra:
+        parts = [
+            f"{word} {listing(names)}"
+            for word, names in (("lacks", missing), ("alone has", extra))
+            if names
+        ]
+        raise ValueError(
+            f"all subjects must have the same conditions; subject {betas.subject} "
+            f"{' and '.join(parts)}. Name events that are no conditions as nuisance "
+            "or leave them out."
+        )
+
+
+def _check_files(func: Path, subject: str, names: Sequence[str]) -> None:
+    """Refuse to put a mask beside one of the same sector that is called otherwise."""
+    found = files_by_sector(func.iterdir(), subject, r"mask\.nii(?:\.gz)?")
+    for name in names:
+        own = func / f"sub-{subject}_desc-{name}_mask.nii"
+        if found.get(name, own) != own:
+            raise ValueError(
+                f"{func} must have one mask per sector; {name} has {found[name].name}. "
+                "Remove it, or give the new sector another name."
+            )
+
+
+def _with_betas(folder: Path, subject: str, sector: Sector) -> Sector:
+    """The sector without the voxels that have no betas."""
+    shape, affine, space = read_subject_grid(folder, subject)
+    if sector.space != space or not same_grid(
+        sector.mask.shape, sector.affine, shape, affine
+    ):
+        raise ValueError(
+            f"sector {sector.name} of subject {subject} must lie on the grid of the "
+            f"betas, {shape} in space {space}; got {sector.mask.shape} in space "
+            f"{sector.space} with the affine {sector.affine.tolist()}."
+        )
+    return keep_voxels(
+        Sector(sector.name, sector.mask, affine, space),
+        read_estimated(folder, subject, sector.mask),
+        subject,
+    )

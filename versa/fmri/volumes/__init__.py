@@ -1,0 +1,1 @@
+"""Volumes and surfaces: files, grids and coordinate spaces."""

@@ -1,0 +1,1 @@
+"""Read-outs of a network: nearest neighbours, a linear classifier, maps."""

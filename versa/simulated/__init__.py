@@ -1,0 +1,1 @@
+"""Simulated experiments: images, networks and brains with a known answer."""
