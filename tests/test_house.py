@@ -36,7 +36,7 @@ ALLOWED = {
         "versa.comparison",
         "versa.plotting",
     ),
-    "simulated": ("versa.fmri", "versa.models"),
+    "simulated": ("versa.stats", "versa.fmri", "versa.models"),
     "api": (
         "versa.stats",
         "versa.fmri",

@@ -8,9 +8,10 @@ import torch
 from torchvision import models
 
 from versa.models.preprocess import Preprocess
+from versa.models.zoo import libraries
+from versa.models.zoo import weights as download
 from versa.models.zoo.listing import sketch_model
-from versa.models.zoo.loading import libraries, load_model
-from versa.models.zoo.loading import weights as download
+from versa.models.zoo.loading import load_model
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -16,11 +16,11 @@ from tests.card_files import Residual, Tiny, trained, write_card
 from versa.models.architectures import AlexNetGN
 from versa.models.preprocess import IMAGENET, Preprocess
 from versa.models.vision import VisionModel
+from versa.models.zoo import loading as zoo
 from versa.models.zoo.cards import read_cards
 from versa.models.zoo.checkpoints import card_weights
 from versa.models.zoo.layouts import Layout
 from versa.models.zoo.loading import find_model, list_models, load_model
-from versa.models.zoo.loading import loading as zoo
 from versa.models.zoo.weights import weights_path
 
 PREPROCESS = Preprocess(32, 32, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.serving import old_numpy
-from versa.models.zoo.loading import reading as opening
+from versa.models.zoo import reading as opening
 from versa.models.zoo.reading import open_checkpoint
 
 

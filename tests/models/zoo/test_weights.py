@@ -259,7 +259,7 @@ def no_writing(monkeypatch, *modules):
 
 
 def test_a_read_only_cache_serves(server, cache, monkeypatch, heard):
-    no_writing(monkeypatch, "models.download", "transfer")
+    no_writing(monkeypatch, "models.zoo.weights", "transfer")
     cache.mkdir(parents=True)
     path = weights_path(unpinned(server))
     path.write_bytes(CONTENT)

@@ -251,7 +251,7 @@ def licence_notice(name: str, licence: str, citation: str = "") -> str:
 
 def card_folder() -> Path:
     """Folder of versa's own cards: in an installed package, else beside the source."""
-    package = Path(__file__).resolve().parents[1]
+    package = Path(__file__).resolve().parents[2]
     for folder in (package / "model_zoo", package.parent / "model_zoo"):
         if any(folder.glob("*.toml")):
             return folder
