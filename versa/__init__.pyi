@@ -2,6 +2,7 @@ from . import fmri as fmri
 from . import models as models
 from . import plotting as plotting
 from . import report as report
+from . import simulated as simulated
 from . import stats as stats
 from .api import fit as fit
 from .comparison import Comparison as Comparison

@@ -141,7 +141,7 @@ def plot_reliability(
     affine : array-like of shape (4, 4)
         From voxel indices to mm.
     space : str, default="individual"
-        As of :class:`~versa.fmri.sectors.sector.Sector`.
+        As of :class:`~versa.Sector`.
     background : (values, affine), optional
         As of :func:`plot_sectors`.
     limits : (low, high), default=(0, 1)

@@ -64,7 +64,7 @@ class BrainVoyagerImage:
     affine : array-like of shape (4, 4)
         From voxel indices to mm.
     space : str
-        As of :class:`~versa.fmri.sectors.sector.Sector`.
+        As of :class:`~versa.Sector`.
     names : tuple of str
         Names of the maps of a VMP; empty for other files.
     header : mapping
@@ -155,7 +155,7 @@ def read_volumes(
         A file whose name ends in ``.vtc``, ``.vmp``, ``.msk`` or ``.vmr``, or in one of
         these and ``.gz``.
     space : str, optional
-        Where the data lie, as of :class:`~versa.fmri.sectors.sector.Sector`. Needed where the
+        Where the data lie, as of :class:`~versa.Sector`. Needed where the
         files do not say it: VMP and MSK never do. Native and AC-PC space are
         ``"individual"``.
     convention : {"radiological", "neurological"}, optional

@@ -47,7 +47,7 @@ class ConditionBetas:
     affine : array-like of shape (4, 4)
         From voxel indices to mm.
     space : str
-        As of :class:`~versa.fmri.sectors.sector.Sector`.
+        As of :class:`~versa.Sector`.
     odd, even : array-like of shape (n_conditions, n_voxels), optional
         Betas over the odd and the even runs (or repeats).
     activity : array-like of shape (n_voxels,), optional
@@ -200,7 +200,7 @@ class ConditionBetas:
                 f"{what} must lie on the grid of the betas, {self.mask.shape} in space "
                 f"{self.space}; got {sector.mask.shape} in space {sector.space} with "
                 f"the affine {sector.affine.tolist()}. Bring its mask onto the grid "
-                "first (versa.fmri.volumes.grids.onto_grid)."
+                "first (versa.fmri.volumes.onto_grid)."
             )
         outside = int(np.count_nonzero(sector.mask & ~self.mask))
         if outside:

@@ -58,7 +58,7 @@ def betas_from_array(
     affine : array-like of shape (4, 4), optional
         From voxel indices to mm; needed with `mask`.
     space : str, default="none"
-        As of :class:`~versa.fmri.sectors.sector.Sector`; "none" without `mask`.
+        As of :class:`~versa.Sector`; "none" without `mask`.
     odd, even, activity : array-like, optional
         As of :class:`~versa.fmri.betas.conditions.ConditionBetas`.
     unit : str, default="a.u."
@@ -145,7 +145,7 @@ def betas_from_images(
     subject : str
         Label such as ``"01"``.
     space : str, optional
-        As of :class:`~versa.fmri.sectors.sector.Sector`; by default what the file names say
+        As of :class:`~versa.Sector`; by default what the file names say
         in ``space-<name>``.
     mask : path-like, optional
         Image of the voxels to read; by default all.
@@ -252,7 +252,7 @@ def betas_from_runs(
     subject : str
         Label such as ``"01"``.
     space : str
-        As of :class:`~versa.fmri.sectors.sector.Sector`.
+        As of :class:`~versa.Sector`.
     conditions : sequence of str, optional
         Which conditions, and their order; by default all, as they first occur.
     halves : {"runs"}, optional

@@ -48,7 +48,7 @@ def read_feat(
     subject : str
         Label such as ``"01"``.
     space : str
-        As of :class:`~versa.fmri.sectors.sector.Sector`.
+        As of :class:`~versa.Sector`.
     conditions : sequence of str, optional
         Names of contrasts (or of explanatory variables), and their order; by default
         all that stand for one condition: contrasts with a single weight, of 1.

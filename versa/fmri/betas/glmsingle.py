@@ -77,7 +77,7 @@ def read_glmsingle(
     subject : str
         Label such as ``"01"``.
     space : str
-        As of :class:`~versa.fmri.sectors.sector.Sector`.
+        As of :class:`~versa.Sector`.
     mask : path-like, optional
         NIfTI image of the voxels. Needed if the betas are those of a mask only; else
         it chooses among them.

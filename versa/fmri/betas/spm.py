@@ -46,7 +46,7 @@ def read_spm(
     subject : str
         Label such as ``"01"``.
     space : str
-        As of :class:`~versa.fmri.sectors.sector.Sector`.
+        As of :class:`~versa.Sector`.
     conditions : sequence of str, optional
         Which conditions, and their order; by default all, as they first occur.
     halves : {"runs"}, optional

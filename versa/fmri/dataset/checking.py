@@ -50,14 +50,14 @@ def check_dataset(folder: str | os.PathLike[str]) -> list[Finding]:
     Parameters
     ----------
     folder : path-like
-        A folder as :func:`versa.fmri.dataset.folder.write_dataset` makes it, or one made by
+        A folder as :func:`versa.write_dataset` makes it, or one made by
         hand.
 
     Returns
     -------
     findings : list of Finding
         Empty if nothing is wrong. Without an ``"error"`` among them,
-        :func:`versa.fmri.dataset.folder.read_dataset` reads the folder; what it refuses has at
+        :func:`versa.read_dataset` reads the folder; what it refuses has at
         least one. A ``"warning"`` is what can be read but looks wrong. A folder that
         is something else, such as raw BIDS or the output of fMRIPrep, has one error
         that says so.

@@ -161,7 +161,7 @@ def load_dataset(dataset: BrainDataset | str | os.PathLike[str]) -> BrainDataset
     ----------
     dataset : BrainDataset, str or path-like
         A dataset (returned as it is), a name of :func:`list_datasets`, or a folder as
-        :func:`versa.fmri.dataset.folder.write_dataset` makes it. A name goes before a folder of
+        :func:`versa.write_dataset` makes it. A name goes before a folder of
         that name in the working directory; write ``./name`` for the folder.
 
     Returns

@@ -475,7 +475,7 @@ def read_space(betas: Path, sidecar: Mapping[str, Any], path: Path) -> str:
     Returns
     -------
     space : str
-        As :class:`~versa.fmri.sectors.sector.Sector` takes it.
+        As :class:`~versa.Sector` takes it.
 
     Raises
     ------

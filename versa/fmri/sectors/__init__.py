@@ -1,1 +1,5 @@
 """Sectors of the brain: made from labels, atlases and contrasts, and checked."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

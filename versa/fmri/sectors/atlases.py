@@ -108,7 +108,7 @@ def atlas_sector(
         such as that of the data: a message says so, and no voxel is moved for it.
     table : str, Path or mapping, optional
         Which label has which name: a dict, or a file as of
-        :func:`~versa.fmri.sectors.label_tables.read_label_table`. By default the ``.tsv`` file
+        :func:`~versa.fmri.sectors.read_label_table`. By default the ``.tsv`` file
         of the same name beside an image, as in BIDS.
     threshold : float, optional
         For a probabilistic atlas: voxels belong to a region from this value on, in

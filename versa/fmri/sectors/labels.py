@@ -38,7 +38,7 @@ def label_sector(
     affine : array-like of shape (4, 4)
         Of the label image, from voxel indices to mm.
     space : str
-        Space of the label image, as of :class:`~versa.fmri.sectors.sector.Sector`.
+        Space of the label image, as of :class:`~versa.Sector`.
 
     Returns
     -------

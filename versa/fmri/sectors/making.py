@@ -161,7 +161,7 @@ def group_contrast(
                 raise ValueError(
                     "contrasts must lie on one grid; contrast 0 has the affine "
                     f"{grids[0].tolist()}, contrast {number} has {grid.tolist()}. "
-                    "Bring them onto one grid first (versa.fmri.volumes.grids.onto_grid)."
+                    "Bring them onto one grid first (versa.fmri.volumes.onto_grid)."
                 )
     stack = np.stack(maps)
     stack[:, ~np.isfinite(stack).all(axis=0)] = np.nan
@@ -231,7 +231,7 @@ def most_active(
             f"the contrast for sector {sector.name} must lie on its grid, "
             f"{sector.mask.shape} with affine {sector.affine.tolist()}; got "
             f"{values.shape} with {own.tolist()}. Bring it there first "
-            "(versa.fmri.volumes.grids.onto_grid)."
+            "(versa.fmri.volumes.onto_grid)."
         )
     if not isinstance(n_voxels, Real) or n_voxels < 1 or n_voxels % 1 != 0:
         raise ValueError(f"n_voxels must be a whole number above 0; got {n_voxels!r}.")

@@ -244,7 +244,7 @@ def _labels_of(region: Any, names: Mapping[Any, Any] | None, side: str) -> list[
     if names is None:
         raise ValueError(
             f"region {region!r} must have a label: pass names= (of "
-            "versa.fmri.volumes.surface_files.surface_label_names), or labels instead of names."
+            "versa.fmri.volumes.surface_label_names), or labels instead of names."
         )
     table = names.get(side, {}) if set(names) & set(_SIDES) else names
     return [int(label) for label, text in table.items() if text == region]

@@ -1,1 +1,5 @@
 """A dataset folder that grows: betas, images and sectors."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -200,7 +200,7 @@ def read_subject_grid(
     affine : ndarray of shape (4, 4)
         From voxel indices to mm.
     space : str
-        As of :class:`~versa.fmri.sectors.sector.Sector`.
+        As of :class:`~versa.Sector`.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """A dataset folder that grows: betas of every subject, then images, then sectors.
 
-The folder is that of :mod:`versa.fmri.dataset.folder`; beside the responses it keeps, for each
+The folder is that of `versa.write_dataset`; beside the responses it keeps, for each
 subject, the betas of odd and even runs, the activity and reliability of every voxel.
 One subject is in memory at a time, and a subject's files appear whole or not at all, so
 that an interrupted run goes on where it stopped.

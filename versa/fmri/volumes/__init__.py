@@ -1,1 +1,5 @@
 """Volumes and surfaces: files, grids and coordinate spaces."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,1 +1,5 @@
 """Read-outs of a network: nearest neighbours, a linear classifier, maps."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

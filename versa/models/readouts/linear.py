@@ -1,6 +1,6 @@
 """A linear read-out of a layer of a frozen network; and the way from images to layers.
 
-Users find all of it in `versa.models.readouts.neighbours`. The protocol is that of Konkle &
+Users find all of it in `versa.models.readouts`. The protocol is that of Konkle &
 Alvarez (2022), https://doi.org/10.1038/s41467-022-28091-4
 """
 

@@ -1,7 +1,7 @@
 """Read-outs: how well the classes of images can be told from a layer.
 
 The k nearest neighbours are here, the trained read-out in
-`versa.models.readouts.linear`, maps in two dimensions in `versa.models.readouts.maps`; all names
+`.linear`, maps in two dimensions in `.maps`; all names
 can be had from here.
 """
 

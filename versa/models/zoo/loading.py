@@ -203,8 +203,7 @@ def load_model(
         )
     if layout is not None and not isinstance(layout, Layout | str):
         raise ValueError(
-            "layout must be a Layout or a name of versa.models.zoo.layouts.LAYOUTS; got "
-            f"{layout!r}."
+            f"layout must be a Layout or a name of its LAYOUTS; got {layout!r}."
         )
     if weights is None and (options is not None or layout is not None):
         given = "options" if options is not None else "layout"

@@ -1,0 +1,15 @@
+from .brainvoyager import read_voi as read_voi
+from .brainvoyager import read_volumes as read_volumes
+from .conditions import ConditionBetas as ConditionBetas
+from .conditions import dataset_from_betas as dataset_from_betas
+from .conditions import fit_betas as fit_betas
+from .elsewhere import betas_from_array as betas_from_array
+from .elsewhere import betas_from_images as betas_from_images
+from .elsewhere import read_vmp as read_vmp
+from .fsl import read_feat as read_feat
+from .glm import GLMSettings as GLMSettings
+from .glmsingle import read_glmsingle as read_glmsingle
+from .runs import Run as Run
+from .runs import find_runs as find_runs
+from .spm import read_spm as read_spm
+from .trials import average_trials as average_trials
