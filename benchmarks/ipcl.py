@@ -10,7 +10,6 @@ mini-batch at a time).
 """
 
 import argparse
-import os
 import statistics
 import tempfile
 import time
@@ -31,6 +30,7 @@ from versa.models.ipcl.data import ImageTree, open_images
 from versa.models.ipcl.loader import ChunkLoader
 from versa.models.ipcl.pack import pack
 from versa.models.ipcl.recipes import read_config
+from versa.parallel import n_cores
 
 N_IMAGES, GROUP, N_VIEWS = 1024, 128, 5
 CUDA = torch.cuda.is_available()
@@ -234,7 +234,7 @@ def main():
     parser.add_argument("--workers", type=int, help="default: the usable cores")
     options = parser.parse_args()
     wanted = options.parts or parts
-    workers = options.workers or len(os.sched_getaffinity(0))
+    workers = options.workers or n_cores()
     name = torch.cuda.get_device_name() if CUDA else "CPU"
     print(f"torch {torch.__version__}, {name}, {workers} cores")
     with tempfile.TemporaryDirectory() as folder:

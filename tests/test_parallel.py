@@ -1,3 +1,4 @@
+import os
 import threading
 
 import numpy as np
@@ -38,3 +39,30 @@ def test_blas_gets_one_thread_and_its_own_back(monkeypatch, cores):
     assert parallel.map_in_threads(lambda _: blas_threads(), range(2)) == [{1}, {1}]
     assert blas_threads() == before
     assert parallel.map_in_threads(len, []) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "files", "cores"),
+    [
+        ("0::/job/step", {"job/cpu.max": "150000 100000"}, 2),  # a parent's limit
+        ("0::/job", {"job/cpu.max": "max 100000"}, 2**31),
+        ("3:cpu,cpuacct:/a", {"cpu,cpuacct/cpu.cfs_quota_us": "400000",
+                              "cpu,cpuacct/cpu.cfs_period_us": "100000"}, 4),
+        ("3:cpu:/", {"cpu/cpu.cfs_quota_us": "-1"}, 2**31),
+        ("4:memory:/", {"memory/cpu.max": "1 1"}, 2**31),
+    ],
+)  # fmt: skip
+def test_cores_of_a_cgroup(tmp_path, line, files, cores):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "member").write_text(line + "\n")
+    assert parallel._cgroup_cores(tmp_path, tmp_path / "member") == cores
+    assert parallel._cgroup_cores(tmp_path, tmp_path / "absent") == 2**31
+
+
+def test_cores_are_those_of_the_affinity_and_the_cgroup(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
+    for limit, cores in [(2**31, 8), (3, 3), (1, 1)]:
+        monkeypatch.setattr(parallel, "_cgroup_cores", lambda limit=limit: limit)
+        assert parallel.n_cores() == cores

@@ -6,16 +6,16 @@ versa gives BLAS one thread and runs independent pieces side by side.
 """
 
 import functools
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
-
-__all__ = ["map_in_threads", "n_cores", "one_blas_thread"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -36,10 +36,49 @@ def one_blas_thread() -> Iterator[None]:
 
 
 def n_cores() -> int:
-    """Cores that this process may use."""
+    """Cores that this process may use: those it may run on (affinity, as set by Slurm
+    or taskset), or fewer if a cgroup (a container, a job) limits its CPU time."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        allowed = len(os.sched_getaffinity(0))
+    else:
+        allowed = os.cpu_count() or 1
+    return max(1, min(allowed, _cgroup_cores()))
+
+
+@functools.cache
+def _cgroup_cores(
+    mounted: Path = Path("/sys/fs/cgroup"), member: Path = Path("/proc/self/cgroup")
+) -> int:
+    """CPU time that the cgroups of this process grant, in cores rounded up."""
+    limits = [2**31]
+    try:
+        lines = member.read_text().splitlines()
+    except OSError:  # not Linux
+        return limits[0]
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        base = mounted / controllers  # version 2 has no name of a controller here
+        group = base / path.strip("/")
+        for folder in (group, *group.parents):  # a parent's limit holds as well
+            limits += _cpu_limit(folder)
+            if folder == base:
+                break
+    return min(limits)
+
+
+def _cpu_limit(folder: Path) -> list[int]:
+    """Limit of one cgroup in cores; none, if it sets none."""
+    for files in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+        try:
+            text = " ".join((folder / name).read_text() for name in files)
+            quota, period = map(float, text.split())
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+        if quota > 0 and period > 0:
+            return [math.ceil(quota / period)]
+    return []
 
 
 def map_in_threads(
@@ -47,27 +86,8 @@ def map_in_threads(
 ) -> list[Result]:
     """Results of `function` for every item, in order, computed side by side.
 
-    NumPy frees the interpreter lock while it computes, so threads are enough.
-
-    Parameters
-    ----------
-    function : callable
-        Must not depend on the order of the calls.
-    items : iterable
-
-    Returns
-    -------
-    results : list
-
-    Raises
-    ------
-    Exception
-        What a call raised.
-
-    Examples
-    --------
-    >>> map_in_threads(len, ["EarlyV", "pOTC"])
-    [6, 4]
+    NumPy frees the interpreter lock while it computes, so threads are enough. An error
+    in a call is raised here.
     """
     items = list(items)
     results: list[Any] = [None] * len(items)

@@ -1,13 +1,14 @@
 """Hashes of what a network holds."""
 
 import hashlib
-import os
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from torch import nn
+
+from versa.parallel import n_cores
 
 __all__ = ["tensor_bytes", "weights_digest"]
 
@@ -44,7 +45,7 @@ def weights_digest(module: nn.Module) -> str:
     if known is not None and known[0] == look:
         return known[1]
     digest = hashlib.sha256()
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(max_workers=min(8, n_cores())) as pool:
         for name, value in state.items():
             if name not in tensors:
                 digest.update(f"{name} {value!r}".encode())

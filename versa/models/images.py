@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 
 from versa.models.preprocess import Preprocess
+from versa.parallel import n_cores
 from versa.wording import listing
 
 __all__ = [
@@ -330,7 +331,7 @@ def thumbnail(path: Path, size: int = 96) -> str:
 
 
 def _threads() -> int:
-    return min(8, os.cpu_count() or 1)
+    return min(8, n_cores())
 
 
 def _look(path: Path, convert: bool) -> _Seen:

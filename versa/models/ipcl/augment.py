@@ -16,9 +16,9 @@ import torch
 from torch.nn import functional
 
 from versa.models.ipcl.color_jitter import colours_each, colours_fused
-from versa.models.ipcl.loader import usable_cores
 from versa.models.ipcl.random_numbers import Draws, draws
 from versa.models.preprocess import IMAGENET
+from versa.parallel import n_cores
 from versa.wording import unknown
 
 __all__ = [
@@ -208,7 +208,7 @@ def views(
         each(crops.flatten(0, 1), *_amounts(part), *look, out=made[:, k])
 
     if colours is None and on_cpu:
-        with ThreadPoolExecutor(max(1, min(n_images, usable_cores()))) as pool:
+        with ThreadPoolExecutor(max(1, min(n_images, n_cores()))) as pool:
             list(pool.map(image, range(n_images)))
         return made.flatten(0, 1)
     drawn = drawn.to(canvases.device)

@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike
 from versa.models.ipcl.data import ImageSource
 from versa.models.ipcl.decoding import ImageProblem, decode
 from versa.models.ipcl.random_numbers import hashed
+from versa.parallel import n_cores
 
 __all__ = [
     "BadImages",
@@ -31,7 +32,6 @@ __all__ = [
     "ChunkLoader",
     "TooManyBadImages",
     "stack_canvases",
-    "usable_cores",
 ]
 
 logger = logging.getLogger("versa")
@@ -240,7 +240,7 @@ class ChunkLoader:
             )
         self.images = images
         self.short_side = short_side
-        self.workers = workers or usable_cores()
+        self.workers = workers or n_cores()
         self.prefetch = prefetch
         self.pinned = pinned
         self.bad = BadImages(len(images)) if bad is None else bad
@@ -440,9 +440,3 @@ class _Work:
             self.stopped = True
             if not self.done.done():
                 self.done.set_exception(error)
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    usable = getattr(os, "sched_getaffinity", None)  # not on every system
-    return len(usable(0)) if usable else os.cpu_count() or 1

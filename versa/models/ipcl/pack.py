@@ -42,6 +42,7 @@ from PIL import Image
 from versa.cache import atomic_write
 from versa.models.ipcl.data import ImageSource
 from versa.models.ipcl.decoding import ImageProblem, canvas_size, decode, jpeg_layout
+from versa.parallel import n_cores
 
 __all__ = ["PackedImages", "pack"]
 
@@ -229,7 +230,7 @@ def pack(
                 "short_side": short_side,
                 "quality": quality,
             }
-            _pack(images, path, options, workers or os.cpu_count() or 1, progress)
+            _pack(images, path, options, workers or n_cores(), progress)
     except filelock.Timeout as error:
         raise ValueError(
             f"{path} is being packed by another process. Wait for it to end."

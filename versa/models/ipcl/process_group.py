@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed
 
-from versa.models.ipcl.loader import usable_cores
+from versa.parallel import n_cores
 
 __all__ = ["Launch", "Team", "launch_from", "team_started"]
 
@@ -158,7 +158,7 @@ class Team:
     @property
     def cores(self) -> int:
         """Cores for the threads of this process."""
-        return max(1, usable_cores() // self.n_local)
+        return max(1, n_cores() // self.n_local)
 
     @property
     def leads(self) -> bool:

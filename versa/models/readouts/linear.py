@@ -39,6 +39,7 @@ from versa.models.layers import (
 from versa.models.preprocess import Preprocess
 from versa.models.vision import VisionModel
 from versa.models.zoo.reading import open_checkpoint
+from versa.parallel import n_cores
 from versa.wording import listing
 
 __all__ = ["LabelledImages", "labelled_images", "readout_linear"]
@@ -177,7 +178,7 @@ def image_batches(
     read: Reader, order: np.ndarray, batch_size: int, workers: int | None
 ) -> Batches:
     """Numbers (n_batch,) and inputs (n_batch, 3, height, width), read by threads."""
-    threads = min(16, os.cpu_count() or 1) if workers is None else workers
+    threads = min(16, n_cores()) if workers is None else workers
     if min(batch_size, threads) < 1:
         raise ValueError(
             f"batch_size and workers must be above 0; got {batch_size}, {threads}."
