@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from versa.simulated.datasets import render
+from versa.simulated import render
 from versa.simulated.objects import INANIMATE, ORIENTED, recipes
 from versa.simulated.render import inanimate_stimuli, orientation_stimuli, write_stimuli
 
