@@ -4,18 +4,15 @@ A card holds the preprocessing too, so the same weights are never used with two
 transforms. Cards lie in the package and in the folders that ``VERSA_ZOO`` names.
 """
 
-import functools
 import os
 import re
-import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, get_args, get_origin, get_type_hints
 
 from versa.models.preprocess import Preprocess
 from versa.models.zoo.layouts import LAYOUTS, Layout
+from versa.records import read_record
 from versa.wording import unknown
 
 __all__ = [
@@ -27,7 +24,6 @@ __all__ = [
     "licence_notice",
     "read_card",
     "read_cards",
-    "typed_record",
 ]
 
 # where the constructor of a card's network lies
@@ -303,13 +299,9 @@ def read_card(path: Path) -> ModelCard:
         If a field is unknown, absent, of another type or out of range; the message
         names the file.
     """
-    try:
-        with open(path, "rb") as file:
-            card = typed_record(ModelCard, tomllib.load(file))
-        if card.name != path.stem:
-            raise ValueError(f"name must be that of the file; got {card.name!r}.")
-    except ValueError as error:  # TOMLDecodeError is one
-        raise ValueError(f"{path}: {error}") from None
+    card = read_record(ModelCard, path)
+    if card.name != path.stem:
+        raise ValueError(f"{path}: name must be that of the file; got {card.name!r}.")
     if card.file:
         return replace(card, file=str(path.parent / Path(card.file).expanduser()))
     return card
@@ -375,69 +367,3 @@ def find_card(name: str) -> ModelCard | None:
         if name in (card.name, *card.aliases):
             return card
     return None
-
-
-@functools.cache
-def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
-
-
-@functools.cache
-def _required(kind: type) -> tuple[str, ...]:
-    return tuple(
-        f.name
-        for f in fields(kind)
-        if f.default is MISSING and f.default_factory is MISSING
-    )
-
-
-def typed_record(kind: type, table: Mapping[str, Any]) -> Any:
-    """Frozen dataclass from a table of TOML or JSON, every field checked for its type.
-
-    Parameters
-    ----------
-    kind : type
-        A dataclass.
-    table : mapping
-        Its fields by name.
-
-    Returns
-    -------
-    record : object
-        Of the type `kind`.
-
-    Raises
-    ------
-    ValueError
-        If a field is unknown, absent, of another type or out of range.
-    """
-    hints = _hints(kind)
-    for name in table:
-        if name not in hints:
-            raise ValueError(unknown("field", name, hints))
-    if absent := [name for name in _required(kind) if name not in table]:
-        raise ValueError(f"fields must include {', '.join(absent)}.")
-    return kind(**{name: _typed(name, v, hints[name]) for name, v in table.items()})
-
-
-def _typed(name: str, value: Any, hint: Any) -> Any:
-    """The value in the type of its field; TOML knows no tuples and no None."""
-    if type(value) is hint and hint in (str, int, float, bool):
-        return value
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is UnionType:
-        return _typed(name, value, next(a for a in arguments if a is not NoneType))
-    if is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
-        return typed_record(hint, value)
-    if origin is tuple and isinstance(value, list):
-        return tuple(_typed(name, item, arguments[0]) for item in value)
-    if origin is Mapping and isinstance(value, dict):
-        kind = arguments[1]
-        if get_origin(kind) is tuple:
-            return {key: _typed(f"{name}.{key}", v, kind) for key, v in value.items()}
-        if all(type(item) in get_args(kind) for item in value.values()):
-            return value
-    if hint is float and type(value) is int:
-        return float(value)
-    expected = getattr(hint, "__name__", str(hint))
-    raise ValueError(f"{name} must be of type {expected}; got {value!r}.")

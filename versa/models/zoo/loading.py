@@ -15,10 +15,10 @@ from versa.models.zoo.cards import (
     find_card,
     read_card,
     read_cards,
-    typed_record,
 )
 from versa.models.zoo.layouts import Layout
 from versa.models.zoo.names import Named, named_model
+from versa.records import typed_record
 from versa.wording import unknown
 
 if TYPE_CHECKING:
