@@ -20,6 +20,27 @@ SHOW = (
     "print(json.dumps([versa.__file__, sorted(versa.list_models()['name'])]))"
 )
 
+FIT = """
+import numpy as np, torch, versa
+from PIL import Image
+rng = np.random.default_rng(0)
+for k in range(8):
+    pixels = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(f"image{k}.png")
+brain = versa.BrainDataset(
+    name="arrays",
+    stimuli=versa.StimulusSet.from_folder("."),
+    subjects=["a", "b", "c", "d"],
+    responses={"V1": [rng.normal(size=(8, 5)) for _ in range(4)]},
+)
+torch.manual_seed(0)
+network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU())
+preprocess = versa.Preprocess(16, 16, (0.5,) * 3, (0.5,) * 3)
+result = versa.fit(network, ["0", "1"], brain, preprocess=preprocess, cache=False)
+versa.report.write_report(versa.compare([result]), "report.html")
+print(len(result.layers()), versa.__file__)
+"""
+
 pytestmark = pytest.mark.skipif(
     not (ROOT / "setup.cfg").is_file(), reason="needs the source tree"
 )
@@ -56,7 +77,7 @@ def found(python, tmp_path, path=None):
 
 def test_wheel(source, tmp_path):
     pip("wheel", "--no-deps", "--no-build-isolation", "-q", "-w", tmp_path, source)
-    (wheel,) = tmp_path.glob("versa-*.whl")
+    (wheel,) = tmp_path.glob("versa_fmri-*.whl")
     packed = zipfile.ZipFile(wheel).namelist()
     recipes = {path.name for path in (ROOT / "model_zoo" / "recipes").iterdir()}
     assert {f"versa/model_zoo/recipes/{name}" for name in recipes} <= set(packed)
@@ -67,7 +88,9 @@ def test_wheel(source, tmp_path):
     assert page == {"page.html.j2", "page.css", "page.js"}
     assert {f"versa/report/{name}" for name in page} <= set(packed)
     modules = {
-        path.relative_to(ROOT).as_posix() for path in (ROOT / "versa").rglob("*.py")
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "versa").rglob("*.py*")
+        if path.suffix in (".py", ".pyi")
     }
     assert modules <= set(packed)
     assert not [name for name in packed if name.startswith(("tests", "model_zoo"))]
@@ -76,6 +99,18 @@ def test_wheel(source, tmp_path):
     home, names = found(sys.executable, tmp_path, target)
     assert home.is_relative_to(target)
     assert names == CARDS
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    environment = os.environ | {"PYTHONPATH": str(target)}
+    listed = run(
+        sys.executable, target / "bin" / "versa-compare", "--list-models",
+        cwd=elsewhere, env=environment,
+    )  # fmt: skip
+    assert "alexnet_gn_untrained" in listed
+    rows, place = run(sys.executable, "-c", FIT, cwd=elsewhere, env=environment).split()
+    assert int(rows) == 2 * 3  # layers x methods
+    assert Path(place).is_relative_to(target)
+    assert (elsewhere / "report.html").stat().st_size > 10_000
 
 
 def test_editable(source, tmp_path):
