@@ -158,7 +158,7 @@ def betas(work, n_pairs):
 
 
 def sectors():
-    from versa.fmri.sectors.making import Sector, define_sectors, group_contrast
+    from versa.fmri.sectors import Sector, define_sectors, group_contrast
 
     rng = np.random.default_rng(0)
     inside = brain(MNI_SHAPE)

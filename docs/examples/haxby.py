@@ -15,7 +15,7 @@ from versa.fmri.betas.conditions import ConditionBetas, fit_betas
 from versa.fmri.betas.glm import GLMSettings
 from versa.fmri.betas.runs import Run, find_runs
 from versa.fmri.reliability import rdm_reliability, voxel_reliability
-from versa.fmri.sectors.making import Sector, most_active
+from versa.fmri.sectors import Sector, most_active
 
 SETTINGS = GLMSettings(hrf_model="spm", noise_model="ols", high_pass=1 / 128)
 

@@ -4,9 +4,10 @@ Figure 2: layers against sectors
 
 The paper's Figure 2 shows, for each sector of the visual brain, how the score rises and
 falls over the layers of a network, and beside it the best layer over all half-splits.
-Here is its form on the twin of the second experiment (10 subjects, 72 objects).
+Here is its form on the simulated version of the second experiment (10 subjects, 72
+objects).
 
-Where is the peak? In this twin it is known: voxels of EarlyV read out ``conv_block_1``
+Where is the peak? Here it is known: voxels of EarlyV read out ``conv_block_1``
 of `alexnet_gn_untrained`, those of pOTC ``conv_block_4``, those of aOTC ``fc7``.
 """
 

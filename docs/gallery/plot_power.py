@@ -19,7 +19,7 @@ from scipy.stats import binomtest
 import versa
 from versa.fmri.ceilings import half_correlations, noise_ceiling
 from versa.fmri.rdm import correlation_rdm
-from versa.simulated.brains import simulate_responses
+from versa.simulated import simulate_responses
 from versa.stats.intervals import fisher_mean, fisher_z
 from versa.stats.splits import split_halves
 from versa.stats.ttests import corrected_paired_ttest
@@ -27,7 +27,7 @@ from versa.stats.ttests import corrected_paired_ttest
 # %%
 # A population
 # ------------
-# The geometry comes from the rendered images of the twin: voxels read out layer
+# The geometry comes from the rendered images of the dataset: voxels read out layer
 # ``fc7``. Every subject has weights of their own, so subjects differ truly, and on top
 # of it noise, here with 2.2 times the standard deviation of the signal. Look at the
 # noise ceiling to see whether this is *your* experiment: with ten subjects, the paper's

@@ -50,7 +50,7 @@ mds = plot_mds(result, what="brain", sector="aOTC")
 # A map of the units
 # ------------------
 # The paper's Figure 1b is a t-SNE map of a network's embedding. Here are the 72 objects
-# of the other twin, by layer ``fc7``.
+# of the other simulated dataset, by layer ``fc7``.
 
 objects = versa.load_dataset("simulated-inanimate").stimuli
 model = versa.load_model("alexnet_gn_untrained")

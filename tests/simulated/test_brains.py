@@ -4,10 +4,10 @@ import pytest
 from versa.fmri.ceilings import noise_ceiling
 from versa.fmri.rdm import correlation_rdm, rdm_from_covariance
 from versa.simulated.brains import (
-    TWINS,
+    DESIGNS,
     pattern_covariance,
     simulate_responses,
-    twin_sectors,
+    simulated_sectors,
 )
 from versa.stats.intervals import fisher_mean
 from versa.stats.splits import split_halves
@@ -74,8 +74,8 @@ def test_ceiling_out_of_reach(features):
 
 
 def test_sectors_lie_where_they_should():
-    n_voxels = TWINS["simulated-inanimate"].n_voxels
-    sectors = twin_sectors(n_voxels, 3)
+    n_voxels = DESIGNS["simulated-inanimate"].n_voxels
+    sectors = simulated_sectors(n_voxels, 3)
     for name, masks in sectors.items():
         assert [sector.n_voxels for sector in masks] == [n_voxels[name]] * 3
         x = masks[0].coordinates[:, 0]

@@ -9,11 +9,11 @@ import pytest
 
 import versa
 from versa.simulated.brains import (
-    TWINS,
+    DESIGNS,
     pattern_covariance,
     simulate_responses,
 )
-from versa.simulated.datasets import KNOWN_NETWORK, simulated_twin
+from versa.simulated.datasets import KNOWN_NETWORK, simulate_dataset
 from versa.stats.intervals import fisher_mean
 
 PAPER_CEILINGS = {
@@ -37,7 +37,7 @@ def network(cache):
     return versa.load_model(KNOWN_NETWORK)
 
 
-@pytest.fixture(scope="module", params=list(TWINS))
+@pytest.fixture(scope="module", params=list(DESIGNS))
 def twin(request, cache):
     return versa.load_dataset(request.param)
 
@@ -69,9 +69,9 @@ def test_known_layers_win_despite_the_noise(twin, network):
 
 
 def test_without_noise_the_layer_is_found_and_reaches_the_ceiling(twin, network):
-    clean = simulated_twin(twin.name, twin.stimuli, noise=False)
+    clean = simulate_dataset(twin.name, twin.stimuli, noise=False)
     result = versa.fit(network, None, clean, progress=False)
-    layers = TWINS[twin.name].layers
+    layers = DESIGNS[twin.name].layers
     for (sector, _), rows in result.layers().groupby(["sector", "method"]):
         assert rows.set_index("layer").r.idxmax() == layers[sector]
     for row in result.best().itertuples():
@@ -85,7 +85,7 @@ def test_all_components_reach_the_ceiling_of_classic_rsa(twin, network):
     """Voxels that read out the whole layer: no learning, no loss."""
     from versa.models.features import extract_grams
 
-    layers = TWINS[twin.name].layers
+    layers = DESIGNS[twin.name].layers
     grams = extract_grams(network, twin.stimuli.paths, list(layers.values()))
     responses = {
         sector: simulate_responses(

@@ -20,8 +20,8 @@ from versa.fmri.ceilings import ceilings_table, noise_ceiling, subject_bounds
 from versa.fmri.dataset.subject_files import sidecar_path
 from versa.fmri.dataset.tables import write_json
 from versa.fmri.rdm import correlation_rdm
-from versa.fmri.sectors.sector import check_space
 from versa.fmri.volumes.nifti import write_image
+from versa.fmri.volumes.spaces import check_space
 
 __all__ = [
     "ceilings_table",

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from versa.fmri.sectors.making import PAPER_CUT
-from versa.fmri.sectors.sector import Sector, check_space
-from versa.fmri.volumes.spaces import to_talairach
+from versa.fmri.sectors.sector import Sector
+from versa.fmri.volumes.spaces import check_space, to_talairach
 from versa.plotting.figures import sector_colours
 from versa.wording import listing
 

@@ -17,17 +17,8 @@ from versa.fmri.sectors.sector import Sector
 from versa.stats.intervals import fisher_mean
 from versa.stats.splits import SplitHalves, split_halves
 
-__all__ = [
-    "N_COMPONENTS",
-    "TWINS",
-    "Twin",
-    "pattern_covariance",
-    "simulate_responses",
-    "twin_sectors",
-]
 
-
-class Twin(NamedTuple):
+class SimulatedDesign(NamedTuple):
     """The known answer of a simulated dataset.
 
     Attributes
@@ -54,11 +45,11 @@ class Twin(NamedTuple):
 _LAYERS = {"EarlyV": "conv_block_1", "pOTC": "conv_block_4", "aOTC": "fc7"}
 _N_VOXELS = {"EarlyV": 1000, "pOTC": 600, "aOTC": 400}
 
-TWINS: Mapping[str, Twin] = {
-    "simulated-orientation": Twin(
+DESIGNS: Mapping[str, SimulatedDesign] = {
+    "simulated-orientation": SimulatedDesign(
         7, _LAYERS, {"EarlyV": 0.90, "pOTC": 0.90, "aOTC": 0.89}, _N_VOXELS, 40
     ),
-    "simulated-inanimate": Twin(
+    "simulated-inanimate": SimulatedDesign(
         10, _LAYERS, {"EarlyV": 0.86, "pOTC": 0.74, "aOTC": 0.60}, _N_VOXELS, 72
     ),
 }
@@ -210,7 +201,7 @@ _ORIGIN = (-51.0, -111.0, -27.0)  # centre of voxel (0, 0, 0)
 _GRID = (35, 28, 17)
 
 
-def twin_sectors(
+def simulated_sectors(
     n_voxels: Mapping[str, int], n_subjects: int, *, seed: int = 0
 ) -> dict[str, tuple[Sector, ...]]:
     """Sector masks of simulated subjects, in Talairach space at 3 mm.

@@ -13,20 +13,13 @@ from versa.fmri.dataset.braindata import BrainDataset
 from versa.fmri.dataset.folder import read_dataset, write_dataset
 from versa.fmri.dataset.stimuli import StimulusSet
 from versa.simulated.brains import (
+    DESIGNS,
     N_COMPONENTS,
-    TWINS,
     pattern_covariance,
     simulate_responses,
-    twin_sectors,
+    simulated_sectors,
 )
 from versa.simulated.render import inanimate_stimuli, orientation_stimuli, write_stimuli
-
-__all__ = [
-    "KNOWN_NETWORK",
-    "simulated_inanimate",
-    "simulated_orientation",
-    "simulated_twin",
-]
 
 logger = logging.getLogger("versa")
 
@@ -41,23 +34,23 @@ _RENDERERS = {
 
 
 def simulated_orientation() -> BrainDataset:
-    """Twin of the Object Orientation data: 7 subjects, 8 objects x 5 orientations.
+    """Object Orientation, simulated: 7 subjects, 8 objects x 5 orientations.
 
     Returns
     -------
     dataset : BrainDataset
-        See :data:`versa.simulated.brains.TWINS` for the known answer.
+        See :data:`versa.simulated.brains.DESIGNS` for the known answer.
     """
     return _kept("simulated-orientation")
 
 
 def simulated_inanimate() -> BrainDataset:
-    """Twin of the Inanimate Objects data: 10 subjects, 72 objects.
+    """Inanimate Objects, simulated: 10 subjects, 72 objects.
 
     Returns
     -------
     dataset : BrainDataset
-        See :data:`versa.simulated.brains.TWINS` for the known answer.
+        See :data:`versa.simulated.brains.DESIGNS` for the known answer.
     """
     return _kept("simulated-inanimate")
 
@@ -74,7 +67,7 @@ def _kept(name: str) -> BrainDataset:
     logger.info("making %s, once, in %s.", name, folder)
     with tempfile.TemporaryDirectory() as scratch:
         paths = write_stimuli(_RENDERERS[name](), Path(scratch))
-        twin = simulated_twin(name, StimulusSet.from_paths(paths))
+        twin = simulate_dataset(name, StimulusSet.from_paths(paths))
         # another process may be faster: its folder is as good as ours
         with atomic_write(folder) as temporary:
             write_dataset(twin, temporary)
@@ -90,7 +83,7 @@ def _remove(folder: Path) -> None:
             return
 
 
-def simulated_twin(
+def simulate_dataset(
     name: str, stimuli: StimulusSet, *, noise: bool = True
 ) -> BrainDataset:
     """Simulate the brains of one of the embedded datasets.
@@ -113,7 +106,7 @@ def simulated_twin(
     from versa.models.features import extract_grams
     from versa.models.zoo.loading import load_model
 
-    twin = TWINS[name]
+    twin = DESIGNS[name]
     grams = extract_grams(
         load_model(KNOWN_NETWORK),
         stimuli.paths,
@@ -136,7 +129,7 @@ def simulated_twin(
         stimuli=stimuli,
         subjects=[f"{number:02d}" for number in range(1, twin.n_subjects + 1)],
         responses=responses,
-        sectors=twin_sectors(twin.n_voxels, twin.n_subjects, seed=twin.seed),
+        sectors=simulated_sectors(twin.n_voxels, twin.n_subjects, seed=twin.seed),
         unit="a.u.",
         space="TAL",
         licence="CC0-1.0",

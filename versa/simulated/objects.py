@@ -19,8 +19,6 @@ import numpy as np
 
 from versa.wording import unknown
 
-__all__ = ["INANIMATE", "ORIENTED", "Look", "Part", "Recipe", "recipes", "turned"]
-
 
 @dataclass(frozen=True, eq=False)
 class Look:

@@ -18,8 +18,6 @@ import numpy as np
 from versa.cache import atomic_write
 from versa.simulated.objects import INANIMATE, ORIENTED, Look, Recipe, recipes, turned
 
-__all__ = ["inanimate_stimuli", "orientation_stimuli", "write_stimuli"]
-
 _ROTATIONS = (0, 45, 90, 135, 180)
 _SUBPIXELS = 2
 _RADIUS = 0.47  # of the picture: the circle that holds an object of size 1

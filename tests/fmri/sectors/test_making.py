@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from versa.fmri.sectors.labels import label_sector
 from versa.fmri.sectors.making import (
     define_sectors,
     group_contrast,
-    label_sector,
     most_active,
     posterior_of,
     split_at_y,

@@ -6,7 +6,9 @@ import nibabel
 import numpy as np
 import pytest
 
-from versa.fmri.sectors.sector import Sector, check_same_grid, check_space, same_affine
+from versa.fmri.sectors.sector import Sector, check_same_grid
+from versa.fmri.volumes.grids import same_affine
+from versa.fmri.volumes.spaces import check_space
 
 OBLIQUE = np.array(
     [

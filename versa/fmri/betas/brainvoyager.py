@@ -29,7 +29,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from versa.fmri.betas.bvfiles import read_file
-from versa.fmri.sectors.sector import Sector, check_space
+from versa.fmri.sectors.sector import Sector
+from versa.fmri.volumes.spaces import check_space
 from versa.wording import listing, unknown
 
 __all__ = ["BrainVoyagerImage", "read_voi", "read_volumes", "voi_sector"]

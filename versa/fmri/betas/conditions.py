@@ -18,9 +18,10 @@ from versa.fmri.betas.run_voxels import choose_voxels, common_grid
 from versa.fmri.betas.runs import Run
 from versa.fmri.dataset.braindata import BrainDataset
 from versa.fmri.dataset.stimuli import StimulusSet
-from versa.fmri.sectors.sector import Sector, check_space
+from versa.fmri.sectors.sector import Sector
 from versa.fmri.volumes.grids import same_grid
 from versa.fmri.volumes.nifti import check_stated_space, header_space
+from versa.fmri.volumes.spaces import check_space
 from versa.wording import listing
 
 __all__ = ["ConditionBetas", "dataset_from_betas", "fit_betas"]

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 
 from versa.fmri.betas.conditions import ConditionBetas
 from versa.fmri.betas.trials import average_trials
-from versa.fmri.sectors.sector import check_space
 from versa.fmri.volumes.nifti import check_stated_space, header_space, list_grid
+from versa.fmri.volumes.spaces import check_space
 from versa.fmri.volumes.voxels import (
     PathLike,
     Volume,

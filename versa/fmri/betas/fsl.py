@@ -10,7 +10,7 @@ import numpy as np
 
 from versa.fmri.betas.conditions import ConditionBetas
 from versa.fmri.betas.elsewhere import betas_from_runs
-from versa.fmri.sectors.sector import check_space
+from versa.fmri.volumes.spaces import check_space
 from versa.fmri.volumes.voxels import PathLike
 from versa.wording import listing, unknown
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from versa.fmri.betas.conditions import ConditionBetas
 from versa.fmri.betas.trials import average_trials
-from versa.fmri.sectors.sector import check_space
 from versa.fmri.volumes.nifti import check_stated_space, read_image, read_mask
+from versa.fmri.volumes.spaces import check_space
 from versa.fmri.volumes.voxels import PathLike
 from versa.wording import listing, unknown
 

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from versa.fmri.dataset.stimuli import StimulusSet
-from versa.fmri.sectors.sector import Sector, check_same_grid, check_space
+from versa.fmri.sectors.sector import Sector, check_same_grid
+from versa.fmri.volumes.spaces import check_space
 from versa.wording import listing, unknown
 
 __all__ = ["BrainDataset"]

@@ -25,7 +25,7 @@ from versa.fmri.dataset.top_files import (
     read_participants,
     subject_folders,
 )
-from versa.fmri.sectors.sector import check_space
+from versa.fmri.volumes.spaces import check_space
 from versa.stats.splits import split_halves
 from versa.wording import listing
 

@@ -61,14 +61,14 @@ _ENTRIES = {
         DatasetEntry(
             "simulated-orientation",
             "versa.simulated.datasets:simulated_orientation",
-            "Simulated twin of 'orientation' with a known answer; no download.",
+            "Simulated version of 'orientation' with a known answer; no download.",
             7,
             40,
         ),
         DatasetEntry(
             "simulated-inanimate",
             "versa.simulated.datasets:simulated_inanimate",
-            "Simulated twin of 'inanimate' with a known answer; no download.",
+            "Simulated version of 'inanimate' with a known answer; no download.",
             10,
             72,
         ),
@@ -254,7 +254,7 @@ def _load_entry(entry: DatasetEntry) -> BrainDataset:
             raise ValueError(
                 f"dataset {entry.name!r} must lie in the folder {entry.folder}, which "
                 f"does not exist. `versa-data fetch {entry.name}` downloads it from "
-                "osf.io and converts it; or use the simulated twin "
+                "osf.io and converts it; or use the simulated version "
                 f"'simulated-{entry.name}', which needs no download. "
                 "versa.list_datasets() shows what is available."
             )

@@ -12,7 +12,8 @@ from versa.fmri.dataset.braindata import BrainDataset
 from versa.fmri.dataset.stimuli import StimulusSet
 from versa.fmri.dataset.tables import read_json, read_table, write_json, write_table
 from versa.fmri.dataset.top_files import LABEL
-from versa.fmri.sectors.sector import Sector, check_space, same_affine
+from versa.fmri.sectors.sector import Sector
+from versa.fmri.volumes.grids import same_affine
 from versa.fmri.volumes.nifti import (
     check_stated_space,
     fill_volumes,
@@ -22,6 +23,7 @@ from versa.fmri.volumes.nifti import (
     take_voxels,
     write_image,
 )
+from versa.fmri.volumes.spaces import check_space
 from versa.wording import listing
 
 __all__ = [

@@ -1,8 +1,14 @@
 from .atlases import atlas_sector as atlas_sector
-from .label_tables import read_label_table as read_label_table
+from .atlases import label_names as label_names
+from .labels import label_sector as label_sector
+from .labels import read_label_table as read_label_table
 from .making import define_sectors as define_sectors
-from .making import label_sector as label_sector
+from .making import group_contrast as group_contrast
 from .making import most_active as most_active
 from .making import split_at_y as split_at_y
+from .making import union as union
+from .making import without as without
 from .sector import Sector as Sector
+from .surfaces import region_vertices as region_vertices
+from .surfaces import split_vertices_at_y as split_vertices_at_y
 from .surfaces import surface_responses as surface_responses

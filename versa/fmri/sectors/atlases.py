@@ -12,14 +12,18 @@ from typing import Any
 import numpy as np
 
 from versa.cache import offline
-from versa.fmri.sectors.label_tables import read_label_table, table_columns
-from versa.fmri.sectors.labels import asked_regions, label_number, whole_labels
-from versa.fmri.sectors.sector import Sector, check_space
+from versa.fmri.sectors.labels import (
+    read_label_table,
+    region_list,
+    table_columns,
+    whole_labels,
+    whole_number,
+)
+from versa.fmri.sectors.sector import Sector
 from versa.fmri.volumes.grids import onto_grid
 from versa.fmri.volumes.nifti import read_image
+from versa.fmri.volumes.spaces import check_space
 from versa.wording import listing, unknown
-
-__all__ = ["atlas_sector", "fetch_atlas", "label_names"]
 
 logger = logging.getLogger("versa")
 
@@ -411,7 +415,7 @@ def _label_image(atlas: _Atlas) -> np.ndarray:
 def _labels_of(atlas: _Atlas, regions: Any) -> dict[Any, list[int]]:
     """For each region, given by name or label, its labels or numbers of maps."""
     wanted: dict[Any, list[int]] = {}
-    for region in asked_regions(regions):
+    for region in region_list(regions):
         if isinstance(region, str):
             if not atlas.names:
                 raise ValueError(
@@ -424,7 +428,7 @@ def _labels_of(atlas: _Atlas, regions: Any) -> dict[Any, list[int]]:
                 raise ValueError(unknown(f"region of {atlas.title}", region, names))
             wanted[region] = found
             continue
-        number = label_number(region)
+        number = whole_number(region)
         last = atlas.maps.shape[3] - 1 if atlas.probabilistic else None
         if number is None or (number == 0 if last is None else not 0 <= number <= last):
             rule = (

@@ -15,8 +15,6 @@ from versa.fmri.volumes.spaces import to_talairach
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["sector_table", "sector_warnings"]
-
 _MIDLINE = 1e-4  # mm; a NIfTI header keeps an affine in float32
 # A side in a name: a word of its own (lh, left, L), or capitals as in LHOTC, otcLeft.
 _SIDE = re.compile(

@@ -1,8 +1,12 @@
-"""Labels: whole numbers that say which region a voxel or vertex belongs to."""
+"""Labels: whole numbers that say which region a voxel belongs to, and their names."""
 
+import csv
+import re
 from collections.abc import Iterable
 from numbers import Real
+from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -10,11 +14,16 @@ from numpy.typing import ArrayLike
 from versa.fmri.sectors.sector import Sector
 from versa.wording import listing
 
-__all__ = ["asked_regions", "label_number", "label_sector", "whole_labels"]
-
 # A scale factor in the header of an image is a float32: 10 times 0.1 is 1.0000000149.
 _ROUNDING = 4 * float(np.finfo(np.float32).eps)  # relative
 _MOST = 0.01  # however large the label
+
+_INDEX_COLUMNS = ("index", "value")
+_NAME_COLUMNS = ("name", "label", "difumo_names")
+_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+# label, red, green, blue, opacity, two switches, "name"
+_ITK_SNAP = re.compile(rf'(\d+)(?:\s+{_NUMBER}){{6}}\s+"(.*)"')
+_FSLEYES = re.compile(rf"(\d+)(?:\s+{_NUMBER}){{3}}\s+(\S.*)")  # label, color, name
 
 
 def label_sector(
@@ -36,9 +45,9 @@ def label_sector(
     name : str
         Name of the sector.
     affine : array-like of shape (4, 4)
-        Of the label image, from voxel indices to mm.
+        Affine of the label image, from voxel indices to mm.
     space : str
-        Space of the label image, as of :class:`~versa.Sector`.
+        Space of the label image, one of those of :class:`~versa.Sector`.
 
     Returns
     -------
@@ -48,8 +57,8 @@ def label_sector(
     Raises
     ------
     ValueError
-        If `labels` are not whole numbers, or a value is no whole number, 0 or does not
-        occur.
+        If `labels` are not whole numbers, or a value is not a whole number, is 0 or
+        does not occur.
 
     Examples
     --------
@@ -61,8 +70,8 @@ def label_sector(
     if image.ndim != 3:
         raise ValueError(f"labels of {name} must be (x, y, z); got {image.shape}.")
     image = whole_labels(image, f"labels of {name}")
-    asked = asked_regions(values)
-    wanted = [label_number(value) for value in asked]
+    asked = region_list(values)
+    wanted = [whole_number(value) for value in asked]
     if not wanted or not all(wanted):
         raise ValueError(
             f"values of {name} must be one or more labels, whole numbers other than 0, "
@@ -83,28 +92,7 @@ def label_sector(
 def whole_labels(image: np.ndarray, what: str) -> np.ndarray:
     """Labels of an image as whole numbers, however the file stores them.
 
-    Parameters
-    ----------
-    image : ndarray
-        Labels of any shape.
-    what : str
-        What they are, for the message.
-
-    Returns
-    -------
-    labels : ndarray, same shape
-        Integers as they are. Of floats, NaN is 0, no label, and what lies within the
-        rounding of float32 of a whole number is that number.
-
-    Raises
-    ------
-    ValueError
-        If there are other values.
-
-    Examples
-    --------
-    >>> whole_labels(np.array([np.nan, 1.0000000149, 2.0]), "labels")
-    array([0., 1., 2.])
+    Floats within the rounding of float32 of a whole number are that number, NaN is 0.
     """
     if image.dtype.kind in "biu":
         return image
@@ -112,37 +100,19 @@ def whole_labels(image: np.ndarray, what: str) -> np.ndarray:
         raise ValueError(f"{what} must be numbers; got {image.dtype}.")
     labels = np.where(np.isnan(image), 0, image)
     whole = np.rint(labels)
-    infinite = np.isinf(labels)
-    off = np.abs(np.subtract(labels, whole, out=np.ones_like(labels), where=~infinite))
-    wrong = off > np.minimum(_ROUNDING * np.abs(whole), _MOST)
-    if wrong.any() or infinite.any():
+    with np.errstate(invalid="ignore"):  # inf - inf is NaN, which is never close
+        close = np.abs(labels - whole) <= np.minimum(_ROUNDING * np.abs(whole), _MOST)
+    if not close.all():
         raise ValueError(
             f"{what} must be whole numbers; got values such as "
-            f"{labels[wrong | infinite][0]:g}. Choose the voxels of a map by a "
-            "threshold, and make a Sector of them."
+            f"{labels[~close][0]:g}. Choose the voxels of a map by a threshold, and "
+            "make a Sector of them."
         )
     return whole
 
 
-def asked_regions(regions: Any) -> list[Any]:
-    """What is asked for in a list: one region or several.
-
-    Parameters
-    ----------
-    regions : str, number or iterable of these
-        Names or labels.
-
-    Returns
-    -------
-    regions : list
-        One item per region; of something that is neither a name, nor a number, nor
-        iterable: that.
-
-    Examples
-    --------
-    >>> asked_regions("V1"), asked_regions(range(1, 3)), asked_regions(None)
-    (['V1'], [1, 2], [None])
-    """
+def region_list(regions: Any) -> list[Any]:
+    """One region or several, given by names or labels, as a list."""
     if isinstance(regions, np.ndarray):
         return list(regions.ravel())
     if isinstance(regions, str | bytes) or not isinstance(regions, Iterable):
@@ -150,25 +120,119 @@ def asked_regions(regions: Any) -> list[Any]:
     return list(regions)
 
 
-def label_number(region: Any) -> int | None:
-    """The label that a region is given by.
+def whole_number(value: Any) -> int | None:
+    """A label given as a number of any type; None for anything else."""
+    if isinstance(value, Real) and float(value).is_integer():
+        return int(value)
+    return None
+
+
+def read_label_table(path: str | Path) -> dict[int, str]:
+    """Read which label of an atlas has which name.
 
     Parameters
     ----------
-    region : object
-        A number of any type, or something else.
+    path : str or Path
+        A ``.tsv`` or ``.csv`` file with the columns `index` and `name` (as BIDS has
+        them in ``dseg.tsv``) or `value` and `label`; a ``.txt`` or ``.lut`` file of
+        FreeSurfer, with a number, a name and a color per line, of FSLeyes, with the
+        color before the name, or of ITK-SNAP, with a name in quotation marks; or an
+        ``.xml`` file of FSL, which counts regions from 0 but labels of its
+        probabilistic atlases from 1.
 
     Returns
     -------
-    label : int or None
-        The number if it is whole; else None.
+    names : dict of int to str
+        Name of each label, background included.
 
-    Examples
-    --------
-    >>> label_number(np.float32(2)), label_number(1.7), label_number("V1")
-    (2, None, None)
+    Raises
+    ------
+    ValueError
+        If the file is missing, is of another form, or names a label twice.
     """
-    if not isinstance(region, Real):
-        return None
-    number = float(region)
-    return int(number) if number.is_integer() else None
+    path = Path(path)
+    readers = {
+        ".tsv": _read_columns,
+        ".csv": _read_columns,
+        ".txt": _read_colors,
+        ".lut": _read_colors,
+        ".xml": _read_fsl,
+    }
+    if path.suffix.lower() not in readers:
+        raise ValueError(
+            f"{path} must be a table of labels: .tsv, .csv, .txt or .lut of "
+            "FreeSurfer, FSLeyes or ITK-SNAP, .xml of FSL; got "
+            f"{path.suffix or 'no suffix'!r}."
+        )
+    if not path.is_file():
+        raise ValueError(f"{path} must exist; it is missing.")
+    try:
+        pairs = readers[path.suffix.lower()](path)
+        names = {int(label): str(text).strip() for label, text in pairs}
+    except (ValueError, ElementTree.ParseError) as error:
+        raise ValueError(
+            f"{path} must be a table of labels and names; reading it fails with: "
+            f"{' '.join(str(error).split())}."
+        ) from error
+    if len(names) < len(pairs) or not names:
+        raise ValueError(
+            f"{path} must name each label once; got {len(pairs)} rows for {len(names)} "
+            "labels."
+        )
+    return names
+
+
+def table_columns(columns: Iterable[Any]) -> tuple[Any, Any]:
+    """The two columns of a table that hold labels and names, in any case of letters."""
+    lowered = {str(column).lower(): column for column in columns}
+    index = next((lowered[name] for name in _INDEX_COLUMNS if name in lowered), None)
+    name = next((lowered[name] for name in _NAME_COLUMNS if name in lowered), None)
+    if index is None or name is None:
+        raise ValueError(
+            "a table of labels must have the columns index and name; it has "
+            f"{listing(lowered) or 'none'}"
+        )
+    return index, name
+
+
+def _read_columns(path: Path) -> list[tuple[Any, Any]]:
+    """Rows of a table with a header."""
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        rows = csv.DictReader(file, delimiter=delimiter)
+        index, name = table_columns(rows.fieldnames or ())
+        return [(row[index], row[name]) for row in rows]
+
+
+def _read_colors(path: Path) -> list[tuple[Any, Any]]:
+    """Rows of a look-up table of FreeSurfer, FSLeyes or ITK-SNAP."""
+    pairs = []
+    for whole in path.read_text(encoding="utf-8-sig").splitlines():
+        line = whole.strip()
+        if not line or line.startswith("#"):
+            continue
+        if quoted := _ITK_SNAP.fullmatch(line):
+            pairs.append((quoted[1], quoted[2]))
+            continue
+        if colored := _FSLEYES.fullmatch(line):
+            label, name = colored.groups()
+        else:  # of FreeSurfer, with tabs or with spaces
+            cells = line.split("\t") if "\t" in line else line.split()
+            label, name = cells[0], cells[1] if len(cells) > 1 else ""
+        if not name or re.fullmatch(_NUMBER, name.split()[0]):
+            raise ValueError(f"the line {line!r} has no name, or only a number")
+        pairs.append((label, name))
+    return pairs
+
+
+def _read_fsl(path: Path) -> list[tuple[Any, Any]]:
+    """Labels of an atlas of FSL."""
+    root = ElementTree.parse(path).getroot()
+    kind = (root.findtext("header/type") or "").strip().lower()
+    if not kind.startswith(("prob", "label")):
+        raise ValueError(f"the type must be Probabilistic or Label; it is {kind!r}")
+    first = 1 if kind.startswith("prob") else 0
+    return [
+        (int(label.get("index", "")) + first, label.text or "")
+        for label in root.iterfind(".//label")
+    ]

@@ -8,24 +8,10 @@ from numbers import Real
 import numpy as np
 from numpy.typing import ArrayLike
 
-from versa.fmri.sectors.labels import label_sector
 from versa.fmri.sectors.sector import Sector, check_same_grid
 from versa.fmri.volumes.grids import same_grid
 from versa.fmri.volumes.spaces import to_talairach
 from versa.wording import listing, unknown
-
-__all__ = [
-    "PAPER_CUT",
-    "Sector",
-    "define_sectors",
-    "group_contrast",
-    "label_sector",
-    "most_active",
-    "posterior_of",
-    "split_at_y",
-    "union",
-    "without",
-]
 
 logger = logging.getLogger("versa")
 

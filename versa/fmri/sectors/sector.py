@@ -1,13 +1,13 @@
 """Sector: a named set of voxels on a grid with a known place in the head."""
 
+import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Sector", "check_same_grid", "check_space", "same_affine"]
-
-_AFFINE_TOLERANCE = 1e-4  # mm; a NIfTI header keeps an affine in float32
+from versa.fmri.volumes.grids import same_affine
+from versa.fmri.volumes.spaces import check_space
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -26,6 +26,19 @@ class Sector:
     space : str
         ``"TAL"``, ``"MNI152..."`` (with its variant), ``"individual"``, or ``"none"``
         for voxels whose place is not known.
+
+    Attributes
+    ----------
+    n_voxels : int
+        Number of voxels in the mask.
+    coordinates : ndarray of shape (n_voxels, 3)
+        Voxel centers in mm, in C order of the mask.
+
+    Raises
+    ------
+    ValueError
+        If the name is empty, the mask is not boolean, not 3-D or empty, the affine is
+        not invertible, or the space is unknown.
 
     Examples
     --------
@@ -92,88 +105,23 @@ class Sector:
 
     @property
     def coordinates(self) -> np.ndarray:
-        """Voxel centres in mm, shape (n_voxels, 3), in C order of the mask."""
+        """Voxel centers in mm, shape (n_voxels, 3), in C order of the mask."""
         return np.argwhere(self.mask) @ self.affine[:3, :3].T + self.affine[:3, 3]
 
 
-def check_space(space: str) -> None:
-    """Refuse a space that versa does not know.
-
-    Parameters
-    ----------
-    space : str
-        The name to check.
-
-    Raises
-    ------
-    ValueError
-        If `space` is none of the names that :class:`Sector` takes.
-    """
-    known = ("TAL", "individual", "none")
-    if isinstance(space, str) and (space in known or space.startswith("MNI152")):
-        return
-    raise ValueError(
-        "space must be TAL, MNI152... (such as MNI152NLin2009cAsym), individual or "
-        f"none; got {space!r}."
-    )
-
-
-def same_affine(first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether two affines agree to 1e-4 mm.
-
-    Parameters
-    ----------
-    first, second : ndarray of shape (4, 4)
-        The affines.
-
-    Returns
-    -------
-    same : bool
-        True if no element differs by more.
-    """
-    return bool(np.allclose(first, second, rtol=0.0, atol=_AFFINE_TOLERANCE))
-
-
 def check_same_grid(sectors: Iterable[Sector]) -> None:
-    """Refuse sectors that do not share shape, affine and space.
-
-    Parameters
-    ----------
-    sectors : iterable of Sector
-        At least two to be of use; the first one is the standard.
-
-    Raises
-    ------
-    ValueError
-        If a sector lies on another grid than the first; names both and both values.
-
-    Examples
-    --------
-    >>> mask = np.ones((1, 1, 2), dtype=bool)
-    >>> check_same_grid(
-    ...     [Sector("V1", mask, np.eye(4), "TAL"), Sector("V2", mask, np.eye(4), "TAL")]
-    ... )
-    """
+    """Refuse sectors that differ in space, shape or affine from the first one."""
     items = list(sectors)
-    for other in items[1:]:
-        first = items[0]
-        pairs = {
-            "space": (first.space, other.space, first.space == other.space),
-            "shape": (
-                first.mask.shape,
-                other.mask.shape,
-                first.mask.shape == other.mask.shape,
-            ),
-            "affine": (
-                first.affine.tolist(),
-                other.affine.tolist(),
-                same_affine(first.affine, other.affine),
-            ),
-        }
-        for what, (one, two, same) in pairs.items():
-            if not same:
+    grids = [
+        {"space": s.space, "shape": s.mask.shape, "affine": s.affine.tolist()}
+        for s in items
+    ]
+    for other, grid in zip(items[1:], grids[1:], strict=True):
+        for what, value in grids[0].items():
+            same = same_affine if what == "affine" else operator.eq
+            if not same(value, grid[what]):
                 raise ValueError(
-                    f"sectors must share one grid: {first.name} has {what} {one}, "
-                    f"{other.name} has {what} {two}. Bring both masks onto one grid "
-                    "first."
+                    f"sectors must share one grid: {items[0].name} has {what} {value}, "
+                    f"{other.name} has {what} {grid[what]}. Resample both masks onto "
+                    "one grid first."
                 )

@@ -7,15 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from versa.fmri.sectors.labels import asked_regions, label_number
+from versa.fmri.sectors.labels import region_list, whole_number
 from versa.fmri.sectors.making import PAPER_CUT, posterior_of
 from versa.wording import listing, unknown
-
-__all__ = [
-    "region_vertices",
-    "split_vertices_at_y",
-    "surface_responses",
-]
 
 logger = logging.getLogger("versa")
 
@@ -66,7 +60,7 @@ def region_vertices(
                 f"labels of the {side} surface must be (n_vertices,); got {part.shape}."
             )
     found = {side: np.zeros(len(part), dtype=bool) for side, part in parts.items()}
-    for region in asked_regions(regions):
+    for region in region_list(regions):
         hits = 0
         for side, part in parts.items():
             wanted = _labels_of(region, names, side)
@@ -234,7 +228,7 @@ def _parts(data: Any, what: str) -> dict[str, np.ndarray]:
 def _labels_of(region: Any, names: Mapping[Any, Any] | None, side: str) -> list[int]:
     """Labels of a region in one hemisphere."""
     if not isinstance(region, str):
-        number = label_number(region)
+        number = whole_number(region)
         if not number:
             raise ValueError(
                 "regions must be names, or whole numbers other than 0, which marks "

@@ -1,37 +1,29 @@
 """Images on one grid: as they are, re-ordered exactly, or resampled if asked."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from versa.wording import unknown
 
-__all__ = ["onto_grid", "orientation", "same_grid"]
+AFFINE_TOLERANCE = 1e-4  # mm; a NIfTI header keeps an affine in float32
 
 _SLACK = 0.01  # voxels; headers of other programs keep affines in float32
 _RESAMPLE = ("nearest", "linear")
 
 
 def orientation(affine: np.ndarray) -> str:
-    """Letters of the directions in which the axes of an image grow.
+    """Directions in which the axes grow, such as "RAS": right, anterior, superior.
 
-    Parameters
-    ----------
-    affine : ndarray of shape (4, 4)
-        From voxel indices to mm.
-
-    Returns
-    -------
-    letters : str
-        Such as ``"RAS"``: the first axis grows to the right, the second to the front,
-        the third upwards. An oblique axis has the letter it is closest to.
-
-    Examples
-    --------
-    >>> orientation(np.diag([-2.0, 2.0, 2.0, 1.0]))
-    'LAS'
+    An oblique axis has the letter it is closest to.
     """
     import nibabel
 
     return "".join(letter or "?" for letter in nibabel.aff2axcodes(affine))
+
+
+def same_affine(first: ArrayLike, second: ArrayLike) -> bool:
+    """Whether no element of two affines differs by more than a header rounds."""
+    return bool(np.allclose(first, second, rtol=0.0, atol=AFFINE_TOLERANCE))
 
 
 def same_grid(
@@ -42,23 +34,8 @@ def same_grid(
 ) -> bool:
     """Whether two images have their voxels at the same places, in the same order.
 
-    Parameters
-    ----------
-    shape, other_shape : tuple of int
-        Shapes; only the first three axes count.
-    affine, other_affine : ndarray of shape (4, 4)
-        From voxel indices to mm.
-
-    Returns
-    -------
-    same : bool
-        True if the shapes agree and no voxel is displaced by more than a hundredth of
-        a voxel.
-
-    Examples
-    --------
-    >>> same_grid((4, 4, 4), np.eye(4), (4, 4, 4, 10), np.eye(4))
-    True
+    Only the first three axes of the shapes count; no voxel may be displaced by more
+    than a hundredth of a voxel.
     """
     if tuple(shape[:3]) != tuple(other_shape[:3]):
         return False
@@ -74,7 +51,7 @@ def onto_grid(
     what: str,
     resample: str | None = None,
 ) -> np.ndarray:
-    """Bring an image onto another grid, without moving anything in the head.
+    """Put an image on another grid, without moving anything in the head.
 
     Parameters
     ----------
@@ -96,13 +73,14 @@ def onto_grid(
     -------
     values : ndarray of shape (x, y, z) or (x, y, z, n_images)
         The image on the other grid: itself if the grids agree; with its axes flipped
-        and exchanged, which changes no value, if the voxels lie at the same places in
+        and exchanged, which changes no value, if the voxels are at the same places in
         another order; else interpolated, with 0 where it does not reach.
 
     Raises
     ------
     ValueError
-        If the voxels lie at other places and `resample` is not given.
+        If the voxels are at other places and `resample` is not given, an affine is not
+        invertible, or the image does not reach the other grid.
 
     Examples
     --------
@@ -131,7 +109,7 @@ def onto_grid(
             f"{_description(values.shape, affine)}, the data are "
             f"{_description(shape, target_affine)}. Nothing is resampled unless "
             "asked: pass resample='nearest' for masks and labels ('linear' for maps), "
-            "or bring it onto the grid of the data first."
+            "or resample it onto the grid of the data first."
         )
     found = _resampled(values, affine, tuple(shape[:3]), target_affine, resample)
     if found is None or (values.any() and not found.any()):
@@ -161,7 +139,7 @@ def _reordered(
     shape: tuple[int, ...],
     target_affine: np.ndarray,
 ) -> np.ndarray | None:
-    """The same voxels in the order of another grid; None if they lie elsewhere."""
+    """The same voxels in the order of another grid; None if they are elsewhere."""
     mapping = np.linalg.solve(target_affine, affine)  # from own to target indices
     if not np.isfinite(mapping).all():
         return None

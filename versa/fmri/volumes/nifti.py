@@ -13,21 +13,6 @@ import numpy as np
 if TYPE_CHECKING:
     import nibabel
 
-__all__ = [
-    "check_stated_space",
-    "fill_volumes",
-    "header_repetition_time",
-    "header_space",
-    "list_grid",
-    "mean_volume",
-    "read_grid",
-    "read_image",
-    "read_mask",
-    "read_series",
-    "take_voxels",
-    "write_image",
-]
-
 logger = logging.getLogger("versa")
 
 _LONGEST_AXIS = 32767  # NIfTI-1 counts voxels along an axis in int16

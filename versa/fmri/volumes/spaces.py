@@ -1,12 +1,11 @@
-"""Coordinates in Talairach and MNI space: the published transforms between them."""
+"""Coordinate spaces: their names, and the published transforms between them."""
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from versa.wording import unknown
 
-__all__ = ["TRANSFORMS", "to_mni", "to_talairach"]
-
+FORM_SPACES = {3: "TAL", 4: "MNI152"}  # codes of the NIfTI-1 standard
 TRANSFORMS = ("lancaster", "lancaster-spm", "lancaster-fsl", "brett")
 
 # Rows of "icbm2tal", MNI152 to Talairach: https://doi.org/10.1002/hbm.20345
@@ -39,6 +38,22 @@ _MNI305_TO_MNI152 = np.array(
         [-0.0130, -0.0093, 0.9971, 1.1840],
     ]
 )
+
+
+def check_space(space: str) -> None:
+    """Refuse a space that is not among those of :class:`~versa.Sector`."""
+    known = ("TAL", "individual", "none")
+    if isinstance(space, str) and (space in known or space.startswith("MNI152")):
+        return
+    raise ValueError(
+        "space must be TAL, MNI152... (such as MNI152NLin2009cAsym), individual or "
+        f"none; got {space!r}."
+    )
+
+
+def has_talairach(space: str) -> bool:
+    """Whether places of a sector's space are known in Talairach space."""
+    return space == "TAL" or space.startswith("MNI152")
 
 
 def to_talairach(
@@ -100,14 +115,14 @@ def to_talairach(
 
 
 def to_mni(coordinates: ArrayLike, *, transform: str = "lancaster") -> np.ndarray:
-    """MNI152 coordinates of points of Talairach space: :func:`to_talairach` undone.
+    """MNI152 coordinates of points of Talairach space, the inverse of `to_talairach`.
 
     Parameters
     ----------
     coordinates : array-like of shape (n_points, 3)
         In mm: x grows to the right, y to the front, z upwards.
     transform : {"lancaster", "lancaster-spm", "lancaster-fsl", "brett"}
-        As of :func:`to_talairach`.
+        Same as in :func:`to_talairach`.
 
     Returns
     -------

@@ -17,8 +17,6 @@ from versa.wording import listing
 if TYPE_CHECKING:
     from nilearn.surface import PolyData
 
-__all__ = ["read_cifti", "read_hemispheres", "surface_label_names"]
-
 logger = logging.getLogger("versa")
 
 _STRUCTURES = {

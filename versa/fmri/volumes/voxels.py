@@ -11,8 +11,6 @@ import numpy as np
 from versa.fmri.volumes.grids import onto_grid
 from versa.fmri.volumes.nifti import read_image, read_mask
 
-__all__ = ["PathLike", "Volume", "gather_voxels", "read_map", "read_voxels"]
-
 logger = logging.getLogger("versa")
 
 PathLike = str | os.PathLike[str]
