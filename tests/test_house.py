@@ -45,6 +45,7 @@ ALLOWED = {
         "versa.fmri.scoring",
     ),
     "cache": (),
+    "records": (),
     "transfer": (),
     "wording": (),
 }
