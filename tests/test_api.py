@@ -365,10 +365,10 @@ def test_nothing_is_left_changed(brain):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"methods": ["vresa"]}, "methods must be among versa, .* Did you mean versa"),
-        ({"methods": []}, "at least one; got none"),
-        ({"methods": ["rsa", "rsa"]}, "at most once"),
-        ({"sectors": ["V4"]}, r"sectors must be among EarlyV, aOTC; got 'V4'\."),
+        ({"methods": ["vresa"]}, "method must be among versa, .* Did you mean versa"),
+        ({"methods": []}, "methods must be one or more .*; got none"),
+        ({"methods": ["rsa", "rsa"]}, "methods must be unique; repeated: 'rsa'"),
+        ({"sectors": ["V4"]}, r"sector must be among EarlyV, aOTC; got 'V4'\."),
         ({"alphas": [0.0]}, "alphas must be positive"),
         ({"layers": ["erly"]}, "erly.*Did you mean early"),
         ({"layers": []}, "at least one layer"),

@@ -6,7 +6,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from versa.fmri.encoding import alpha_grid
 from versa.fmri.scoring import ENCODING_METHODS, null_warnings, score
 from versa.result import METHODS, FitResult, pack
 from versa.stats.splits import SplitHalves, split_halves
-from versa.wording import listing, unknown
+from versa.wording import chosen_names, listing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -134,7 +134,7 @@ def fit(
     >>> result.layers()  # doctest: +SKIP
     """
     started = time.perf_counter()
-    methods = _chosen("methods", methods, METHODS)
+    methods = chosen_names(methods, "method", METHODS)
     brain = _usable(load_dataset(dataset), methods, sectors, drop_bad_voxels)
     alpha_grid(alphas, 1.0)  # wrong options are refused before the long work
     if batch_size < 1:
@@ -206,22 +206,6 @@ def fit(
     )
 
 
-def _chosen(
-    kind: str, wanted: Iterable[str], options: Sequence[str]
-) -> tuple[str, ...]:
-    """Wanted names, each one known and none twice, at least one."""
-    names = (wanted,) if isinstance(wanted, str) else tuple(wanted)
-    for name in names:
-        if name not in options:
-            raise ValueError(unknown(kind, name, options))
-    if not names or len(set(names)) < len(names):
-        raise ValueError(
-            f"{kind} must name each of {listing(options)} at most once, and at least "
-            f"one; got {listing(names) or 'none'}."
-        )
-    return names
-
-
 def _require_images(brain: BrainDataset, methods: Sequence[str]) -> None:
     fewest = 4 if any(method in ENCODING_METHODS for method in methods) else 3
     if brain.n_images < fewest:
@@ -239,7 +223,7 @@ def _usable(
 ) -> BrainDataset:
     """The dataset with the wanted sectors, if the methods can be run on it."""
     if sectors is not None:
-        brain = brain.select(sectors=_chosen("sectors", sectors, brain.sector_names))
+        brain = brain.select(sectors)
     _require_images(brain, methods)
     if not brain.has_responses:
         refused = [method for method in methods if method in ENCODING_METHODS]

@@ -17,7 +17,7 @@ from versa.stats.tables import (
     to_markdown,
     write_table,
 )
-from versa.wording import listing, unknown
+from versa.wording import listing, unique_names, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -259,14 +259,9 @@ def _require_same(results: Sequence[FitResult]) -> None:
                 "Read saved ones with versa.load_result."
             )
     first = results[0]
-    seen: set[str] = set()
+    names = [result.model for result in results]
+    unique_names(names, "model names of results", hint="Pass name= to versa.fit.")
     for result in results:
-        if result.model in seen:
-            raise ValueError(
-                f"results must have different model names; {result.model!r} comes "
-                "twice. Pass name= to versa.fit."
-            )
-        seen.add(result.model)
         what = _difference(first, result)
         if what:
             raise ValueError(

@@ -1,9 +1,8 @@
 """One wording for every refusal: what, rule, value, next step."""
 
 import difflib
-from collections.abc import Iterable
-
-__all__ = ["listing", "unknown"]
+from collections import Counter
+from collections.abc import Collection, Iterable
 
 
 def listing(items: Iterable[object], *, limit: int = 8) -> str:
@@ -37,3 +36,44 @@ def unknown(kind: str, value: object, options: Iterable[str]) -> str:
     if close:
         text += f" Did you mean {' or '.join(lowered[match] for match in close)}?"
     return text
+
+
+def unique_names(names: object, what: str, *, hint: str = "") -> tuple[str, ...]:
+    """Names as a tuple; refused unless each is a text, not empty, and given once.
+
+    Examples
+    --------
+    >>> unique_names(["01", "02", "01"], "subjects", hint="Leave one out.")
+    Traceback (most recent call last):
+    ...
+    ValueError: subjects must be unique; repeated: '01'. Leave one out.
+    """
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise ValueError(f"{what} must be a list of names; got {names!r}.")
+    found = tuple(names)
+    odd = [name for name in found if not isinstance(name, str) or not name]
+    if odd or not found:
+        got = listing(map(repr, odd)) or "none"
+        raise ValueError(f"{what} must be one or more non-empty texts; got {got}.")
+    twice = [name for name, count in Counter(found).items() if count > 1]
+    if twice:
+        text = f"{what} must be unique; repeated: {listing(map(repr, twice))}."
+        raise ValueError(f"{text} {hint}".rstrip())
+    return found
+
+
+def chosen_names(
+    wanted: str | Iterable[str], kind: str, options: Collection[str]
+) -> tuple[str, ...]:
+    """Wanted names, at least one, each known and given once.
+
+    Examples
+    --------
+    >>> chosen_names("aOTC", "sector", ["EarlyV", "pOTC", "aOTC"])
+    ('aOTC',)
+    """
+    names = (wanted,) if isinstance(wanted, str) else tuple(wanted)
+    for name in names:
+        if name not in options:
+            raise ValueError(unknown(kind, name, options))
+    return unique_names(names, f"{kind}s")

@@ -262,7 +262,10 @@ def test_help_and_version(capsys):
         ),
         (["{net}", "--dataset", "{tiny}", "--device", "cuda:9"], "device"),
         (["absent.nc"], "absent.nc does not exist"),
-        (["{net}", "{net}", "--dataset", "{tiny}"], "name each network once"),
+        (
+            ["{net}", "{net}", "--dataset", "{tiny}"],
+            "networks must be unique",
+        ),
         (
             ["{net}", "--dataset", "{tiny}", "--family", "0"],
             "--family must be 1 or more",

@@ -122,7 +122,7 @@ def test_other_sizes_are_named_or_allowed(images):
     ("names", "text"),
     [
         (["a", "b"], "names must hold one id per image; got 2 for 5"),
-        (["a", "b", "a", "c", "d"], "names of images must differ; got a twice"),
+        (["a", "b", "a", "c", "d"], "names of images must be unique; repeated: 'a'"),
     ],
 )
 def test_names_must_fit(images, names, text):

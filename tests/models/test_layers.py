@@ -149,7 +149,7 @@ def test_no_usable_layer_is_refused():
     [
         ([], "layer_list must name at least one layer; got an empty list"),
         ("fc6", r"must be a list of names or 'leaf'; got 'fc6'. Write \['fc6'\]"),
-        (["fc6", "fc6"], "layer_list must name each layer once; got fc6"),
+        (["fc6", "fc6"], "layer_list must be unique; repeated: 'fc6'"),
         (["fc6", "fc66"], r"layer of alexnet_gn_untrained must .* Did you mean fc6"),
         ([""], "layer of alexnet_gn_untrained must be among"),
         ([0], r"must hold names as text; got 0 of type int\. Write '0'\."),

@@ -291,7 +291,10 @@ def test_nothing_is_cut_off_or_overlaps(fits, plot):
     [
         (lambda f: plot_layers([]), "at least one FitResult; got none"),
         (lambda f: plot_layers(["a.nc"]), "must be FitResults; got str"),
-        (lambda f: plot_layers([f[0], f[0]]), "different model names; 'net' comes"),
+        (
+            lambda f: plot_layers([f[0], f[0]]),
+            "names .* must be unique; repeated: 'net'",
+        ),
         (
             lambda f: plot_best([f[0], synthetic_fit("x", dataset="else")]),
             r"same dataset \(made-up and else\)",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import versa
 from versa.cache import atomic_write
 from versa.cli.running import add_common, names, run_command, show
-from versa.wording import listing, unknown
+from versa.wording import listing, unique_names, unknown
 
 if TYPE_CHECKING:
     from versa.comparison import Comparison
@@ -292,11 +292,7 @@ def _label(name: str) -> str:
 
 
 def _baseline(baseline: str | None, names: Sequence[str]) -> str | None:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(
-            f"MODEL must name each network once; got {', '.join(twice)} twice."
-        )
+    unique_names(names, "networks")
     if baseline is None or baseline in names:
         return baseline
     with contextlib.suppress(ValueError):  # an alias, or the default seed

@@ -20,7 +20,7 @@ from PIL import Image
 
 from versa.models.preprocess import Preprocess
 from versa.parallel import n_cores
-from versa.wording import listing
+from versa.wording import listing, unique_names
 
 __all__ = [
     "ImageInputs",
@@ -368,9 +368,7 @@ def _check_names(names: tuple[str, ...], n_images: int) -> None:
         raise ValueError(
             f"names must hold one id per image; got {len(names)} for {n_images}."
         )
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise ValueError(f"names of images must differ; got {listing(twice)} twice.")
+    unique_names(map(str, names), "names of images")
 
 
 def _check_looks(

@@ -3,7 +3,6 @@
 import logging
 import os
 import traceback
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -17,7 +16,7 @@ from versa.models.architectures import AlexNetGN
 from versa.models.images import network_input, read_rgb
 from versa.models.taskonomy import TaskonomyEncoder
 from versa.models.vision import VisionModel
-from versa.wording import listing, unknown
+from versa.wording import listing, unique_names, unknown
 
 __all__ = [
     "default_layers",
@@ -171,10 +170,7 @@ def resolve_layers(
     for name in names:
         if name not in known:
             raise ValueError(unknown(f"layer of {model.name}", name, known))
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise ValueError(f"layer_list must name each layer once; got {listing(twice)}.")
-    return tuple(names)
+    return unique_names(names, "layer_list")
 
 
 @contextmanager

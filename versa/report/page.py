@@ -22,6 +22,7 @@ from versa.report.prose import (
 from versa.report.references import bibtex
 from versa.report.tables import network_table, score_tables
 from versa.result import FitResult
+from versa.wording import unique_names
 
 __all__ = ["write_report"]
 
@@ -101,13 +102,11 @@ def _require_datasets(parts: Sequence[Comparison]) -> None:
             f"{', '.join(type(part).__name__ for part in parts) or 'none'}. "
             "Make one with versa.compare."
         )
-    names = [part.results[0].dataset for part in parts]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(
-            f"comparisons must be of different datasets; {', '.join(twice)} comes "
-            "twice. Compare all its networks at once."
-        )
+    unique_names(
+        [part.results[0].dataset for part in parts],
+        "datasets of the comparisons",
+        hint="Compare all networks of a dataset at once.",
+    )
 
 
 def _part(comparison: Comparison, key: str, figures: bool) -> dict[str, Any]:

@@ -356,7 +356,7 @@ def test_vois_that_are_not_as_they_should_be(tmp_path):
     with pytest.raises(ValueError, match=r"in TAL, MNI, BV; its reference space is"):
         read_voi(path, space="individual")
     path = write_voi(tmp_path, text=VOI.replace("right OTC", "left OTC"))
-    with pytest.raises(ValueError, match="of different names; got left OTC twice"):
+    with pytest.raises(ValueError, match="VOIs must be unique; repeated: 'left OTC'"):
         read_voi(path)
     path = write_voi(tmp_path, text=VOI.replace("NrOfVoxels: 3", "NrOfVoxels: 4"))
     with pytest.raises(ValueError, match=r"left OTC announces 4 voxels and has 3"):

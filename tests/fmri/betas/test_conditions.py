@@ -50,7 +50,7 @@ def test_rows_are_matched_by_name():
         ValueError, match=r"there is none for 'saw'. The conditions are"
     ):
         made_up().in_order(["cup", "saw"])
-    with pytest.raises(ValueError, match="names must be unique; 'cup' occur"):
+    with pytest.raises(ValueError, match="conditions must be unique; repeated: 'cup'"):
         made_up().in_order(["cup", "cup"])
 
 
@@ -86,9 +86,12 @@ def test_a_sector_takes_its_columns():
         ({"odd": None}, "both odd and even, or neither"),
         ({"odd": np.zeros((4, 3))}, r"odd of .* must be .* Is it transposed"),
         ({"activity": np.zeros(3)}, r"activity of .* must be \(n_voxels,\), that is"),
-        ({"conditions": ("a", "a", "b")}, "conditions of .* must be unique; 'a' occur"),
-        ({"conditions": "abc"}, "must be a list of names; got the text 'abc'"),
-        ({"conditions": ("a", 1, "b")}, "must be one or more texts; got 1"),
+        (
+            {"conditions": ("a", "a", "b")},
+            "conditions of .* must be unique; repeated: 'a'",
+        ),
+        ({"conditions": "abc"}, "must be a list of names; got 'abc'"),
+        ({"conditions": ("a", 1, "b")}, "must be one or more non-empty texts; got 1"),
     ],
 )
 def test_what_does_not_belong_together(changes, message):

@@ -79,7 +79,7 @@ def test_arrays_that_do_not_fit_are_refused():
         )
     with pytest.raises(ValueError, match=r"must be \(n_conditions, n_voxels\)"):
         betas_from_array(values[0], ["cup"], subject="01")
-    with pytest.raises(ValueError, match="must be a list of names; got the text 'ab'"):
+    with pytest.raises(ValueError, match="must be a list of names; got 'ab'"):
         betas_from_array(values, "ab", subject="01")
 
 

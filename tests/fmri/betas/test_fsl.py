@@ -178,7 +178,7 @@ def test_folders_that_are_not_complete_are_refused(tmp_path, runs):
     with pytest.raises(ValueError, match=r"a row of numbers .* 5 names and 0 rows"):
         read_feat(folders, **OPTIONS)
     design.write_text(text.replace("all", "face"))
-    with pytest.raises(ValueError, match="a name of its own; got 'face'"):
+    with pytest.raises(ValueError, match="must be unique; repeated: 'face'"):
         read_feat(folders, **OPTIONS)
     difference = write_feat(tmp_path / "d.feat", 0, contrasts={"a > b": [1, 0, -1, 0]})
     assert "cope1" in difference

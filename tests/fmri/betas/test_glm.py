@@ -173,7 +173,7 @@ def test_refusals(run):
     with pytest.raises(ValueError, match="numbers of scans from 0 to 89; got 5, 200"):
         design_matrix(with_events(run, rows, kept=[5, 200]), N_SCANS, GLMSettings())
     noise = pd.DataFrame(np.random.default_rng(0).normal(size=(90, 1)), columns=["cup"])
-    with pytest.raises(ValueError, match="names of their own; cup is the name of two"):
+    with pytest.raises(ValueError, match="regressors must be unique; repeated: 'cup'"):
         design_matrix(with_events(run, rows, confounds=noise), N_SCANS, GLMSettings())
 
 

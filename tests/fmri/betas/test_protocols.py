@@ -92,7 +92,7 @@ def test_protocols_that_are_not_as_they_should_be(tmp_path):
     with pytest.raises(ValueError, match="cup must begin at 1 or later"):
         read_protocol(path, t_r=2)
     path = write_prt(tmp_path, **good, text=PRT.replace("dog", "cup", 1))
-    with pytest.raises(ValueError, match="conditions of different names; got cup"):
+    with pytest.raises(ValueError, match="conditions must be unique; repeated: 'cup"):
         read_protocol(path)
     path = write_prt(tmp_path, **good, text=PRT[: PRT.index("dog")])
     with pytest.raises(ValueError, match="announces 3 conditions and has 2"):
@@ -131,7 +131,7 @@ def test_designs(tmp_path):
     with pytest.raises(ValueError, match="announces 3 data points and has 2"):
         read_sdm(path)
     path.write_text(SDM.replace("houses", "faces"))
-    with pytest.raises(ValueError, match="predictors of different names; got faces"):
+    with pytest.raises(ValueError, match="predictors must be unique; repeated: 'faces"):
         read_sdm(path)
 
 

@@ -198,7 +198,11 @@ ERRORS = {
     "no name": (change(ABOUT, Name=None), ABOUT, "must have a text Name"),
     "empty name": (change(ABOUT, Name=""), ABOUT, "must have a text Name; it is empt"),
     "later format": (own(Format=7), ABOUT, "must have versa format 1; got 7"),
-    "sector twice": (own(Sectors=["pOTC"] * 2), ABOUT, "must name each sector once"),
+    "sector twice": (
+        own(Sectors=["pOTC"] * 2),
+        ABOUT,
+        "Sectors must be unique",
+    ),
     "place unclear": (own(HasCoordinates=0), ABOUT, "must have true or false as HasC"),
     "space unclear": (
         own(HasCoordinates=False, Space="Tal"),
@@ -218,7 +222,11 @@ ERRORS = {
         "stimuli.tsv",
         "must name files inside stimuli; got '../../bee.png'",
     ),
-    "id twice": (replace("stimuli.tsv", "bee\t", "cup\t"), "stimuli.tsv", "every stim"),
+    "id twice": (
+        replace("stimuli.tsv", "bee\t", "cup\t"),
+        "stimuli.tsv",
+        "stim_id must be",
+    ),
     "no text": (
         lambda folder: (folder / "stimuli.tsv").write_bytes(b"\xff\xfe"),
         "stimuli.tsv",

@@ -350,7 +350,7 @@ def cut_betas(folder):
         (change(ABOUT, versa={"Sectors": "V1"}), "names as Sectors; got V1"),
         (
             change(ABOUT, versa={"Sectors": ["pOTC", "EarlyV", "pOTC"]}),
-            f"{ABOUT} must name each sector once as Sectors; pOTC occur",
+            f"{ABOUT} Sectors must be unique; repeated: 'pOTC'",
         ),
         (
             change(ABOUT, versa={"HasCoordinates": "no"}),
@@ -365,7 +365,10 @@ def cut_betas(folder):
             replace("stimuli.tsv", "bee.png", "../../images/bee.png"),
             "stimuli.tsv must name files inside .*got '../../images/bee.png'",
         ),
-        (replace("stimuli.tsv", "bee\t", "ant\t"), "stim_id once; 'ant' occur"),
+        (
+            replace("stimuli.tsv", "bee\t", "ant\t"),
+            "must be unique; repeated: 'ant'",
+        ),
         (replace("stimuli.tsv", "sha256", "md5"), "sha256; sha256 is missing"),
         (swap_stimuli, "Conditions of .*sub-02_desc-betas.*image 1 must be 'bee', got"),
         (

@@ -71,7 +71,7 @@ def test_missing_files_are_named(folder):
 
 def test_equal_stems_ask_for_names(folder):
     paths = [folder / "cup.png", folder / "more.png" / "cup.png"]
-    with pytest.raises(ValueError, match=r"several files are called cup. Pass names="):
+    with pytest.raises(ValueError, match=r"unique; repeated: 'cup'. Pass names="):
         StimulusSet.from_paths(paths)
 
 
@@ -89,10 +89,10 @@ def test_bad_folders_are_refused(folder, tmp_path):
     [
         ("ab", ["a", "b"], ["0" * 64] * 2, "names must hold one entry per image"),
         (["a"], ["a", "b"], ["0" * 64] * 2, "one length; got 1, 2 and 2"),
-        ([], [], [], "at least one image; got none"),
+        ([], [], [], "one or more non-empty texts; got none"),
         (["a\tb"], ["a"], ["0" * 64], r"without tabs or line breaks; got 'a\\tb'"),
-        ([3], ["a"], ["0" * 64], "must be texts .* got 3"),
-        (["a", "a"], ["a", "b"], ["0" * 64] * 2, "unique; a occur more than once"),
+        ([3], ["a"], ["0" * 64], "must be one or more non-empty texts; got 3"),
+        (["a", "a"], ["a", "b"], ["0" * 64] * 2, "unique; repeated: 'a'"),
         (["a", "b"], ["a", "b"], ["0" * 64, "F" * 64], "those of b are not"),
     ],
 )
@@ -120,7 +120,10 @@ def test_the_same_images_pass(stimuli):
         ),
         (["ant", "cup"], r"missing 'dog' \(2 given, 3 expected\)"),
         (["ant", "cup", "dog", "owl"], "unknown 'owl'"),
-        (["ant", "cup", "dog", "cup"], "cup occur more than once"),
+        (
+            ["ant", "cup", "dog", "cup"],
+            "betas: names of images must be unique",
+        ),
         (["ant", "dog", "cup"], "image 2 must be 'cup', got 'dog' .2 of 3 differ"),
         (["cup", "dog", "ant"], "Nothing is re-sorted"),
     ],

@@ -5,7 +5,6 @@ import pytest
 from versa.fmri.dataset.tables import (
     read_json,
     read_table,
-    unique_column,
     write_json,
     write_table,
 )
@@ -43,13 +42,6 @@ def test_bad_tables_are_refused(tmp_path, content, text):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=f"a.tsv must .*{text}"):
         read_table(path, ["stim_id", "file"])
-
-
-def test_repeated_cells_are_named(tmp_path):
-    path = tmp_path / "a.tsv"
-    assert unique_column(path, {"id": ["a", "b"]}, "id") == ["a", "b"]
-    with pytest.raises(ValueError, match=r"a.tsv must have every id once; 'a' occur"):
-        unique_column(path, {"id": ["a", "b", "a"]}, "id")
 
 
 def test_a_json_round_trip(tmp_path):

@@ -61,8 +61,8 @@ def test_pickles_are_never_loaded(tmp_path):
     [
         ({"x": np.eye(2)}, "t: x must be a list of texts; it is not"),
         ({"x": np.array([["a", "b"], ["c", "d"]])}, "must be a list of texts; it is n"),
-        ({"x": ["a", ""]}, "some or all are empty"),
-        ({"x": ["a", "a"]}, "t: x must have every name once; 'a' occur"),
+        ({"x": ["a", ""]}, "must be one or more non-empty texts"),
+        ({"x": ["a", "a"]}, "t: x must be unique; repeated: 'a'"),
     ],
 )
 def test_texts_that_are_none(content, text):

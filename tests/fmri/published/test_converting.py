@@ -483,7 +483,7 @@ def test_conditions_that_one_subject_lacks_are_refused(tmp_path):
     with pytest.raises(ValueError, match=text):
         convert(tmp_path, TABLES)
     path.write_text(path.read_text().replace("owl", "dog"))
-    with pytest.raises(ValueError, match="every name once; 'dog' occur more than once"):
+    with pytest.raises(ValueError, match="must be unique; repeated: 'dog'"):
         convert(tmp_path, TABLES)
     lines = [line for line in path.read_text().splitlines() if line[:3] != "dog"]
     path.write_text("\n".join(lines))

@@ -24,10 +24,14 @@ def test_names_of_sectors_are_always_lists():
         (ARRAYS, {"n_conditions": True}, "conditions.number must be a whole number"),
         (ARRAYS, {"n_conditions": 1}, "conditions.number must be at least 2; got 1"),
         (ARRAYS, {"confirmed": "yes"}, "confirmed must be true or false; got 'yes'"),
-        (ARRAYS, {"subjects": "S1"}, "subjects.labels must be a list of texts"),
+        (ARRAYS, {"subjects": "S1"}, "subjects.labels must be a list of names"),
         (ARRAYS, {"subjects": []}, "subjects.labels must not be empty"),
-        (ARRAYS, {"subjects": ["1", "1"]}, "labels must be unique; 1 occur twice"),
-        (ARRAYS, {"subjects": [1, 2]}, "subjects.labels must hold texts; got 1, 2"),
+        (ARRAYS, {"subjects": ["1", "1"]}, "labels must be unique; repeated: '1'"),
+        (
+            ARRAYS,
+            {"subjects": [1, 2]},
+            "subjects.labels must be one or more .* texts; got 1, 2",
+        ),
         (ARRAYS, {"sectors": ["V1"]}, r"sectors must map names; got \['V1'\]"),
         (
             ARRAYS,

@@ -98,9 +98,9 @@ def test_joined_images_follow_each_other(tmp_path):
 def test_paths_of_images_are_checked(tmp_path):
     with pytest.raises(ValueError, match="must be a list; got 'here'"):
         open_images("here")
-    with pytest.raises(ValueError, match="one or several different ones; got none"):
+    with pytest.raises(ValueError, match=r"paths of images must be one .*; got none"):
         open_images([])
-    with pytest.raises(ValueError, match=r"got .* twice"):
+    with pytest.raises(ValueError, match="paths of images must be unique; repeated"):
         open_images([tmp_path, tmp_path])
     with pytest.raises(ValueError, match="title of its own"):
         JoinedImages([], [])

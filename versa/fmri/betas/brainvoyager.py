@@ -19,7 +19,6 @@ are certain to 1 mm.
 
 import logging
 import os
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +30,7 @@ from numpy.typing import ArrayLike
 from versa.fmri.betas.bvfiles import read_file
 from versa.fmri.sectors.sector import Sector
 from versa.fmri.volumes.spaces import check_space
-from versa.wording import listing, unknown
+from versa.wording import listing, unique_names, unknown
 
 __all__ = ["BrainVoyagerImage", "read_voi", "read_volumes", "voi_sector"]
 
@@ -462,16 +461,12 @@ def _voi_voxels(
 ) -> dict[str, np.ndarray]:
     """Voxels of each VOI as listed, each once, if the file is whole."""
     names = [str(voi["NameOfVOI"]) for voi in vois]
-    twice = [name for name, n in Counter(names).items() if n > 1]
-    if twice:
-        raise ValueError(
-            f"{path} must have VOIs of different names; got {listing(twice)} twice."
-        )
     if len(vois) != header.get("NrOfVOIs"):
         raise ValueError(
             f"{path} must be whole: it announces {header.get('NrOfVOIs')} VOIs and "
             f"has {len(vois)}."
         )
+    unique_names(names, f"{path}: names of VOIs")
     result = {}
     for name, voi in zip(names, vois, strict=True):
         voxels = np.asarray(voi["Coordinates"], dtype=np.float64).reshape(-1, 3)

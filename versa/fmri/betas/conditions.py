@@ -7,7 +7,6 @@ that other programs estimated come through :mod:`versa.fmri.betas.elsewhere`.
 import functools
 import logging
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -22,7 +21,7 @@ from versa.fmri.sectors.sector import Sector
 from versa.fmri.volumes.grids import same_grid
 from versa.fmri.volumes.nifti import check_stated_space, header_space
 from versa.fmri.volumes.spaces import check_space
-from versa.wording import listing
+from versa.wording import listing, unique_names
 
 __all__ = ["ConditionBetas", "dataset_from_betas", "fit_betas"]
 
@@ -90,7 +89,7 @@ class ConditionBetas:
     def __post_init__(self) -> None:
         put = functools.partial(object.__setattr__, self)
         what = f"betas of subject {self.subject}"
-        put("conditions", _checked_conditions(self.conditions, what))
+        put("conditions", unique_names(self.conditions, f"conditions of {what}"))
         grid = Sector("mask", self.mask, self.affine, self.space)  # checks all three
         put("mask", grid.mask)
         put("affine", grid.affine)
@@ -152,7 +151,7 @@ class ConditionBetas:
         ValueError
             If a name is not among the conditions, or is given twice.
         """
-        names = _checked_conditions(names, "names")
+        names = unique_names(names, "names of conditions")
         rows = {name: row for row, name in enumerate(self.conditions)}
         missing = [name for name in names if name not in rows]
         if missing:
@@ -449,25 +448,3 @@ def _halves(
         )
         return None, None
     return sums[0] / counts[0][:, None], sums[1] / counts[1][:, None]
-
-
-def _checked_conditions(names: Sequence[str], what: str) -> tuple[str, ...]:
-    """Names of conditions as a tuple of unique texts."""
-    if isinstance(names, str):
-        raise ValueError(
-            f"conditions of {what} must be a list of names; got the text {names!r}."
-        )
-    checked = tuple(names)
-    odd = [name for name in checked if not isinstance(name, str) or not name]
-    if odd or not checked:
-        raise ValueError(
-            f"conditions of {what} must be one or more texts; got "
-            f"{listing(map(repr, odd)) or 'none'}."
-        )
-    twice = [name for name, count in Counter(checked).items() if count > 1]
-    if twice:
-        raise ValueError(
-            f"conditions of {what} must be unique; {listing(map(repr, twice))} occur "
-            "more than once."
-        )
-    return checked

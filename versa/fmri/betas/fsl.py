@@ -12,7 +12,7 @@ from versa.fmri.betas.conditions import ConditionBetas
 from versa.fmri.betas.elsewhere import betas_from_runs
 from versa.fmri.volumes.spaces import check_space
 from versa.fmri.volumes.voxels import PathLike
-from versa.wording import listing, unknown
+from versa.wording import listing, unique_names, unknown
 
 __all__ = ["read_feat"]
 
@@ -149,7 +149,7 @@ def _copes(folder: Path) -> dict[str, tuple[int, bool]]:
             f"{folder / 'design.con'} must have a row of numbers for each contrast; "
             f"got {len(names)} names and {len(weights)} rows."
         )
-    _check_unique(folder / "design.con", list(names.values()))
+    unique_names(names.values(), f"{folder / 'design.con'}: names of contrasts")
     return {
         name: (number, [weight for weight in weights[number - 1] if weight] == [1.0])
         for number, name in names.items()
@@ -179,23 +179,13 @@ def _parameters(folder: Path) -> dict[str, tuple[int, bool]]:
         n_real = int(settings["evs_real"])
     except KeyError as error:
         raise ValueError(f"{path} must set fmri({error.args[0]}).") from error
-    _check_unique(path, names)
+    unique_names(names, f"{path}: names of variables")
     if number - 1 != n_real:
         raise ValueError(
             f"{path} must have {n_real} real variables, as it says; its titles and "
             f"derivatives make {number - 1}."
         )
     return found
-
-
-def _check_unique(path: Path, names: Sequence[str]) -> None:
-    """Refuse names that would be taken for each other."""
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice or "" in names:
-        raise ValueError(
-            f"{path} must give every contrast or variable a name of its own; got "
-            f"{listing(map(repr, twice)) or 'one without a name'}."
-        )
 
 
 def _text(path: Path) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from versa.fmri.betas.runs import Run
 from versa.fmri.volumes.nifti import read_series
-from versa.wording import listing, unknown
+from versa.wording import listing, unique_names, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -214,12 +214,11 @@ def design_matrix(run: Run, n_scans: int, settings: GLMSettings) -> "pd.DataFram
         re.sub("^event[0-9]{6}", lambda match: back[match[0]], column)
         for column in design.columns
     ]
-    twice = sorted(design.columns[design.columns.duplicated()])
-    if twice:
-        raise ValueError(
-            f"{run.name}: regressors must have names of their own; {listing(twice)} "
-            "is the name of two. Rename the condition or the confound."
-        )
+    unique_names(
+        design.columns,
+        f"{run.name}: names of regressors",
+        hint="Rename the condition or the confound.",
+    )
     if run.kept is not None:
         design = design.iloc[np.asarray(run.kept)]
     _check_estimable(design, names, run.name)

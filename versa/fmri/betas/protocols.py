@@ -1,14 +1,13 @@
 """BrainVoyager's protocols and design matrices as tables for a first-level GLM."""
 
 import os
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from versa.fmri.betas.bvfiles import read_file, unpacked
-from versa.wording import listing
+from versa.wording import unique_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,7 +59,7 @@ def read_protocol(
     if not conditions:
         raise ValueError(f"{path} must have one or more conditions; it has none.")
     names = [str(item["NameOfCondition"]) for item in conditions]
-    _check_unique(path, "conditions", names)
+    unique_names(names, f"{path}: names of conditions")
     unit = str(header.get("ResolutionOfTime")).lower()
     if unit not in ("volumes", "msec"):
         raise ValueError(f"{path} must count in Volumes or msec; got {unit}.")
@@ -114,7 +113,7 @@ def read_sdm(path: str | os.PathLike[str]) -> "pd.DataFrame":
     path = Path(path)
     _, header, predictors = read_file(path, ("sdm",))
     names = [str(item["NameOfPredictor"]) for item in predictors]
-    _check_unique(path, "predictors", names)
+    unique_names(names, f"{path}: names of predictors")
     with unpacked(path) as plain:
         n_lines = sum(bool(line.strip()) for line in plain.read_text().splitlines())
     n_rows = n_lines - _SDM_HEAD
@@ -125,11 +124,3 @@ def read_sdm(path: str | os.PathLike[str]) -> "pd.DataFrame":
         )
     values = [item["ValuesOfPredictor"] for item in predictors]
     return pd.DataFrame(dict(zip(names, values, strict=True)))
-
-
-def _check_unique(path: Path, what: str, names: list[str]) -> None:
-    twice = [name for name, n in Counter(names).items() if n > 1]
-    if twice:
-        raise ValueError(
-            f"{path} must have {what} of different names; got {listing(twice)} twice."
-        )

@@ -4,7 +4,6 @@ import functools
 import hashlib
 import json
 import logging
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -16,7 +15,7 @@ import numpy as np
 from versa.fmri.dataset.stimuli import StimulusSet
 from versa.fmri.sectors.sector import Sector, check_same_grid
 from versa.fmri.volumes.spaces import check_space
-from versa.wording import listing, unknown
+from versa.wording import chosen_names, listing, unique_names
 
 __all__ = ["BrainDataset"]
 
@@ -93,7 +92,7 @@ class BrainDataset:
                 f"stimuli must be a StimulusSet; got {type(self.stimuli).__name__}. "
                 "StimulusSet.from_folder and from_paths make one."
             )
-        put("subjects", _checked_subjects(self.subjects))
+        put("subjects", unique_names(self.subjects, "subjects"))
         check_space(self.space)
         if (self.responses is None) == (self.rdms is None):
             found = "neither" if self.rdms is None else "both"
@@ -189,14 +188,17 @@ class BrainDataset:
         ValueError
             If a name is unknown (with close matches), repeated, or none is given.
         """
-        kept = _chosen("sector", sectors, self.sector_names)
-        people = _chosen("subject", subjects, self.subjects)
+        names, people = self.sector_names, self.subjects
+        if sectors is not None:
+            names = chosen_names(sectors, "sector", names)
+        if subjects is not None:
+            people = chosen_names(subjects, "subject", people)
         rows = [list(self.subjects).index(subject) for subject in people]
 
         def part(data: Mapping[str, Any] | None) -> dict[str, Any] | None:
             if data is None:
                 return None
-            return {name: [data[name][row] for row in rows] for name in kept}
+            return {name: [data[name][row] for row in rows] for name in names}
 
         return replace(
             self,
@@ -297,48 +299,6 @@ def _bad_columns(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return broken, (values == values[0]).all(axis=0) & ~broken
 
 
-def _chosen(
-    kind: str, wanted: str | Sequence[str] | None, options: Sequence[str]
-) -> list[str]:
-    """Names to keep, all of them options, none twice."""
-    if wanted is None:
-        return list(options)
-    names = [wanted] if isinstance(wanted, str) else list(wanted)
-    if not names:
-        raise ValueError(f"{kind}s must name at least one {kind}; got none.")
-    for name in names:
-        if name not in options:
-            raise ValueError(unknown(kind, name, options))
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise ValueError(f"{kind}s must be unique; {listing(twice)} is given twice.")
-    return names
-
-
-def _checked_subjects(subjects: Sequence[str]) -> tuple[str, ...]:
-    """Labels as a tuple of unique texts."""
-    if isinstance(subjects, str):
-        raise ValueError(
-            f"subjects must be a list of labels; got the text {subjects!r}. Write "
-            f"[{subjects!r}] for one subject."
-        )
-    labels = tuple(subjects)
-    if not labels:
-        raise ValueError("subjects must name at least one subject; got none.")
-    odd = [label for label in labels if not isinstance(label, str) or not label]
-    if odd:
-        raise ValueError(
-            f"subjects must be texts such as '01'; got {listing(map(repr, odd))}."
-        )
-    twice = [label for label, count in Counter(labels).items() if count > 1]
-    if twice:
-        raise ValueError(
-            f"subjects must be unique; {listing(map(repr, twice))} occur more than "
-            "once."
-        )
-    return labels
-
-
 def _float_view(values: Any, what: str) -> np.ndarray:
     """Read-only float64 view, or a copy where the type differs."""
     if np.ma.isMaskedArray(values) and np.ma.getmaskarray(values).any():
@@ -377,13 +337,7 @@ def _named(data: Any, what: str) -> dict[str, Any]:
         raise ValueError(
             f"{what} must map sector names to data; got {type(data).__name__}."
         )
-    if not data:
-        raise ValueError(f"{what} must name at least one sector; got none.")
-    odd = [name for name in data if not isinstance(name, str) or not name]
-    if odd:
-        raise ValueError(
-            f"sector names must be texts; got {listing(map(repr, odd))} in {what}."
-        )
+    unique_names(data, f"names of sectors in {what}")
     return dict(data)
 
 

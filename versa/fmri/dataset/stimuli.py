@@ -2,14 +2,13 @@
 
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from versa.cache import content_key, file_hash
-from versa.wording import listing
+from versa.wording import listing, unique_names
 
 __all__ = ["StimulusSet"]
 
@@ -65,22 +64,12 @@ class StimulusSet:
                 "names, paths and hashes must be of one length; got "
                 f"{lengths[0]}, {lengths[1]} and {lengths[2]}."
             )
-        if not self.names:
-            raise ValueError("a stimulus set must hold at least one image; got none.")
-        odd = [
-            name
-            for name in self.names
-            if not isinstance(name, str) or not name or not name.isprintable()
-        ]
+        unique_names(self.names, "image names")
+        odd = [name for name in self.names if not name.isprintable()]
         if odd:
             raise ValueError(
                 "image names must be texts without tabs or line breaks; got "
                 f"{listing(map(repr, odd))}."
-            )
-        twice = _repeated(self.names)
-        if twice:
-            raise ValueError(
-                f"image names must be unique; {listing(twice)} occur more than once."
             )
         odd = [
             name
@@ -137,12 +126,8 @@ class StimulusSet:
                 f"names must hold one name per path; got {len(ids)} names for "
                 f"{len(files)} paths."
             )
-        twice = _repeated(ids)
-        if twice and names is None:
-            raise ValueError(
-                f"image names must be unique; several files are called "
-                f"{listing(twice)}. Pass names= to tell them apart."
-            )
+        hint = "Pass names= to tell them apart." if names is None else ""
+        unique_names(ids, "image names", hint=hint)
         missing = [
             f"{name} ({file})"
             for name, file in zip(ids, files, strict=True)
@@ -224,9 +209,7 @@ class StimulusSet:
         """
         given = [str(name) for name in names]
         rule = f"{what}: the images must be those of the stimulus set"
-        twice = _repeated(given)
-        if twice:
-            raise ValueError(f"{rule}; {listing(twice)} occur more than once.")
+        unique_names(given, f"{what}: names of images")
         expected, found = set(self.names), set(given)
         missing = [name for name in self.names if name not in found]
         extra = [name for name in given if name not in expected]
@@ -267,8 +250,3 @@ class StimulusSet:
                 f"SHA-256 of {listing(map(repr, changed))} differs. The names are the "
                 "same but the images are not: use one version of them throughout."
             )
-
-
-def _repeated(names: Iterable[str]) -> list[str]:
-    """Names that occur more than once, each once."""
-    return [name for name, count in Counter(names).items() if count > 1]

@@ -1,14 +1,13 @@
 """Tables and JSON files of a dataset folder: written plainly, read strictly."""
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from versa.wording import listing
 
-__all__ = ["read_json", "read_table", "unique_column", "write_json", "write_table"]
+__all__ = ["read_json", "read_table", "write_json", "write_table"]
 
 
 def write_table(path: Path, columns: Mapping[str, Sequence[object]]) -> None:
@@ -66,32 +65,6 @@ def read_table(path: Path, needed: Sequence[str]) -> dict[str, list[str]]:
     if not rows:
         raise ValueError(f"{path} must have at least one line below its header.")
     return {name: [row[i] for row in rows] for i, name in enumerate(header)}
-
-
-def unique_column(path: Path, table: Mapping[str, list[str]], name: str) -> list[str]:
-    """One column of a table, refused if a cell occurs twice.
-
-    Parameters
-    ----------
-    path : Path
-        The table's file, for the message.
-    table : mapping of str to list of str
-        As :func:`read_table` returns it.
-    name : str
-        The column.
-
-    Returns
-    -------
-    cells : list of str
-        The column.
-    """
-    twice = [cell for cell, count in Counter(table[name]).items() if count > 1]
-    if twice:
-        raise ValueError(
-            f"{path} must have every {name} once; {listing(map(repr, twice))} occur "
-            "more than once."
-        )
-    return table[name]
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -1,13 +1,12 @@
 """The files at the top of a dataset folder: description, images, subjects."""
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from versa.fmri.dataset.tables import read_json, read_table, unique_column
-from versa.wording import listing
+from versa.fmri.dataset.tables import read_json, read_table
+from versa.wording import listing, unique_names
 
 __all__ = [
     "FORMAT",
@@ -95,12 +94,10 @@ def description_problems(about: Mapping[str, Any]) -> list[str]:
     if not isinstance(sectors, list) or not all(isinstance(s, str) for s in sectors):
         problems.append(f"must have a list of names as Sectors; got {sectors}.")
     else:
-        twice = [name for name, count in Counter(sectors).items() if count > 1]
-        if twice:
-            problems.append(
-                f"must name each sector once as Sectors; {listing(twice)} occur more "
-                "than once."
-            )
+        try:
+            unique_names(sectors or ["none"], "Sectors")
+        except ValueError as error:
+            problems.append(str(error))
     placed = own.get("HasCoordinates", True)
     if not isinstance(placed, bool):
         problems.append(f"must have true or false as HasCoordinates; got {placed!r}.")
@@ -153,7 +150,7 @@ def read_image_table(folder: Path) -> ImageTable:
     """
     path = folder / "stimuli.tsv"
     table = read_table(path, ["stim_id", "file", "sha256"])
-    names = unique_column(path, table, "stim_id")
+    names = list(unique_names(table["stim_id"], f"{path}: stim_id"))
     odd = [
         file
         for file in table["file"]
@@ -187,7 +184,8 @@ def read_participants(folder: Path) -> list[str]:
         If the table is missing or damaged, or an id is not one of BIDS.
     """
     path = folder / "participants.tsv"
-    ids = unique_column(path, read_table(path, ["participant_id"]), "participant_id")
+    table = read_table(path, ["participant_id"])
+    ids = unique_names(table["participant_id"], f"{path}: participant_id")
     odd = [item for item in ids if not re.fullmatch(f"sub-{LABEL}", item)]
     if odd:
         raise ValueError(

@@ -7,7 +7,6 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 
 from versa.fmri.published.matlab import Unreadable, read_struct, take
 from versa.fmri.published.patterns import ending
-from versa.wording import listing, unknown
+from versa.wording import unique_names, unknown
 
 __all__ = [
     "counts_up",
@@ -277,15 +276,7 @@ def take_texts(content: Any, key: str, column: str, what: str) -> list[str]:
         found = found.ravel().tolist() if max((0, *found.shape)) == found.size else None
     if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
         raise ValueError(f"{where} must be a list of texts; it is not.")
-    if not found or not all(found):
-        raise ValueError(f"{where} must be a list of texts; some or all are empty.")
-    twice = [name for name, count in Counter(found).items() if count > 1]
-    if twice:
-        raise ValueError(
-            f"{where} must have every name once; {listing(map(repr, twice))} occur "
-            "more than once."
-        )
-    return found
+    return list(unique_names(found, where))
 
 
 def take_numbers(

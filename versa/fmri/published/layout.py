@@ -8,8 +8,9 @@ from types import MappingProxyType
 from typing import Any
 
 from versa.fmri.published.patterns import check_inside, ending, placeholders
+from versa.fmri.sectors.sector import check_space
 from versa.fmri.volumes.spaces import check_space
-from versa.wording import listing, unknown
+from versa.wording import listing, unique_names, unknown
 
 __all__ = ["PLACES", "Layout"]
 
@@ -194,15 +195,7 @@ def _place(name: str) -> str:
 
 def _texts(what: str, value: Any) -> tuple[str, ...]:
     """Texts as a tuple, each once."""
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        raise ValueError(f"{what} must be a list of texts; got {value!r}.")
-    odd = [item for item in value if not isinstance(item, str) or not item]
-    if odd:
-        raise ValueError(f"{what} must hold texts; got {listing(map(repr, odd))}.")
-    twice = sorted({item for item in value if list(value).count(item) > 1})
-    if twice:
-        raise ValueError(f"{what} must be unique; {listing(twice)} occur twice.")
-    return tuple(value)
+    return () if value in ((), []) else unique_names(value, what)
 
 
 def _check_types(layout: Layout) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from versa.models.ipcl.decoding import ImageProblem
 from versa.models.ipcl.random_numbers import hashed
-from versa.wording import listing
+from versa.wording import listing, unique_names
 
 __all__ = ["ImageSource", "ImageTree", "JoinedImages", "epoch_order", "open_images"]
 
@@ -220,12 +220,7 @@ def open_images(paths: Iterable[str | os.PathLike[str]]) -> ImageSource:
     if isinstance(paths, str | os.PathLike):
         raise ValueError(f"paths of images must be a list; got {str(paths)!r}.")
     places = [Path(path) for path in paths]
-    twice = {place for place in places if places.count(place) > 1}
-    if not places or twice:
-        raise ValueError(
-            "paths of images must be one or several different ones; got "
-            f"{listing(sorted(twice)) + ' twice' if twice else 'none'}."
-        )
+    unique_names(map(str, places), "paths of images")
     sources: list[ImageSource] = [
         PackedImages(place) if place.is_file() else ImageTree(place) for place in places
     ]
