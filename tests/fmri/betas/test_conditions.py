@@ -88,7 +88,7 @@ def test_a_sector_takes_its_columns():
         ({"activity": np.zeros(3)}, r"activity of .* must be \(n_voxels,\), that is"),
         (
             {"conditions": ("a", "a", "b")},
-            "conditions of .* must be unique; repeated: 'a'",
+            "must be unique; repeated: 'a'",
         ),
         ({"conditions": "abc"}, "must be a list of names; got 'abc'"),
         ({"conditions": ("a", 1, "b")}, "must be one or more non-empty texts; got 1"),

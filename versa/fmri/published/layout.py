@@ -8,7 +8,6 @@ from types import MappingProxyType
 from typing import Any
 
 from versa.fmri.published.patterns import check_inside, ending, placeholders
-from versa.fmri.sectors.sector import check_space
 from versa.fmri.volumes.spaces import check_space
 from versa.wording import listing, unique_names, unknown
 
