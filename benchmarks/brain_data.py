@@ -41,7 +41,7 @@ def brain(shape):
     return x**2 + y**2 + z**2 < 1
 
 
-def write_study(folder):
+def write_betas(folder):
     """Runs of one subject as int16 .nii.gz, with events; a mask."""
     rng = np.random.default_rng(0)
     func = folder / "sub-01" / "func"
@@ -134,7 +134,7 @@ def timed(function, *arguments):
 def betas(work, n_pairs):
     folder = work / "bids"
     if not folder.exists():
-        write_study(folder)
+        write_betas(folder)
     n_voxels = int(brain(SHAPE).sum())
     print(f"betas: {N_RUNS} runs of {N_SCANS} scans, {n_voxels} voxels, "
           f"{N_CONDITIONS} conditions")  # fmt: skip
@@ -185,8 +185,8 @@ def sectors():
 def sectors_of_a_study(work):
     """The same from the files of a study, masks written at the end."""
     from versa.fmri.betas.conditions import ConditionBetas
-    from versa.fmri.study.sectors import study_sectors
-    from versa.fmri.study.study import add_sectors, write_study
+    from versa.fmri.study.betas import write_betas
+    from versa.fmri.study.sectors import add_sectors, paper_sectors
 
     rng = np.random.default_rng(0)
     mask = np.zeros(MNI_SHAPE, dtype=bool)
@@ -208,10 +208,10 @@ def sectors_of_a_study(work):
         )
         for s in range(10)
     )  # fmt: skip
-    write_study(people, folder / "study")
+    write_betas(people, folder / "study")
 
     def define():
-        found = study_sectors(
+        found = paper_sectors(
             folder / "study",
             early=str(folder / "early.nii.gz"),
             occipito_temporal=str(folder / "otc.nii.gz"),

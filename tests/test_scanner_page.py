@@ -100,7 +100,7 @@ def test_every_example_runs(here, study):
             (study / "dataset_description.json").write_text(
                 '{"Name": "x", "versa": {"Sectors": ["EarlyV", "pOTC", "aOTC"]}}'
             )
-            from versa.fmri.study.study import add_images
+            from versa.fmri.study.images import add_images
 
             add_images(study, here / "letters")
         if "add_sectors" in block:

@@ -224,7 +224,7 @@ def test_a_study_of_64_gb(tmp_path):
 import resource, sys
 import nilearn.glm.first_level, scipy.spatial, pandas
 from versa.fmri.betas.glm import GLMSettings
-from versa.fmri.study.study import estimate_betas
+from versa.fmri.study.betas import estimate_betas
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 400 * 2**20, used + 400 * 2**20))
 estimate_betas("bids", "study", mask="mask.nii",

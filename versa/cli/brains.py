@@ -119,7 +119,7 @@ def _add_betas(commands: Any) -> None:
 def _betas(options: argparse.Namespace) -> int:
     from versa.fmri.betas.glm import GLMSettings
     from versa.fmri.betas.runs import STRATEGIES
-    from versa.fmri.study.study import estimate_betas, reliability_table
+    from versa.fmri.study.betas import estimate_betas, reliability_table
 
     confounds = options.confounds
     if confounds is not None and confounds not in STRATEGIES:
@@ -205,7 +205,7 @@ def _add_images(commands: Any) -> None:
 
 
 def _images(options: argparse.Namespace) -> int:
-    from versa.fmri.study.study import add_images
+    from versa.fmri.study.images import add_images
 
     print(add_images(options.folder, options.images))
     return 0
@@ -259,8 +259,7 @@ def _add_sectors(commands: Any) -> None:
 
 
 def _sectors(options: argparse.Namespace) -> int:
-    from versa.fmri.study.sectors import choose_sectors, study_sectors
-    from versa.fmri.study.study import add_sectors
+    from versa.fmri.study.sectors import add_sectors, choose_sectors, paper_sectors
 
     plain = _pairs(options.sector, "--sector")
     recipe = options.early_v is not None and options.otc is not None
@@ -286,7 +285,7 @@ def _sectors(options: argparse.Namespace) -> int:
         common |= {name: value for name, value in alone.items() if value is not None}
         common |= {"group": options.group} if options.group else {}
         made = {"early": options.early_v, "occipito_temporal": options.otc, **common}
-        found = study_sectors(options.folder, **made)
+        found = paper_sectors(options.folder, **made)
     else:
         counts = _counts(options.most_active)
         made = {"sources": plain, "most_active": counts, **common}

@@ -4,24 +4,15 @@ What the subjects of a group share, the noise ceiling, is in :mod:`versa.fmri.ce
 its functions can be had from here as well.
 """
 
-import json
 import logging
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from numbers import Real
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from versa.cache import atomic_write
 from versa.fmri.ceilings import ceilings_table, noise_ceiling, subject_bounds
-from versa.fmri.dataset.subject_files import sidecar_path
-from versa.fmri.dataset.tables import write_json
 from versa.fmri.rdm import correlation_rdm
-from versa.fmri.volumes.nifti import write_image
-from versa.fmri.volumes.spaces import check_space
 
 __all__ = [
     "ceilings_table",
@@ -32,7 +23,6 @@ __all__ = [
     "spearman_brown",
     "subject_bounds",
     "voxel_reliability",
-    "write_reliability",
 ]
 
 logger = logging.getLogger("versa")
@@ -270,91 +260,6 @@ def reliable_voxels(reliability: ArrayLike, threshold: float = 0.3) -> np.ndarra
             _FEW_VOXELS,
         )
     return keep
-
-
-def write_reliability(
-    path: str | os.PathLike[str],
-    reliability: ArrayLike,
-    mask: np.ndarray,
-    affine: np.ndarray,
-    space: str,
-    *,
-    facts: Mapping[str, Any] | None = None,
-) -> Path:
-    """Write a reliability map as NIfTI, with a JSON file beside it.
-
-    Parameters
-    ----------
-    path : path-like
-        A name that ends in ``.nii`` or ``.nii.gz``; an existing file is replaced.
-    reliability : array-like of shape (n_voxels,)
-        Values in C order of the mask, as in ``volume[mask]``.
-    mask : ndarray of bool, shape (x, y, z)
-        The voxels. The map is NaN outside, and where r is undefined.
-    affine : ndarray of shape (4, 4)
-        From voxel indices to mm.
-    space : str
-        ``"TAL"``, ``"MNI152..."``, ``"individual"`` or ``"none"``.
-    facts : mapping, optional
-        What else the JSON file shall say, such as ``{"Sources": [...]}``.
-
-    Returns
-    -------
-    path : Path
-        The image, in float32.
-
-    Raises
-    ------
-    ValueError
-        If values and mask do not fit, the name or the space is unknown, or JSON cannot
-        hold a fact.
-    """
-    path = Path(path)
-    if not path.name.endswith((".nii", ".nii.gz")):
-        raise ValueError(
-            f"a reliability map must be called .nii or .nii.gz; got {path.name}."
-        )
-    values = np.asarray(reliability, dtype=np.float32)
-    mask = np.asarray(mask)
-    if mask.dtype != bool or mask.ndim != 3:
-        raise ValueError(
-            f"mask must be boolean (x, y, z); got {mask.dtype} {mask.shape}."
-        )
-    n_voxels = int(np.count_nonzero(mask))
-    if values.shape != (n_voxels,):
-        raise ValueError(
-            f"reliability must hold one value per voxel of the mask, {n_voxels}; got "
-            f"{values.shape}."
-        )
-    check_space(space)
-    volume = np.full(mask.shape, np.nan, dtype=np.float32)
-    volume[mask] = values
-    defined = values[np.isfinite(values)]
-    about = {
-        "Description": "Pearson r of each voxel's responses in odd and even runs over "
-        "the conditions; NaN outside the voxels and where r is undefined",
-        "Units": "r",
-        "Space": space,
-        "SpearmanBrown": False,
-        "Voxels": n_voxels,
-        "UndefinedVoxels": n_voxels - defined.size,
-        "Median": float(np.median(defined)) if defined.size else None,
-        **(facts or {}),
-    }
-    for fact, value in about.items():  # before anything is written
-        try:
-            json.dumps({fact: value})
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                "facts must be what JSON can hold: texts, numbers and lists of Python; "
-                f"got {fact!r}: {value!r}. Convert it first, such as by .item() or "
-                ".tolist()."
-            ) from error
-    with atomic_write(path) as temporary:
-        write_image(temporary, volume, affine, space)
-    with atomic_write(sidecar_path(path)) as temporary:
-        write_json(temporary, about)
-    return path
 
 
 def _halves(odd: ArrayLike, even: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -7,9 +7,13 @@ import pytest
 from versa.fmri.betas.conditions import ConditionBetas
 from versa.fmri.sectors.making import define_sectors, group_contrast, most_active
 from versa.fmri.sectors.sector import Sector
-from versa.fmri.study.files import write_betas
-from versa.fmri.study.sectors import choose_sectors, read_region, study_sectors
-from versa.fmri.study.study import add_sectors
+from versa.fmri.study.files import Grid, write_subject
+from versa.fmri.study.sectors import (
+    add_sectors,
+    choose_sectors,
+    paper_sectors,
+    read_region,
+)
 from versa.fmri.volumes.spaces import to_talairach
 
 SHAPE = (16, 18, 9)
@@ -42,7 +46,7 @@ def study(tmp_path):
         n_voxels = int(np.prod(SHAPE))
         base = rng.normal(size=(5, n_voxels))
         noise = rng.normal(size=(2, 5, n_voxels))
-        write_betas(
+        write_subject(
             ConditionBetas(
                 label,
                 ["a", "b", "c", "d", "e"],
@@ -78,13 +82,11 @@ def activity(study, label):
 
 
 def region(sources, what, label):
-    return read_region(
-        sources[what], label, name=what, shape=SHAPE, affine=AFFINE, space=SPACE
-    )
+    return read_region(sources[what], label, what, Grid(SHAPE, AFFINE, SPACE))
 
 
 def test_the_recipe_per_subject(study, sources):
-    found = study_sectors(study, **sources, n_voxels=400)
+    found = paper_sectors(study, **sources, n_voxels=400)
     assert list(found.sectors) == list(SUBJECTS)
     for label in SUBJECTS:
         early = region(sources, "early", label)
@@ -106,7 +108,7 @@ def test_the_recipe_per_subject(study, sources):
 
 
 def test_the_recipe_for_the_group(study, sources):
-    found = study_sectors(study, **sources, group=True, n_voxels=300)
+    found = paper_sectors(study, **sources, group=True, n_voxels=300)
     first = found.sectors["01"]
     for label in SUBJECTS[1:]:
         for name in ("pOTC", "aOTC"):
@@ -128,7 +130,7 @@ def test_the_recipe_for_the_group(study, sources):
 
 
 def test_the_mean_of_the_betas_or_a_map(study, sources, tmp_path):
-    by_betas = study_sectors(study, **sources, contrast="betas", n_voxels=50)
+    by_betas = paper_sectors(study, **sources, contrast="betas", n_voxels=50)
     path = study / "sub-02/func/sub-02_desc-betas_stat.nii"
     for label in SUBJECTS:
         mean = nibabel.load(str(path).replace("02", label)).get_fdata().mean(axis=-1)
@@ -136,7 +138,7 @@ def test_the_mean_of_the_betas_or_a_map(study, sources, tmp_path):
             [[0, -1], [1, 1], [2, 1]]
         )
         turned.to_filename(tmp_path / f"map-{label}.nii.gz")
-    by_map = study_sectors(
+    by_map = paper_sectors(
         study, **sources, contrast=f"{tmp_path}/map-{{subject}}.nii.gz", n_voxels=50
     )
     for label in SUBJECTS:
@@ -187,9 +189,7 @@ def test_atlases_by_name(study, tmp_path, monkeypatch):
     )
     np.testing.assert_array_equal(found.sectors["02"]["EarlyV"].mask, labels > 0)
     with pytest.raises(ValueError, match="must name regions of the atlas after a colo"):
-        read_region(
-            "atlas/juelich", "1", name="V1", shape=SHAPE, affine=AFFINE, space=SPACE
-        )
+        read_region("atlas/juelich", "1", "V1", Grid(SHAPE, AFFINE, SPACE))
 
 
 def test_refusals(study, sources, tmp_path):
@@ -200,7 +200,7 @@ def test_refusals(study, sources, tmp_path):
     with pytest.raises(
         ValueError, match="sector EarlyV of subject 01: at least one vo"
     ):
-        study_sectors(study, **sources, n_voxels=20, min_reliability=0.9999)
+        paper_sectors(study, **sources, n_voxels=20, min_reliability=0.9999)
     for label in SUBJECTS:
         path = tmp_path / "rois" / f"sub-{label}_space-TAL_otc.nii.gz"
         write_mask(path, np.ones(SHAPE))
@@ -216,7 +216,7 @@ def test_refusals(study, sources, tmp_path):
     assert found.sectors["01"]["OTC"].n_voxels == 125
     (study / "sub-03/func/sub-03_desc-active_statmap.nii.gz").unlink()
     with pytest.raises(ValueError, match="subject 03 must have a map of activity"):
-        study_sectors(study, **sources)
+        paper_sectors(study, **sources)
 
 
 def test_no_group_in_individual_space(study, sources):
@@ -229,9 +229,9 @@ def test_no_group_in_individual_space(study, sources):
         active = path.with_name(f"sub-{label}_desc-active_statmap.nii.gz")
         nibabel.Nifti1Image(activity(study, label), AFFINE).to_filename(active)
     with pytest.raises(ValueError, match="for the group in TAL or MNI only"):
-        study_sectors(study, **sources, group=True)
+        paper_sectors(study, **sources, group=True)
     with pytest.raises(ValueError, match="individual"):
-        study_sectors(study, **sources, n_voxels=50)
+        paper_sectors(study, **sources, n_voxels=50)
 
 
 def test_the_number_asked_for_is_the_number_written(study, sources):
@@ -242,7 +242,7 @@ def test_the_number_asked_for_is_the_number_written(study, sources):
         values = image.get_fdata()
         values[::2] = np.nan
         nibabel.Nifti1Image(values, AFFINE, image.header).to_filename(path)
-    found = study_sectors(study, **sources, n_voxels=200)
+    found = paper_sectors(study, **sources, n_voxels=200)
     (study / "dataset_description.json").write_text('{"Name": "mine"}')
     add_sectors(study, found.sectors)
     for label in SUBJECTS:
@@ -267,7 +267,7 @@ def test_maps_of_another_space(study, sources, tmp_path):
         with pytest.raises(
             ValueError, match=f"must be in space {SPACE}; its name says"
         ):
-            study_sectors(study, **sources, contrast=contrast)
+            paper_sectors(study, **sources, contrast=contrast)
         mask = f"{tmp_path}/rois/map-{{subject}}_space-{stated}_x.nii.gz"
         with pytest.raises(
             ValueError, match=f"must be in space {SPACE}; its name says"
@@ -280,7 +280,7 @@ def test_the_group_shares_one_mask(study, sources):
     mask = nibabel.load(path).get_fdata() > 0
     mask[:8] = False
     write_mask(path, mask)
-    found = study_sectors(study, **sources, group=True, n_voxels=300).sectors
+    found = paper_sectors(study, **sources, group=True, n_voxels=300).sectors
     for label in SUBJECTS[1:]:
         for name in ("pOTC", "aOTC"):
             np.testing.assert_array_equal(

@@ -41,7 +41,7 @@ _FOLDERS_FOR_PEOPLE = ("code", "figures", "sourcedata")
 _MAPS = re.compile(
     rf"sub-{LABEL}_desc-((odd|even)betas_stat|(active|reliability)_statmap)"
     r"\.(nii|nii\.gz|json)"
-)  # what versa.fmri.study.study keeps beside the responses
+)  # what versa.fmri.study keeps beside the responses
 
 
 def check_dataset(folder: str | os.PathLike[str]) -> list[Finding]:

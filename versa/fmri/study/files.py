@@ -1,11 +1,14 @@
-"""The files of one subject in a dataset folder that grows: betas, maps, their grid."""
+"""The files of one subject in a dataset folder that grows: betas and maps."""
 
+import json
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from versa.cache import atomic_write
 from versa.fmri.betas.conditions import ConditionBetas
@@ -27,38 +30,25 @@ from versa.fmri.volumes.nifti import (
     take_voxels,
     write_image,
 )
+from versa.fmri.volumes.spaces import check_space
 from versa.wording import listing
-
-__all__ = [
-    "keep_voxels",
-    "read_betas",
-    "read_conditions",
-    "read_estimated",
-    "read_subject_grid",
-    "read_subject_map",
-    "write_betas",
-]
 
 logger = logging.getLogger("versa")
 
 
-def write_betas(betas: ConditionBetas, folder: Path) -> None:
-    """Write one subject's betas into a dataset folder.
+class Grid(NamedTuple):
+    """Where the betas of a subject are."""
 
-    Parameters
-    ----------
-    betas : ConditionBetas
-        Values are stored as float32, with NaN where there are none.
-    folder : Path
-        The dataset folder. The subject's folder in it must not exist.
+    shape: tuple[int, ...]  # (x, y, z)
+    affine: np.ndarray  # (4, 4), from voxel indices to mm
+    space: str
 
-    Raises
-    ------
-    ValueError
-        If the subject is there already.
-    """
+
+def write_subject(betas: ConditionBetas, folder: Path) -> None:
+    """Write one subject's betas and maps as float32, its whole folder atomically."""
     check_labels("subject", [betas.subject])
-    target = folder / f"sub-{betas.subject}"
+    stem = f"sub-{betas.subject}"
+    target = folder / stem
     if target.exists():
         raise ValueError(
             f"{target} must not exist yet. Remove it to write these betas anew."
@@ -73,7 +63,6 @@ def write_betas(betas: ConditionBetas, folder: Path) -> None:
     with atomic_write(target) as temporary:
         func = temporary / "func"
         func.mkdir(parents=True)
-        stem = f"sub-{betas.subject}"
         for what, values in {"desc-betas_stat": betas.values, **maps}.items():
             # the responses are mapped into memory on reading; the others are kept small
             ending = ".nii" if what == "desc-betas_stat" else ".nii.gz"
@@ -111,7 +100,7 @@ def read_betas(folder: str | os.PathLike[str], subject: str) -> ConditionBetas:
     ValueError
         If a file is missing or does not fit the others.
     """
-    path = betas_path(Path(folder) / f"sub-{subject}" / "func")
+    path = _betas_file(folder, subject)
     about = read_json(sidecar_path(path))
     _, affine, space = read_subject_grid(folder, subject)
     volumes, _ = read_image(path)
@@ -119,7 +108,7 @@ def read_betas(folder: str | os.PathLike[str], subject: str) -> ConditionBetas:
         raise ValueError(f"{path} must be (x, y, z, n_images); got {volumes.shape}.")
     mask = np.isfinite(volumes).all(axis=3)
 
-    def taken(what: str) -> np.ndarray | None:
+    def half(what: str) -> np.ndarray | None:  # (n_conditions, n_voxels)
         found = read_subject_map(folder, subject, what)
         return None if found is None else np.moveaxis(found, -1, 0)[..., mask]
 
@@ -131,8 +120,8 @@ def read_betas(folder: str | os.PathLike[str], subject: str) -> ConditionBetas:
         mask=mask,
         affine=affine,
         space=space,
-        odd=taken("oddbetas_stat"),
-        even=taken("evenbetas_stat"),
+        odd=half("oddbetas_stat"),
+        even=half("evenbetas_stat"),
         activity=None if active is None else active[mask],
         unit=str(about.get("Units", "a.u.")),
         source=str(about.get("Source", "")),
@@ -142,26 +131,10 @@ def read_betas(folder: str | os.PathLike[str], subject: str) -> ConditionBetas:
 def read_subject_map(
     folder: str | os.PathLike[str], subject: str, what: str
 ) -> np.ndarray | None:
-    """Read one of the maps that lie beside a subject's betas.
+    """A map beside a subject's betas, on their grid; None if there is no such file.
 
-    Parameters
-    ----------
-    folder : path-like
-        The dataset folder.
-    subject : str
-        Label without ``sub-``.
-    what : str
-        "active_statmap", "reliability_statmap", "oddbetas_stat" or "evenbetas_stat".
-
-    Returns
-    -------
-    values : ndarray of shape (x, y, z) or (x, y, z, n_conditions), or None
-        On the grid of the betas; None if there is no such file.
-
-    Raises
-    ------
-    ValueError
-        If the file is damaged, or its voxels or conditions are not those of the betas.
+    `what` is "active_statmap", "reliability_statmap", "oddbetas_stat" or
+    "evenbetas_stat": (x, y, z), or (x, y, z, n_conditions).
     """
     func = Path(folder) / f"sub-{subject}" / "func"
     path = func / f"sub-{subject}_desc-{what}.nii.gz"
@@ -181,62 +154,20 @@ def read_subject_map(
     return np.asarray(onto_grid(values, own, shape, affine, what=str(path)))
 
 
-def read_subject_grid(
-    folder: str | os.PathLike[str], subject: str
-) -> tuple[tuple[int, ...], np.ndarray, str]:
-    """Where the betas of a subject lie.
-
-    Parameters
-    ----------
-    folder : path-like
-        The dataset folder.
-    subject : str
-        Label without ``sub-``.
-
-    Returns
-    -------
-    shape : tuple of int
-        The first three axes.
-    affine : ndarray of shape (4, 4)
-        From voxel indices to mm.
-    space : str
-        As of :class:`~versa.Sector`.
-
-    Raises
-    ------
-    ValueError
-        If a file is missing or damaged.
-    """
-    path = betas_path(Path(folder) / f"sub-{subject}" / "func")
-    about = read_json(sidecar_path(path))
+def read_subject_grid(folder: str | os.PathLike[str], subject: str) -> Grid:
+    """Grid and space of a subject's betas, from the header and the JSON file."""
+    path = _betas_file(folder, subject)
+    sidecar = sidecar_path(path)
+    about = read_json(sidecar)
     shape, affine = read_grid(path)
-    space = read_space(path, about, sidecar_path(path))
+    space = read_space(path, about, sidecar)
     check_stated_space(path, space)
-    affine = exact_affine(about, sidecar_path(path), affine)
-    return shape[:3], affine, space
+    return Grid(shape[:3], exact_affine(about, sidecar, affine), space)
 
 
 def read_conditions(folder: str | os.PathLike[str], subject: str) -> tuple[str, ...]:
-    """Names of the conditions of a subject's betas, in their order.
-
-    Parameters
-    ----------
-    folder : path-like
-        The dataset folder.
-    subject : str
-        Label without ``sub-``.
-
-    Returns
-    -------
-    conditions : tuple of str
-        Those of the sidecar.
-
-    Raises
-    ------
-    ValueError
-        If the sidecar does not list them.
-    """
-    path = sidecar_path(betas_path(Path(folder) / f"sub-{subject}" / "func"))
+    """Names of the conditions of a subject's betas, in their order."""
+    path = sidecar_path(_betas_file(folder, subject))
     conditions = read_json(path).get("Conditions")
     if not isinstance(conditions, list) or not conditions:
         raise ValueError(
@@ -246,57 +177,20 @@ def read_conditions(folder: str | os.PathLike[str], subject: str) -> tuple[str, 
     return tuple(map(str, conditions))
 
 
-def read_estimated(
-    folder: str | os.PathLike[str], subject: str, mask: np.ndarray
-) -> np.ndarray:
-    """Which voxels of a mask have betas.
-
-    Parameters
-    ----------
-    folder : path-like
-        The dataset folder.
-    subject : str
-        Label without ``sub-``.
-    mask : ndarray of bool, shape (x, y, z)
-        The voxels to look at; the file is not read elsewhere.
-
-    Returns
-    -------
-    estimated : ndarray of bool, shape (x, y, z)
-        Voxels of the mask where the betas of all conditions are finite.
-    """
-    path = betas_path(Path(folder) / f"sub-{subject}" / "func")
-    volumes, _ = read_image(path)
-    estimated = np.array(mask, dtype=bool)
-    estimated[estimated] = np.isfinite(take_voxels(volumes, mask)).all(axis=0)
-    return estimated
+def voxels_with_betas(folder: Path, subject: str, mask: np.ndarray) -> np.ndarray:
+    """Voxels of a mask whose betas are all finite; the file is read only there."""
+    volumes, _ = read_image(_betas_file(folder, subject))
+    found = np.array(mask, dtype=bool)
+    found[found] = np.isfinite(take_voxels(volumes, mask)).all(axis=0)
+    return found
 
 
 def keep_voxels(
     sector: Sector, kept: np.ndarray, subject: str, *, why: str = "have no betas"
 ) -> Sector:
-    """Leave out voxels of a sector that are not to be used.
+    """A sector without the voxels that are not `kept`, which are counted in a warning.
 
-    Parameters
-    ----------
-    sector : Sector
-        On the grid of `kept`.
-    kept : ndarray of bool, shape (x, y, z)
-        Voxels that may stay, such as those that have betas.
-    subject : str
-        For the message.
-    why : str, default="have no betas"
-        Why the others may not, for the message.
-
-    Returns
-    -------
-    sector : Sector
-        With these voxels; the same object if nothing is left out.
-
-    Raises
-    ------
-    ValueError
-        If none is left.
+    `why` ends the sentence "3 of 20 voxels ...".
     """
     mask = sector.mask & kept
     n_left = int(mask.sum())
@@ -316,3 +210,92 @@ def keep_voxels(
         why,
     )
     return Sector(sector.name, mask, sector.affine, sector.space)
+
+
+def write_reliability(
+    path: str | os.PathLike[str],
+    reliability: ArrayLike,
+    mask: np.ndarray,
+    affine: np.ndarray,
+    space: str,
+    *,
+    facts: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a reliability map as NIfTI, with a JSON file beside it.
+
+    Parameters
+    ----------
+    path : path-like
+        A name that ends in ``.nii`` or ``.nii.gz``; an existing file is replaced.
+    reliability : array-like of shape (n_voxels,)
+        Values in C order of the mask, as in ``volume[mask]``.
+    mask : ndarray of bool, shape (x, y, z)
+        The voxels. The map is NaN outside, and where r is undefined.
+    affine : ndarray of shape (4, 4)
+        From voxel indices to mm.
+    space : str
+        ``"TAL"``, ``"MNI152..."``, ``"individual"`` or ``"none"``.
+    facts : mapping, optional
+        More entries of the JSON file, such as ``{"Sources": [...]}``.
+
+    Returns
+    -------
+    path : Path
+        The image, in float32.
+
+    Raises
+    ------
+    ValueError
+        If values and mask do not fit, the name or the space is unknown, or JSON cannot
+        hold a fact.
+    """
+    path = Path(path)
+    if not path.name.endswith((".nii", ".nii.gz")):
+        raise ValueError(
+            f"a reliability map must be called .nii or .nii.gz; got {path.name}."
+        )
+    values = np.asarray(reliability, dtype=np.float32)
+    mask = np.asarray(mask)
+    if mask.dtype != bool or mask.ndim != 3:
+        raise ValueError(
+            f"mask must be boolean (x, y, z); got {mask.dtype} {mask.shape}."
+        )
+    n_voxels = int(np.count_nonzero(mask))
+    if values.shape != (n_voxels,):
+        raise ValueError(
+            f"reliability must hold one value per voxel of the mask, {n_voxels}; got "
+            f"{values.shape}."
+        )
+    check_space(space)
+    defined = values[np.isfinite(values)]
+    about = {
+        "Description": "Pearson r of each voxel's responses in odd and even runs over "
+        "the conditions; NaN outside the voxels and where r is undefined",
+        "Units": "r",
+        "Space": space,
+        "SpearmanBrown": False,
+        "Voxels": n_voxels,
+        "UndefinedVoxels": n_voxels - defined.size,
+        "Median": float(np.median(defined)) if defined.size else None,
+        **(facts or {}),
+    }
+    for fact, value in about.items():  # before anything is written
+        try:
+            json.dumps({fact: value})
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                "facts must be what JSON can hold: texts, numbers and lists of Python; "
+                f"got {fact!r}: {value!r}. Convert it first, such as by .item() or "
+                ".tolist()."
+            ) from error
+    volume = np.full(mask.shape, np.nan, dtype=np.float32)
+    volume[mask] = values
+    with atomic_write(path) as temporary:
+        write_image(temporary, volume, affine, space)
+    with atomic_write(sidecar_path(path)) as temporary:
+        write_json(temporary, about)
+    return path
+
+
+def _betas_file(folder: str | os.PathLike[str], subject: str) -> Path:
+    return betas_path(Path(folder) / f"sub-{subject}" / "func")

@@ -12,8 +12,6 @@ from versa.fmri.dataset.top_files import read_image_table, read_participants
 from versa.fmri.study.files import read_conditions
 from versa.wording import listing
 
-__all__ = ["add_images", "images_by_name", "match_images", "settle_images"]
-
 logger = logging.getLogger("versa")
 
 
@@ -40,7 +38,6 @@ def add_images(
     ValueError
         If a condition has no image, or two; or the folder has its images already.
     """
-
     folder = Path(folder)
     if any((folder / name).exists() for name in ("stimuli.tsv", "stimuli")):
         raise ValueError(
@@ -49,23 +46,12 @@ def add_images(
         )
     conditions = read_conditions(folder, read_participants(folder)[0])
     stimuli = match_images(conditions, images_by_name(images), images)
-    settle_images(folder, stimuli)
+    write_images(folder, stimuli)
     return stimuli
 
 
 def images_by_name(images: str | os.PathLike[str]) -> dict[str, list[Path]]:
-    """Image files of a folder under their names with and without ending.
-
-    Parameters
-    ----------
-    images : path-like
-        Folder of image files.
-
-    Returns
-    -------
-    by_name : dict of str to list of Path
-        For each name the files that have it.
-    """
+    """Image files of a folder under their names with and without ending."""
     found = StimulusSet.from_folder(images)
     by_name: dict[str, list[Path]] = {}
     for name, path in zip(found.names, found.paths, strict=True):
@@ -79,26 +65,9 @@ def match_images(
     available: Mapping[str, list[Path]],
     images: str | os.PathLike[str] | None,
 ) -> StimulusSet:
-    """Choose the image of every condition, by name.
+    """The image of every condition, among those of :func:`images_by_name`.
 
-    Parameters
-    ----------
-    conditions : sequence of str
-        Names of the conditions.
-    available : mapping of str to list of Path
-        As :func:`images_by_name` returns it.
-    images : path-like
-        The folder, for the message.
-
-    Returns
-    -------
-    stimuli : StimulusSet
-        In the order of the conditions.
-
-    Raises
-    ------
-    ValueError
-        If a condition has no image, or shares one.
+    `images` is their folder, for the message.
     """
     missing = [name for name in conditions if name not in available]
     stems = sorted({path.stem for paths in available.values() for path in paths})
@@ -121,21 +90,8 @@ def match_images(
     return StimulusSet.from_paths(chosen, conditions)
 
 
-def settle_images(folder: Path, stimuli: StimulusSet) -> None:
-    """Write the images, or see that they are those that are there.
-
-    Parameters
-    ----------
-    folder : Path
-        The dataset folder.
-    stimuli : StimulusSet
-        In the order of the conditions.
-
-    Raises
-    ------
-    ValueError
-        If other images are there.
-    """
+def write_images(folder: Path, stimuli: StimulusSet) -> None:
+    """Write the images; if the folder has images, check that they are the same."""
     if (folder / "stimuli.tsv").exists():
         there = read_image_table(folder)
         stimuli.check_same(there.names, there.hashes, str(folder / "stimuli.tsv"))

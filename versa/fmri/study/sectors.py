@@ -1,4 +1,4 @@
-"""The sectors of every subject of a dataset folder, from masks, labels or an atlas.
+"""The sectors of a dataset folder, from masks, labels or an atlas.
 
 Where voxels come from is written as a *source*: the path of an image with
 ``{subject}`` for the label, or ``atlas/NAME`` for an atlas of nilearn; after a colon
@@ -14,11 +14,18 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from versa.fmri.dataset.top_files import read_participants
+from versa.cache import atomic_write
+from versa.fmri.dataset.subject_files import files_by_sector
+from versa.fmri.dataset.tables import write_json
+from versa.fmri.dataset.top_files import (
+    check_labels,
+    read_description,
+    read_participants,
+)
 from versa.fmri.reliability import reliable_voxels
 from versa.fmri.sectors.atlases import atlas_sector, fetch_atlas
 from versa.fmri.sectors.checks import sector_table, sector_warnings
@@ -26,33 +33,38 @@ from versa.fmri.sectors.making import PAPER_CUT, define_sectors, group_contrast
 from versa.fmri.sectors.making import most_active as most_active_voxels
 from versa.fmri.sectors.sector import Sector
 from versa.fmri.study.files import (
+    Grid,
     keep_voxels,
     read_betas,
-    read_estimated,
     read_subject_grid,
     read_subject_map,
+    voxels_with_betas,
 )
 from versa.fmri.volumes.grids import onto_grid, same_grid
-from versa.fmri.volumes.nifti import check_stated_space, read_image, read_mask
-from versa.wording import unknown
+from versa.fmri.volumes.nifti import (
+    check_stated_space,
+    read_image,
+    read_mask,
+    write_image,
+)
+from versa.wording import listing, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["StudySectors", "choose_sectors", "read_region", "study_sectors"]
-
 _ATLAS = "atlas/"
+_Sectors = dict[str, dict[str, Sector]]  # subject -> name -> sector
 
 
-class StudySectors(NamedTuple):
-    """The sectors of a study, with what is to be known of them."""
+class FolderSectors(NamedTuple):
+    """The sectors of a dataset folder, with what is to be known of them."""
 
-    sectors: dict[str, dict[str, Sector]]  # subject, sector
+    sectors: _Sectors
     table: "pd.DataFrame"
     warnings: list[str]
 
 
-def study_sectors(
+def paper_sectors(
     folder: str | os.PathLike[str],
     *,
     early: str,
@@ -66,7 +78,7 @@ def study_sectors(
     closed: str = "posterior",
     min_reliability: float | None = None,
     resample: str | None = None,
-) -> StudySectors:
+) -> FolderSectors:
     """Define EarlyV, pOTC and aOTC of every subject by the paper's recipe.
 
     Parameters
@@ -79,24 +91,24 @@ def study_sectors(
         Source of the occipito-temporal mask; voxels of EarlyV are left out of it.
     contrast : str, default="active"
         What the most active voxels are chosen by: "active" for the map that
-        :func:`~versa.fmri.study.study.estimate_betas` left, "betas" for the mean of the
+        :func:`~versa.fmri.study.estimate_betas` left, "betas" for the mean of the
         betas over the conditions, or the path of a map with ``{subject}``.
     group : bool, default=False
         Choose the voxels once for all subjects, by a t-test of the maps over subjects,
         as the paper does. The subjects must share one grid in TAL or MNI. Voxels of
         anyone's EarlyV, and those that are not in everyone's OTC, are left out then.
     n_voxels, per_hemisphere, y, transform, closed
-        As of :func:`~versa.fmri.sectors.making.define_sectors`.
+        See :func:`~versa.fmri.sectors.define_sectors`.
     min_reliability : float, optional
         Keep only voxels whose odd/even reliability is above this, at the end. The
         paper has no such threshold.
     resample : {"nearest"}, optional
-        Bring masks that lie on another grid onto that of the betas (maps linearly).
+        Resample masks of another grid to that of the betas (maps linearly).
 
     Returns
     -------
-    found : StudySectors
-        Nothing is written; :func:`~versa.fmri.study.study.add_sectors` does that.
+    found : FolderSectors
+        Nothing is written; :func:`~versa.fmri.study.add_sectors` does that.
 
     Raises
     ------
@@ -148,7 +160,7 @@ def choose_sectors(
     y: float = PAPER_CUT,
     transform: str = "lancaster",
     resample: str | None = None,
-) -> StudySectors:
+) -> FolderSectors:
     """Take sectors as they are drawn: from masks, labels or an atlas.
 
     Parameters
@@ -160,16 +172,16 @@ def choose_sectors(
     most_active : mapping of str to int, optional
         For some sectors the number of their most active voxels to keep.
     contrast, per_hemisphere, min_reliability
-        As of :func:`study_sectors`.
+        See :func:`paper_sectors`.
     y, transform
         The cut that the table and the warnings speak of.
     resample : {"nearest"}, optional
-        Bring masks that lie on another grid onto that of the betas.
+        Resample masks of another grid to that of the betas.
 
     Returns
     -------
-    found : StudySectors
-        Nothing is written; :func:`~versa.fmri.study.study.add_sectors` does that.
+    found : FolderSectors
+        Nothing is written; :func:`~versa.fmri.study.add_sectors` does that.
 
     Raises
     ------
@@ -194,43 +206,83 @@ def choose_sectors(
     return _described(reliable, y, transform)
 
 
-def read_region(
-    source: str,
-    subject: str,
+def add_sectors(
+    folder: str | os.PathLike[str],
+    sectors: Mapping[str, Mapping[str, Sector]],
     *,
-    name: str,
-    shape: tuple[int, ...],
-    affine: np.ndarray,
-    space: str,
-    resample: str | None = None,
-) -> Sector:
-    """Read the voxels of one source on the grid of a subject's betas.
+    recipe: Mapping[str, Any] | None = None,
+) -> None:
+    """Add sectors to a dataset folder, or put new ones in the place of old ones.
 
     Parameters
     ----------
-    source : str
-        As the head of this module says.
-    subject : str
-        Label that takes the place of ``{subject}``.
-    name : str
-        Name of the sector.
-    shape, affine, space
-        Grid and space of the betas.
-    resample : {"nearest"}, optional
-        Bring a mask that lies on another grid onto that of the betas.
-
-    Returns
-    -------
-    sector : Sector
-        On the grid of the betas.
+    folder : path-like
+        A dataset folder with betas.
+    sectors : mapping of str to mapping of str to Sector
+        For each subject its sectors by name, on the grid of its betas. Voxels that
+        have no betas are left out. Masks of the same name are replaced.
+    recipe : mapping, optional
+        How they were made, JSON-able; it is kept in dataset_description.json.
 
     Raises
     ------
     ValueError
-        If the image is in another space, lies elsewhere, or has no such regions.
+        If a subject is missing, subjects have different sectors, or a sector lies on
+        another grid. Nothing is written then.
     """
+    folder = Path(folder)
+    subjects = read_participants(folder)
+    missing = [label for label in subjects if label not in sectors]
+    if missing:
+        raise ValueError(
+            f"sectors must be given for every subject of {folder}; "
+            f"{listing(missing)} is missing."
+        )
+    names = list(sectors[subjects[0]])
+    check_labels("sector", names)
+    for label in subjects:
+        if list(sectors[label]) != names:
+            raise ValueError(
+                f"all subjects must have the same sectors; {subjects[0]} has "
+                f"{listing(names)}, {label} has {listing(sectors[label])}."
+            )
+    masks = {
+        label: {
+            name: _with_betas(folder, label, sectors[label][name]) for name in names
+        }
+        for label in subjects
+    }
+    for label in subjects:
+        _check_files(folder / f"sub-{label}" / "func", label, names)
+    about, own = read_description(folder)
+    listed = list(dict.fromkeys([*own.get("Sectors", []), *names]))
+    path = folder / "dataset_description.json"
+    # until all masks are in place the folder does not name them: it is never read with
+    # new masks of some subjects and old ones of others
+    own["Sectors"] = [name for name in listed if name not in names]
+    own["SectorRecipe"] = {
+        **{k: v for k, v in own.get("SectorRecipe", {}).items() if k not in names},
+        **dict.fromkeys(names, recipe),
+    }
+    _write_json_whole(path, {**about, "versa": own})
+    for label in subjects:
+        func = folder / f"sub-{label}" / "func"
+        for name, sector in masks[label].items():
+            file = func / f"sub-{label}_desc-{name}_mask.nii"
+            with atomic_write(file) as temporary:
+                values = sector.mask.astype(np.uint8)
+                write_image(temporary, values, sector.affine, sector.space)
+    own["Sectors"] = listed
+    _write_json_whole(path, {**about, "versa": own})
+
+
+def read_region(
+    source: str, subject: str, name: str, grid: Grid, *, resample: str | None = None
+) -> Sector:
+    """The voxels of one source on the grid of a subject's betas."""
     place, labels = _split(source.replace("{subject}", subject))
-    like = tuple(shape), affine
+    shape, affine, space = grid
+    like = shape, affine
     if place.startswith(_ATLAS):
         if not labels:
             raise ValueError(
@@ -273,24 +325,15 @@ def _regions(
     subjects: Sequence[str],
     sources: Mapping[str, str],
     resample: str | None,
-) -> dict[str, dict[str, Sector]]:
+) -> _Sectors:
     """The regions of every subject, in the voxels that have betas."""
-    found: dict[str, dict[str, Sector]] = {}
+    found: _Sectors = {label: {} for label in subjects}
     for label in subjects:
-        shape, affine, space = read_subject_grid(folder, label)
-        found[label] = {}
+        grid = read_subject_grid(folder, label)
         for name, source in sources.items():
-            region = read_region(
-                source,
-                label,
-                name=name,
-                shape=shape,
-                affine=affine,
-                space=space,
-                resample=resample,
-            )
-            estimated = read_estimated(folder, label, region.mask)
-            found[label][name] = keep_voxels(region, estimated, label)
+            region = read_region(source, label, name, grid, resample=resample)
+            kept = voxels_with_betas(folder, label, region.mask)
+            found[label][name] = keep_voxels(region, kept, label)
     return found
 
 
@@ -327,13 +370,13 @@ def _contrast(
 
 def _reliable(
     folder: Path,
-    sectors: dict[str, dict[str, Sector]],
+    sectors: _Sectors,
     threshold: float | None,
-) -> dict[str, dict[str, Sector]]:
+) -> _Sectors:
     """The sectors without voxels whose reliability is not above the threshold."""
     if threshold is None:
         return sectors
-    found: dict[str, dict[str, Sector]] = {}
+    found: _Sectors = {}
     for label, own in sectors.items():
         reliability = read_subject_map(folder, label, "reliability_statmap")
         if reliability is None:
@@ -370,9 +413,7 @@ def _check_common(folder: Path, subjects: Sequence[str]) -> None:
             )
 
 
-def _described(
-    sectors: dict[str, dict[str, Sector]], y: float, transform: str
-) -> StudySectors:
+def _described(sectors: _Sectors, y: float, transform: str) -> FolderSectors:
     """With the table and the warnings of all subjects."""
     import pandas as pd
 
@@ -384,4 +425,39 @@ def _described(
         tables.append(table)
         said = sector_warnings(own, y=y, transform=transform)
         warnings += [f"subject {label}: {text}" for text in said]
-    return StudySectors(sectors, pd.concat(tables, ignore_index=True), warnings)
+    return FolderSectors(sectors, pd.concat(tables, ignore_index=True), warnings)
+
+
+def _check_files(func: Path, subject: str, names: Sequence[str]) -> None:
+    """Refuse to put a mask beside one of the same sector that is called otherwise."""
+    found = files_by_sector(func.iterdir(), subject, r"mask\.nii(?:\.gz)?")
+    for name in names:
+        own = func / f"sub-{subject}_desc-{name}_mask.nii"
+        if found.get(name, own) != own:
+            raise ValueError(
+                f"{func} must have one mask per sector; {name} has {found[name].name}. "
+                "Remove it, or give the new sector another name."
+            )
+
+
+def _with_betas(folder: Path, subject: str, sector: Sector) -> Sector:
+    """The sector without the voxels that have no betas."""
+    shape, affine, space = read_subject_grid(folder, subject)
+    if sector.space != space or not same_grid(
+        sector.mask.shape, sector.affine, shape, affine
+    ):
+        raise ValueError(
+            f"sector {sector.name} of subject {subject} must lie on the grid of the "
+            f"betas, {shape} in space {space}; got {sector.mask.shape} in space "
+            f"{sector.space} with the affine {sector.affine.tolist()}."
+        )
+    return keep_voxels(
+        Sector(sector.name, sector.mask, affine, space),
+        voxels_with_betas(folder, subject, sector.mask),
+        subject,
+    )
+
+
+def _write_json_whole(path: Path, content: Mapping[str, Any]) -> None:
+    with atomic_write(path) as temporary:
+        write_json(temporary, content)

@@ -1,9 +1,8 @@
-"""A dataset folder that grows: betas of every subject, then images, then sectors.
+"""A dataset folder that grows: betas of every subject come first.
 
-The folder is that of `versa.write_dataset`; beside the responses it keeps, for each
-subject, the betas of odd and even runs, the activity and reliability of every voxel.
-One subject is in memory at a time, and a subject's files appear whole or not at all, so
-that an interrupted run goes on where it stopped.
+Beside the responses it keeps, for each subject, the betas of odd and even runs, and the
+activity and reliability of every voxel. One subject is in memory at a time, and its
+files are written atomically, so that an interrupted run resumes.
 """
 
 import json
@@ -21,7 +20,6 @@ from versa.cache import atomic_write
 from versa.fmri.betas.conditions import ConditionBetas, fit_betas
 from versa.fmri.betas.glm import GLMSettings, conditions_of
 from versa.fmri.betas.runs import find_runs, find_subjects
-from versa.fmri.dataset.subject_files import files_by_sector
 from versa.fmri.dataset.tables import write_json, write_table
 from versa.fmri.dataset.top_files import (
     FORMAT,
@@ -31,36 +29,17 @@ from versa.fmri.dataset.top_files import (
     subject_labels,
 )
 from versa.fmri.reliability import rdm_reliability
-from versa.fmri.sectors.sector import Sector
 from versa.fmri.study.files import (
-    keep_voxels,
     read_betas,
     read_conditions,
-    read_estimated,
-    read_subject_grid,
     read_subject_map,
-    write_betas,
+    write_subject,
 )
-from versa.fmri.study.images import (
-    add_images,
-    images_by_name,
-    match_images,
-    settle_images,
-)
-from versa.fmri.volumes.grids import same_grid
-from versa.fmri.volumes.nifti import write_image
+from versa.fmri.study.images import images_by_name, match_images, write_images
 from versa.wording import listing
 
 if TYPE_CHECKING:
     import pandas as pd
-
-__all__ = [
-    "add_images",
-    "add_sectors",
-    "estimate_betas",
-    "reliability_table",
-    "write_study",
-]
 
 logger = logging.getLogger("versa")
 
@@ -89,25 +68,25 @@ def estimate_betas(
     source : path-like
         The BIDS folder with the events, and, without `derivatives`, with the images.
     folder : path-like
-        The dataset folder. What an interrupted run with the same options left there is
-        kept.
+        The dataset folder. Subjects that an interrupted run with the same options left
+        there are kept.
     subjects : sequence of str, optional
         Labels without ``sub-``; by default all of `source`.
     derivatives, filters, confounds, condition_column
-        As of :func:`~versa.fmri.betas.runs.find_runs`.
+        See :func:`~versa.fmri.betas.find_runs`.
     settings : GLMSettings, optional
-        As of :func:`~versa.fmri.betas.conditions.fit_betas`.
+        See :func:`~versa.fmri.betas.fit_betas`.
     mask : str, optional
-        Path of the mask of voxels, with ``{subject}`` for the label. By default as of
+        Path of the mask of voxels, with ``{subject}`` for the label. By default as in
         `fit_betas`.
     space : str, optional
         Space of the images. By default what names or headers say, and "individual" for
         images of a raw BIDS folder.
     resample : {"nearest"}, optional
-        Bring masks that lie on another grid onto that of the runs.
+        Resample masks of another grid to that of the runs.
     images : path-like, optional
-        Folder of the images, as of :func:`add_images`. That every condition has one is
-        seen before the first GLM.
+        Folder of the images, see :func:`add_images`. That every condition has one is
+        checked before the first GLM.
     name : str, optional
         Name of the dataset; by default that of the folder.
     progress : bool, default=True
@@ -121,8 +100,8 @@ def estimate_betas(
     Raises
     ------
     ValueError
-        If the folder was begun with other options, subjects have different conditions,
-        or a file is not right.
+        If the folder exists with other options, subjects have different conditions, or
+        a file is not right.
     """
     from tqdm import tqdm
 
@@ -137,12 +116,11 @@ def estimate_betas(
         "confounds": confounds,
         "condition_column": condition_column,
     }
-    glm = {**asdict(settings), "signal_scaling": settings.unit}
     recipe = {
         "source": str(source.resolve()),
         **find,
         "derivatives": derivatives and str(Path(derivatives).resolve()),
-        "glm": glm,
+        "glm": {**asdict(settings), "signal_scaling": settings.unit},
         "mask": mask,
         "space": space,
         "resample": resample,
@@ -174,14 +152,14 @@ def estimate_betas(
         )
         conditions = conditions or betas.conditions
         _check_conditions(betas, conditions)
-        write_betas(betas.in_order(conditions), folder)
+        write_subject(betas.in_order(conditions), folder)
         _write_participants(folder, labels)
     if available is not None:
-        settle_images(folder, match_images(conditions, available, images))
+        write_images(folder, match_images(conditions, available, images))
     return folder
 
 
-def write_study(
+def write_betas(
     betas: Iterable[ConditionBetas],
     folder: str | os.PathLike[str],
     *,
@@ -222,82 +200,12 @@ def write_study(
     for one in betas:
         conditions = conditions or one.conditions
         _check_conditions(one, conditions)
-        write_betas(one.in_order(conditions), folder)
+        write_subject(one.in_order(conditions), folder)
         done.append(one.subject)
         _write_participants(folder, done)
     if not done:
         raise ValueError("betas must be those of at least one subject; got none.")
     return folder
-
-
-def add_sectors(
-    folder: str | os.PathLike[str],
-    sectors: Mapping[str, Mapping[str, Sector]],
-    *,
-    recipe: Mapping[str, Any] | None = None,
-) -> None:
-    """Add sectors to a dataset folder, or put new ones in the place of old ones.
-
-    Parameters
-    ----------
-    folder : path-like
-        A dataset folder with betas.
-    sectors : mapping of str to mapping of str to Sector
-        For each subject its sectors by name, on the grid of its betas. Voxels that
-        have no betas are left out. Masks of the same name are replaced.
-    recipe : mapping, optional
-        How they were made, JSON-able; it is kept in dataset_description.json.
-
-    Raises
-    ------
-    ValueError
-        If a subject is missing, subjects have different sectors, or a sector lies on
-        another grid. Nothing is written then.
-    """
-    folder = Path(folder)
-    subjects = read_participants(folder)
-    missing = [label for label in subjects if label not in sectors]
-    if missing:
-        raise ValueError(
-            f"sectors must be given for every subject of {folder}; "
-            f"{listing(missing)} is missing."
-        )
-    names = list(sectors[subjects[0]])
-    check_labels("sector", names)
-    for label in subjects:
-        if list(sectors[label]) != names:
-            raise ValueError(
-                f"all subjects must have the same sectors; {subjects[0]} has "
-                f"{listing(names)}, {label} has {listing(sectors[label])}."
-            )
-    masks = {
-        label: {
-            name: _with_betas(folder, label, sectors[label][name]) for name in names
-        }
-        for label in subjects
-    }
-    for label in subjects:
-        _check_files(folder / f"sub-{label}" / "func", label, names)
-    about, own = read_description(folder)
-    listed = list(dict.fromkeys([*own.get("Sectors", []), *names]))
-    path = folder / "dataset_description.json"
-    # until all masks are in place the folder does not name them: it is never read with
-    # new masks of some subjects and old ones of others
-    own["Sectors"] = [name for name in listed if name not in names]
-    own["SectorRecipe"] = {
-        **{k: v for k, v in own.get("SectorRecipe", {}).items() if k not in names},
-        **dict.fromkeys(names, recipe),
-    }
-    _write_json_whole(path, {**about, "versa": own})
-    for label in subjects:
-        func = folder / f"sub-{label}" / "func"
-        for name, sector in masks[label].items():
-            file = func / f"sub-{label}_desc-{name}_mask.nii"
-            with atomic_write(file) as temporary:
-                values = sector.mask.astype(np.uint8)
-                write_image(temporary, values, sector.affine, sector.space)
-    own["Sectors"] = listed
-    _write_json_whole(path, {**about, "versa": own})
 
 
 def reliability_table(folder: str | os.PathLike[str]) -> "pd.DataFrame":
@@ -314,6 +222,11 @@ def reliability_table(folder: str | os.PathLike[str]) -> "pd.DataFrame":
         For each subject the number of voxels, the median of their odd/even
         reliability, the share of voxels above .3, and the correlation of the RDMs of
         odd and even runs over all voxels. NaN for subjects without halves.
+
+    Raises
+    ------
+    ValueError
+        If a file is missing or does not fit the others.
     """
     import pandas as pd
 
@@ -342,20 +255,20 @@ def _begin(
     licence: str = "",
     citation: str = "",
 ) -> None:
-    """Make the folder, or see that it was made by the same recipe."""
+    """Make the folder, or check that it was made with the same options."""
     path = folder / "dataset_description.json"
     if path.exists():
         _, own = read_description(folder)
         if own.get("Betas") != recipe:
             raise ValueError(
-                f"{folder} must be new, or begun with the same options; it was made "
-                f"with {own.get('Betas')}, now asked is {recipe}. Choose another one."
+                f"{folder} exists with other options: "
+                f"{_differences(own.get('Betas'), recipe)}. Use another folder."
             )
         return
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(
-            f"{folder} must be new, empty, or a dataset folder to go on with; it is "
-            "none of these. Choose another one."
+            f"{folder} must be new, empty, or a dataset folder with betas; it is none "
+            "of these. Use another folder."
         )
     folder.mkdir(parents=True, exist_ok=True)
     about: dict[str, Any] = {
@@ -369,12 +282,26 @@ def _begin(
         about["License"] = licence
     if citation:
         about["HowToAcknowledge"] = citation
-    _write_json_whole(path, about)
-
-
-def _write_json_whole(path: Path, content: Mapping[str, Any]) -> None:
     with atomic_write(path) as temporary:
-        write_json(temporary, content)
+        write_json(temporary, about)
+
+
+def _differences(old: Any, new: Mapping[str, Any] | None) -> str:
+    """What differs between the options of two estimations.
+
+    >>> _differences({"filters": {}, "glm": {"a": 1}}, {"filters": {}, "glm": {"a": 2}})
+    'a was 1, now 2'
+    """
+    if not isinstance(old, dict) or new is None:
+        return "its betas were made elsewhere"
+    before, after = (
+        {**one, **(one.get("glm") or {}), "glm": None} for one in (old, new)
+    )
+    return "; ".join(
+        f"{option} was {before.get(option)}, now {after.get(option)}"
+        for option in {**before, **after}
+        if before.get(option) != after.get(option)
+    )
 
 
 def _write_participants(folder: Path, labels: Sequence[str]) -> None:
@@ -412,33 +339,3 @@ def _check_conditions(betas: ConditionBetas, conditions: Sequence[str]) -> None:
             f"{' and '.join(parts)}. Name events that are no conditions as nuisance "
             "or leave them out."
         )
-
-
-def _check_files(func: Path, subject: str, names: Sequence[str]) -> None:
-    """Refuse to put a mask beside one of the same sector that is called otherwise."""
-    found = files_by_sector(func.iterdir(), subject, r"mask\.nii(?:\.gz)?")
-    for name in names:
-        own = func / f"sub-{subject}_desc-{name}_mask.nii"
-        if found.get(name, own) != own:
-            raise ValueError(
-                f"{func} must have one mask per sector; {name} has {found[name].name}. "
-                "Remove it, or give the new sector another name."
-            )
-
-
-def _with_betas(folder: Path, subject: str, sector: Sector) -> Sector:
-    """The sector without the voxels that have no betas."""
-    shape, affine, space = read_subject_grid(folder, subject)
-    if sector.space != space or not same_grid(
-        sector.mask.shape, sector.affine, shape, affine
-    ):
-        raise ValueError(
-            f"sector {sector.name} of subject {subject} must lie on the grid of the "
-            f"betas, {shape} in space {space}; got {sector.mask.shape} in space "
-            f"{sector.space} with the affine {sector.affine.tolist()}."
-        )
-    return keep_voxels(
-        Sector(sector.name, sector.mask, affine, space),
-        read_estimated(folder, subject, sector.mask),
-        subject,
-    )

@@ -16,19 +16,16 @@ from versa.fmri.betas.runs import find_runs
 from versa.fmri.dataset.checking import check_dataset
 from versa.fmri.reliability import rdm_reliability, voxel_reliability
 from versa.fmri.sectors.sector import Sector
+from versa.fmri.study.betas import estimate_betas, reliability_table
 from versa.fmri.study.files import (
     read_betas,
     read_conditions,
     read_subject_grid,
     read_subject_map,
-    write_betas,
+    write_subject,
 )
-from versa.fmri.study.study import (
-    add_images,
-    add_sectors,
-    estimate_betas,
-    reliability_table,
-)
+from versa.fmri.study.images import add_images
+from versa.fmri.study.sectors import add_sectors
 from versa.fmri.volumes.nifti import write_image
 
 OLS = GLMSettings(noise_model="ols")
@@ -142,7 +139,7 @@ def test_it_goes_on_where_it_stopped(bids, options, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return fit_betas(runs, subject, **changes)
 
-    monkeypatch.setattr("versa.fmri.study.study.fit_betas", stopped)
+    monkeypatch.setattr("versa.fmri.study.betas.fit_betas", stopped)
     with pytest.raises(KeyboardInterrupt):
         estimate_betas(bids, folder, **options)
     assert seen == ["01", "02", "03"]
@@ -157,7 +154,7 @@ def test_it_goes_on_where_it_stopped(bids, options, tmp_path, monkeypatch):
 
 
 def test_other_options_need_another_folder(study, bids, options):
-    with pytest.raises(ValueError, match="must be new, or begun with the same options"):
+    with pytest.raises(ValueError, match="exists with other options: "):
         estimate_betas(bids, study, **{**options, "settings": GLMSettings()})
     with pytest.raises(ValueError, match="must be new, empty, or a dataset folder"):
         estimate_betas(bids, bids.parent, **options)
@@ -199,10 +196,10 @@ def test_one_job_per_subject(bids, options, tmp_path):
 )
 def test_no_two_recipes_in_one_folder(bids, options, tmp_path, changes):
     folder = estimate_betas(bids, tmp_path / "s", subjects=["01"], **options)
-    with pytest.raises(ValueError, match="must be new, or begun with the same options"):
+    with pytest.raises(ValueError, match="exists with other options: "):
         estimate_betas(bids, folder, **{**options, **changes})
     other = write_bids(tmp_path / "other" / "bids", ("01", "02"), n_runs=2)
-    with pytest.raises(ValueError, match="must be new, or begun with the same options"):
+    with pytest.raises(ValueError, match="exists with other options: "):
         estimate_betas(other, folder, **options)
 
 
@@ -240,7 +237,7 @@ def test_an_interrupted_change_of_sectors_is_not_read(study, images, monkeypatch
             raise KeyboardInterrupt
         write_image(path, *arguments)
 
-    monkeypatch.setattr("versa.fmri.study.study.write_image", stopped)
+    monkeypatch.setattr("versa.fmri.study.sectors.write_image", stopped)
     swapped = {
         "EarlyV": halves_of_brain("EarlyV", "front"),
         "aOTC": halves_of_brain("aOTC", "back"),
@@ -266,7 +263,7 @@ def test_names_that_files_cannot_have(study, name):
     assert sorted(study.rglob("*")) == before
     betas = ConditionBetas(name, ["a"], np.ones((1, 60)), brain(), AFFINE, "individual")
     with pytest.raises(ValueError, match="subject names must be letters and digits"):
-        write_betas(betas, study)
+        write_subject(betas, study)
     assert sorted(study.rglob("*")) == before
 
 
@@ -367,11 +364,11 @@ def test_conditions_called_like_files(tmp_path, images):
         AFFINE,
         "individual",
     )
-    write_betas(betas, folder)
+    write_subject(betas, folder)
     (folder / "participants.tsv").write_text("participant_id\nsub-01\n")
     assert add_images(folder, images).names == tuple(names)
     with pytest.raises(ValueError, match=r"must not exist yet. Remove it to write"):
-        write_betas(betas, folder)
+        write_subject(betas, folder)
 
 
 def test_sectors_keep_to_the_betas(study, caplog):
