@@ -24,12 +24,12 @@ from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
 from versa.models.architectures import AlexNetGN
-from versa.models.ipcl.augment import SET_1
+from versa.models.ipcl.augmentation import SET_1
 from versa.models.ipcl.bench import measure_speeds
-from versa.models.ipcl.data import ImageTree, open_images
 from versa.models.ipcl.loader import ChunkLoader
-from versa.models.ipcl.pack import pack
+from versa.models.ipcl.packing import pack
 from versa.models.ipcl.recipes import read_config
+from versa.models.ipcl.sources import ImageTree, open_images
 from versa.parallel import n_cores
 
 N_IMAGES, GROUP, N_VIEWS = 1024, 128, 5

@@ -15,7 +15,7 @@ from tests.ipcl_runs import image_tree, options
 from versa.cli.train import train_command
 from versa.models.ipcl.bench import matmul_rate, measure_speeds, training_flops
 from versa.models.ipcl.config import TrainConfig
-from versa.models.ipcl.pack import PackedImages
+from versa.models.ipcl.packing import PackedImages
 from versa.models.ipcl.recipes import (
     config_text,
     differences,
@@ -134,7 +134,10 @@ def test_every_recipe_is_read():
     ("arguments", "sentence"),
     [
         (["--out", "x"], "DATA must name at least one folder"),
-        (["nowhere", "--out", "x"], "images must lie in a folder; nowhere is none"),
+        (
+            ["nowhere", "--out", "x"],
+            "images must be in a folder; nowhere is not a folder",
+        ),
         (["a"], "--out must name the folder of the run"),
         (["a", "--out", "x", "--set", "epoch=3"], "option must be among .* epochs?"),
         (["a", "--out", "x", "--set", "epochs"], "must be written key=value"),
@@ -142,9 +145,9 @@ def test_every_recipe_is_read():
         (["a", "--out", "x", "--config", "no.yaml"], "must be a file; no.yaml is none"),
         (["export", "nowhere"], "must hold checkpoints"),
         (["plot", "nowhere"], "must hold steps.csv"),
-        (["pack", "nowhere", "f"], "images must lie in a folder"),
+        (["pack", "nowhere", "f"], "images must be in a folder"),
         (["knn", "no.toml", "--train", "a", "--val", "b"], "card must be a file"),
-        (["bench", "nowhere"], "images must lie in a folder"),
+        (["bench", "nowhere"], "images must be in a folder"),
     ],
 )
 def test_refused(tmp_path, monkeypatch, capsys, arguments, sentence):

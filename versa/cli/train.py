@@ -220,8 +220,8 @@ def _changes(options: argparse.Namespace) -> list[str]:
 def _pack(options: argparse.Namespace) -> int:
     from tqdm.auto import tqdm
 
-    from versa.models.ipcl.data import ImageTree
-    from versa.models.ipcl.pack import pack
+    from versa.models.ipcl.packing import pack
+    from versa.models.ipcl.sources import ImageTree
 
     images = ImageTree(options.data)
     with tqdm(
@@ -245,8 +245,8 @@ def _pack(options: argparse.Namespace) -> int:
 
 def _bench(options: argparse.Namespace) -> int:
     from versa.models.ipcl.bench import measure_speeds
-    from versa.models.ipcl.data import open_images
     from versa.models.ipcl.recipes import read_config
+    from versa.models.ipcl.sources import open_images
 
     config = read_config(options.config, *_changes(options))
     images = open_images(config.data) if config.data else None

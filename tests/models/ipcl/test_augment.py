@@ -10,16 +10,10 @@ from scipy.stats import chisquare, ks_2samp
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
-from versa.models.ipcl.augment import (
-    SET_1,
-    SET_2,
-    Augmentation,
-    _crops,
-    draws,
-    views,
-)
-from versa.models.ipcl.color_jitter import colours_each, colours_fused
-from versa.models.ipcl.random_numbers import hashed, uniform
+from versa.models.ipcl.augment import _crops, views
+from versa.models.ipcl.augmentation import SET_1, SET_2, Augmentation
+from versa.models.ipcl.color_jitter import color_jitter_each, color_jitter_fused
+from versa.models.ipcl.random_numbers import draws, hashed, uniform
 
 PLAIN = {"mean": (0, 0, 0), "std": (1, 1, 1), "grayscale": 0.0, "jitter": 0.0}
 CHANGES = (
@@ -156,7 +150,7 @@ def colour_inputs():
     return x
 
 
-@pytest.mark.parametrize("colours", [colours_each, colours_fused])
+@pytest.mark.parametrize("colours", [color_jitter_each, color_jitter_fused])
 @pytest.mark.parametrize("seed", range(6))
 def test_colours_equal_torchvision(colours, seed):
     x = colour_inputs()
@@ -190,8 +184,8 @@ def test_fused_colours_compile_into_one_graph():
         SET_1.std,
         torch.bfloat16,
     )
-    compiled = torch.compile(colours_fused, backend="eager", fullgraph=True)
-    assert torch.equal(compiled(*arguments), colours_fused(*arguments))
+    compiled = torch.compile(color_jitter_fused, backend="eager", fullgraph=True)
+    assert torch.equal(compiled(*arguments), color_jitter_fused(*arguments))
 
 
 # Crops
@@ -275,7 +269,7 @@ def test_rotation_stays_in_its_range_and_in_the_image():
 def test_views_in_blocks_equal_those_of_each_image():
     canvases, drawn = some_canvases(), some_draws()
     each = views(canvases, drawn, SET_1)
-    blocks = views(canvases, drawn, SET_1, colours=colours_fused, block=2)
+    blocks = views(canvases, drawn, SET_1, color_jitter=color_jitter_fused, block=2)
     levels = (each - blocks).abs() * 0.225 * 255
     assert levels.max() < 8  # the jitter magnifies a level
     assert levels.mean() < 0.4

@@ -5,7 +5,7 @@ import math
 import pytest
 import yaml
 
-from versa.models.ipcl.augment import SET_1, SET_2
+from versa.models.ipcl.augmentation import SET_1, SET_2
 from versa.models.ipcl.config import TrainConfig
 from versa.models.ipcl.recipes import (
     config_text,

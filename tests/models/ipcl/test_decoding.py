@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.models.ipcl.test_data import encoded, picture
+from tests.models.ipcl.test_sources import encoded, picture
 from versa.models.ipcl import decoding
 from versa.models.ipcl.decoding import ImageProblem, canvas_size, decode, jpeg_layout
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.models.ipcl.test_data import encoded, picture, write_tree
+from tests.models.ipcl.test_sources import encoded, picture, write_tree
 from versa.models.ipcl.decoding import decode
 from versa.models.ipcl.loader import (
     BadImages,

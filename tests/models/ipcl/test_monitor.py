@@ -14,14 +14,15 @@ from PIL import Image
 from torchvision import transforms
 
 from tests.ipcl_runs import config, image_tree
-from versa.models.ipcl.augment import SET_1, views
-from versa.models.ipcl.data import ImageTree, JoinedImages
+from versa.models.ipcl.augment import views
+from versa.models.ipcl.augmentation import SET_1
 from versa.models.ipcl.decoding import decode
 from versa.models.ipcl.learner import Learner
 from versa.models.ipcl.loader import BadImages, stack_canvases
 from versa.models.ipcl.logs import EPOCHS, STEPS, RunLog, RunTable, plot_run
 from versa.models.ipcl.monitor import Monitor, Stopped, middle_draws, pair_retrieval
 from versa.models.ipcl.process_group import Launch, Team
+from versa.models.ipcl.sources import ImageTree, JoinedImages
 from versa.models.ipcl.stopping import stop_flag
 from versa.models.readouts.neighbours import knn_accuracy
 

@@ -25,12 +25,13 @@ from versa.models.building import build_seeded
 from versa.models.ipcl import checkpoint, training
 from versa.models.ipcl.augment import views
 from versa.models.ipcl.checkpoint import load_newest, saved_checkpoints
-from versa.models.ipcl.data import ImageTree, epoch_order
 from versa.models.ipcl.decoding import decode
 from versa.models.ipcl.loader import stack_canvases
 from versa.models.ipcl.loss import IPCLLoss
 from versa.models.ipcl.process_group import Launch
 from versa.models.ipcl.random_numbers import draws
+from versa.models.ipcl.schedule import epoch_order
+from versa.models.ipcl.sources import ImageTree
 from versa.models.ipcl.training import CHECKPOINTS, CONFIG, train
 
 ALONE = Launch()

@@ -10,13 +10,12 @@ import numpy as np
 import torch
 
 from versa.models.ipcl.config import TrainConfig
-from versa.models.ipcl.data import ImageSource, epoch_order
+from versa.models.ipcl.image_source import ImageSource
 from versa.models.ipcl.learner import Learner, network_options
 from versa.models.ipcl.loader import BadImages, Chunk
 from versa.models.ipcl.network import embedding_network
 from versa.models.ipcl.process_group import Launch, Team, team_started
-
-__all__ = ["Speeds", "matmul_rate", "measure_speeds", "training_flops"]
+from versa.models.ipcl.schedule import epoch_order
 
 _SIDE = {"cuda": 8192, "cpu": 2048}  # of the square matrices
 _TYPES = {
@@ -30,32 +29,7 @@ _N_CLASSES = 1000
 
 @dataclass(frozen=True)
 class Speeds:
-    """Rates of the parts of a training, in images per second.
-
-    Parameters
-    ----------
-    floor : float
-        Of the network's multiplications alone, at the rate of a large matrix product
-        of the same precision. No training is faster.
-    bare : float
-        Forward and backward pass of the network as its library makes it.
-    step : float
-        Passes, loss and optimizer of a training step on views that are there already.
-    views : float
-        Making the views of an image, on the device.
-    whole : float
-        A training step with its views, images decoded already.
-    decoding : float or None
-        Reading and decoding images alone; None without images.
-    training : float or None
-        Everything; None without images.
-    flops : float
-        Of forward and backward pass, per image.
-    matmul : float
-        Measured rate of the matrix product, in FLOP per second.
-    memory : float or None
-        Peak memory of the device in bytes; None on the CPU.
-    """
+    """Rates of the parts of a training, in images per second."""
 
     floor: float
     bare: float
@@ -70,24 +44,7 @@ class Speeds:
 
 
 def training_flops(config: TrainConfig) -> int:
-    """Floating-point operations of forward and backward pass, per image.
-
-    Of convolutions and matrix products, two per multiplication and addition, all views
-    together.
-
-    Parameters
-    ----------
-    config : TrainConfig
-
-    Returns
-    -------
-    flops : int
-
-    Examples
-    --------
-    >>> f"{training_flops(TrainConfig()) / 1e9:.2f} GFLOP"
-    '32.90 GFLOP'
-    """
+    """Floating-point operations of forward and backward pass, per image."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.device("meta"):
@@ -108,22 +65,7 @@ def matmul_rate(
     tf32: bool = False,
     seconds: float = 2.0,
 ) -> float:
-    """Rate of a large square matrix product, in FLOP per second.
-
-    Parameters
-    ----------
-    device : torch.device
-    dtype : torch.dtype
-    tf32 : bool
-        Whether float32 is rounded to TF32 on the way.
-    seconds : float
-        How long to measure.
-
-    Returns
-    -------
-    rate : float
-        Median over the repetitions.
-    """
+    """Rate of a large square matrix product, in FLOP per second."""
     side = _SIDE[device.type]
     a = torch.randn(side, side, device=device).to(dtype)
     before = torch.backends.cuda.matmul.allow_tf32
@@ -138,22 +80,7 @@ def matmul_rate(
 def measure_speeds(
     config: TrainConfig, images: ImageSource | None = None, *, seconds: float = 10.0
 ) -> Speeds:
-    """Measure one process on this machine.
-
-    Parameters
-    ----------
-    config : TrainConfig
-        Of the training; its chunks are measured, and the optimizer's share is that of
-        a whole step.
-    images : ImageSource, optional
-        To measure decoding, and the training from files.
-    seconds : float
-        Time for each part.
-
-    Returns
-    -------
-    speeds : Speeds
-    """
+    """Measure one process on this machine."""
     with team_started(config.engine.device, Launch()) as team:
         return _measured(config, images, team, seconds)
 

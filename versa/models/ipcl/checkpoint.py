@@ -21,16 +21,6 @@ import torch
 
 from versa.cache import atomic_write
 
-__all__ = [
-    "CHECKPOINTS",
-    "Checkpoint",
-    "load_newest",
-    "read_state",
-    "remove_leftovers",
-    "save_state",
-    "saved_checkpoints",
-]
-
 logger = logging.getLogger("versa")
 
 CHECKPOINTS = "checkpoints"  # in the folder of a run
@@ -51,16 +41,7 @@ _DIRECTORY = 0x10  # attribute of a part that torch would take for empty
 
 
 class Checkpoint(NamedTuple):
-    """A file of a run.
-
-    Attributes
-    ----------
-    step : int
-        Optimizer steps done.
-    epoch : int or None
-        Epochs done, if it was saved at the end of one.
-    path : Path
-    """
+    """A file of a run."""
 
     step: int
     epoch: int | None
@@ -86,32 +67,7 @@ def save_state(
     epoch: int | None = None,
     keep: int = 3,
 ) -> Path:
-    """Write a checkpoint and remove those that are no longer wanted.
-
-    Parameters
-    ----------
-    folder : Path
-        Made if it does not exist.
-    state : dict
-        Tensors, numbers and text, in dicts, lists and tuples.
-    step : int
-        Optimizer steps done.
-    epoch : int, optional
-        Epochs done, at the end of one. Every tenth is kept for good.
-    keep : int
-        Newest checkpoints that stay beside those.
-
-    Returns
-    -------
-    path : Path
-
-    Raises
-    ------
-    TypeError
-        If the state holds something else, with which it could not be read again.
-    OSError
-        If the disk is full or cannot be written. What was there before is kept.
-    """
+    """Write a checkpoint and remove those that are no longer wanted."""
     _check_plain("state", state)
     ending = "" if epoch is None else f"-epoch-{epoch:04d}"
     path = folder / f"step-{step:08d}{ending}.pt"
@@ -138,13 +94,7 @@ def save_state(
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Content of a checkpoint, on the CPU.
-
-    Raises
-    ------
-    ValueError
-        If the file is damaged.
-    """
+    """Content of a checkpoint, on the CPU."""
     try:
         with zipfile.ZipFile(path) as archive:
             for part in archive.infolist():
@@ -164,22 +114,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def load_newest(folder: Path) -> tuple[Checkpoint, dict[str, Any]] | None:
-    """Newest checkpoint that can be read, with its content.
-
-    Parameters
-    ----------
-    folder : Path
-
-    Returns
-    -------
-    found : tuple of Checkpoint and dict, or None
-        None if the folder holds no checkpoint.
-
-    Raises
-    ------
-    ValueError
-        If there are checkpoints and none of them can be read.
-    """
+    """Newest checkpoint that can be read, with its content."""
     saved = saved_checkpoints(folder)
     for checkpoint in reversed(saved):
         try:

@@ -1,4 +1,4 @@
-"""Colours of views: grey, jitter, normalise.
+"""Color jitter of views, between grey and normalise.
 
 The arithmetic is torchvision's on floating-point tensors, so that a jitter of given
 factors and order is torchvision's up to rounding. It is written twice: one view after
@@ -8,8 +8,6 @@ six points of kNN accuracy by a jitter in a fixed order with another way to HSV.
 
 import torch
 
-__all__ = ["colours_each", "colours_fused"]
-
 _GREY = (0.2989, 0.587, 0.114)  # torchvision's weights of red, green, blue
 _BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = range(4)
 _SERIAL = 32767  # elements; torch runs an operation on fewer than 32768 in one thread
@@ -17,7 +15,7 @@ _Planes = tuple[torch.Tensor, ...]
 _Amount = torch.Tensor | float
 
 
-def colours_each(
+def color_jitter_each(
     x: torch.Tensor,
     grey: torch.Tensor,
     jitter: torch.Tensor,
@@ -29,30 +27,10 @@ def colours_each(
     *,
     out: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Grey, jitter and normalise views, one after the other.
+    """Grey, jitter and normalise views x (n, 3, height, width), one after the other.
 
-    A view is taken in strips that stay in a core's cache, and that torch does not
-    share out among its threads: on a busy machine, waiting for each other after every
-    small step would cost them a hundred times the work.
-
-    Parameters
-    ----------
-    x : Tensor of shape (n, 3, height, width)
-        Red, green, blue, as uint8 or as floats in [0, 1].
-    grey, jitter : Tensor of shape (n,)
-        Whether.
-    order, factors : Tensor of shape (n, 4)
-        As in `Draws`.
-    mean, std : tuple of 3 floats
-        Of the channels.
-    dtype : torch.dtype
-        Of the result.
-    out : Tensor of shape (n, 3, height, width), optional
-        Where the result goes.
-
-    Returns
-    -------
-    y : Tensor of shape (n, 3, height, width)
+    Strips of a view stay in a core's cache, and torch does not share them out among its
+    threads, which would wait for each other after every small step.
     """
     made = torch.empty(x.shape, dtype=dtype, device=x.device) if out is None else out
     height, width = x.shape[-2:]
@@ -83,7 +61,7 @@ def colours_each(
     return made
 
 
-def colours_fused(
+def color_jitter_fused(
     x: torch.Tensor,
     grey: torch.Tensor,
     jitter: torch.Tensor,
@@ -93,21 +71,10 @@ def colours_fused(
     std: tuple[float, float, float],
     dtype: torch.dtype,
 ) -> torch.Tensor:
-    """Grey, jitter and normalise all views at once, without a branch.
+    """`color_jitter_each` for all views at once, without a branch, for a compiler.
 
-    A compiler makes two passes over the pixels of it: contrast needs the mean of the
-    view as it stands when contrast has its turn, everything else is per pixel. Before
-    and after that turn, each place in the order is computed for all three other
-    changes, and the view's own is selected.
-
-    Parameters
-    ----------
-    x, grey, jitter, order, factors, mean, std, dtype
-        As for `colours_each`.
-
-    Returns
-    -------
-    y : Tensor of shape (n, 3, height, width)
+    Contrast needs the mean of the view when it has its turn, all else is per pixel:
+    before and after that turn all three other changes are computed and one is selected.
     """
     planes = _planes(x, axis=1)
     wide = (slice(None), None, None)  # (n,) against (n, height, width)
@@ -176,12 +143,7 @@ def _blended(planes: _Planes, other: torch.Tensor, amount: _Amount) -> _Planes:
 
 
 def _hue_shifted(planes: _Planes, amount: _Amount) -> _Planes:
-    """Colours turned on the hue circle; value and saturation stay.
-
-    With h = 6 hue in [0, 6), the way back from HSV without the textbook's six cases is
-    ``low + chroma * (clamp(|h - 3|, 1, 2) - 1)`` for red and
-    ``low + chroma * (2 - clamp(|h - 2|, 1, 2))`` for green; blue has 4 for 2.
-    """
+    """Colours turned on the hue circle; value and saturation stay."""
     r, g, b = planes
     value = torch.maximum(torch.maximum(r, g), b)
     chroma = value - torch.minimum(torch.minimum(r, g), b)

@@ -9,16 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from versa.models.ipcl.augment import SET_1, Augmentation
+from versa.models.ipcl.augmentation import SET_1, Augmentation
 from versa.wording import unknown
-
-__all__ = [
-    "EngineConfig",
-    "LossConfig",
-    "MonitorConfig",
-    "OptimizerConfig",
-    "TrainConfig",
-]
 
 _METHODS = ("ipcl", "supervised")
 _PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "fp64")

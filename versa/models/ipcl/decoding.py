@@ -18,8 +18,6 @@ from torch.nn import functional
 
 from versa.models.images import to_rgb
 
-__all__ = ["ImageProblem", "canvas_size", "decode", "jpeg_layout"]
-
 _SMALLEST = 2  # pixels; an image of one row, column or point has nothing to crop
 _LONGEST = 2  # the long side of a canvas, in short sides
 _REDUCED = 4  # a JPEG this many times too large is decoded at a fraction of its size
@@ -49,28 +47,7 @@ class ImageProblem(ValueError):  # noqa: N818
 
 
 def canvas_size(height: int, width: int, short_side: int | None) -> tuple[int, int]:
-    """Size of the canvas of an image.
-
-    Parameters
-    ----------
-    height, width : int
-        Of the image, in pixels.
-    short_side : int or None
-        Largest short side of a canvas in pixels; None keeps every image as it is.
-
-    Returns
-    -------
-    height, width : int
-        Never larger than the image. The long side is at most twice `short_side`: a
-        longer image is shrunk as a whole, so crops keep their geometry.
-
-    Examples
-    --------
-    >>> canvas_size(375, 500, 256), canvas_size(1000, 6000, 256)
-    ((256, 341), (85, 512))
-    >>> canvas_size(100, 200, 256)
-    (100, 200)
-    """
+    """Size of the canvas of an image."""
     if short_side is None:
         return height, width
     short, long = min(height, width), max(height, width)
@@ -87,44 +64,7 @@ def canvas_size(height: int, width: int, short_side: int | None) -> tuple[int, i
 
 
 def decode(content: bytes, *, short_side: int | None = None) -> tuple[np.ndarray, str]:
-    """Pixels of an image file.
-
-    Grey, palette, CMYK and 16-bit images become RGB, transparency is composited on
-    white, and the first frame is taken. Orientation tags (EXIF) are not obeyed, as
-    in torchvision's ImageFolder.
-
-    Parameters
-    ----------
-    content : bytes
-        Of the file, in any format that Pillow reads.
-    short_side : int, optional
-        A larger image is shrunk to `canvas_size`, bilinearly with antialiasing.
-
-    Returns
-    -------
-    pixels : ndarray of shape (height, width, 3)
-        uint8, red, green, blue.
-    note : str
-        The mode of an image that was converted from an unusual one (CMYK, 16 bits);
-        else empty.
-
-    Raises
-    ------
-    ImageProblem
-        If the image is damaged, cut off, of an unknown format, smaller than 2 pixels,
-        or of a mode without a defined range (32-bit integers, floats).
-
-    Examples
-    --------
-    >>> file = BytesIO()
-    >>> Image.new("L", (300, 200), 77).save(file, "JPEG")
-    >>> decode(file.getvalue(), short_side=100)[0].shape
-    (100, 150, 3)
-    >>> decode(file.getvalue()[:500])
-    Traceback (most recent call last):
-    ...
-    versa.models.ipcl.decoding.ImageProblem: image file is truncated ...
-    """
+    """Pixels of an image file."""
     layout = jpeg_layout(content)
     if layout is not None:
         height, width, channels = layout
@@ -139,23 +79,7 @@ def decode(content: bytes, *, short_side: int | None = None) -> tuple[np.ndarray
 
 
 def jpeg_layout(content: bytes) -> tuple[int, int, int] | None:
-    """Height, width and number of channels in the header of a JPEG.
-
-    Parameters
-    ----------
-    content : bytes
-        Of the file.
-
-    Returns
-    -------
-    layout : tuple of 3 int, or None
-        None if this is no JPEG of 8 bits whose header says so.
-
-    Examples
-    --------
-    >>> jpeg_layout(b"no JPEG") is None
-    True
-    """
+    """Height, width and number of channels in the header of a JPEG."""
     if content[:2] != b"\xff\xd8":
         return None
     at = 2
@@ -237,10 +161,7 @@ def _any_format(content: bytes, short_side: int | None) -> tuple[np.ndarray, str
 
 
 def _resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Pixels of another size, by the antialiased bilinear filter of Pillow.
-
-    torch has it for bytes, four times as fast and equal to one level of 255.
-    """
+    """Pixels of another size, by the antialiased bilinear filter of Pillow."""
     if pixels.shape[:2] == size:
         return pixels
     if not pixels.flags.writeable:  # torch warns of what it only reads

@@ -29,8 +29,6 @@ from versa.models.zoo.cards import ModelCard, find_card, read_card
 from versa.models.zoo.listing import list_layers
 from versa.models.zoo.networks import build_network
 
-__all__ = ["EXPORTS", "add_accuracy", "export_run"]
-
 EXPORTS = "export"
 _EMBEDDING = "versa.models.ipcl.network:embedding_network"
 _NAME = re.compile(r"[\w@+-][\w.@+-]*")
@@ -137,22 +135,7 @@ def export_run(
 def add_accuracy(
     path: str | os.PathLike[str], accuracies: Mapping[str, float], source: str
 ) -> None:
-    """Write accuracies that were measured into a card.
-
-    Parameters
-    ----------
-    path : path-like
-        Of the card.
-    accuracies : mapping of str to float
-        ``top1_knn``, ``top1_linear`` or ``top1``, in percent.
-    source : str
-        How they were measured; takes the place of an earlier text on the same field.
-
-    Raises
-    ------
-    ValueError
-        If the card is not one, or a field is not one of its accuracies.
-    """
+    """Write accuracies that were measured into a card."""
     import tomllib
 
     path = Path(path)

@@ -15,21 +15,18 @@ from torch.nn import functional
 
 from versa.models.building import build_seeded
 from versa.models.ipcl.augment import views
-from versa.models.ipcl.color_jitter import colours_fused
+from versa.models.ipcl.color_jitter import color_jitter_fused
 from versa.models.ipcl.config import TrainConfig
-from versa.models.ipcl.data import ImageSource
+from versa.models.ipcl.image_source import ImageSource
 from versa.models.ipcl.loader import BadImages, Chunk, ChunkLoader
 from versa.models.ipcl.loss import IPCLLoss, unit_rows
 from versa.models.ipcl.memory_format import fast_layout
 from versa.models.ipcl.network import random_layers, training_network
 from versa.models.ipcl.norms import apply_statistics, set_groups, take_statistics
 from versa.models.ipcl.process_group import Team
-from versa.models.ipcl.random_numbers import draws, hashed
-
-__all__ = ["Diverged", "Learner", "loss_parts", "network_options"]
+from versa.models.ipcl.random_numbers import DROPOUT, draws, hashed
 
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
-_DROPS = 2**63 + 4  # purpose of a random number; see `data`
 
 
 class Diverged(ValueError):  # noqa: N818
@@ -37,61 +34,21 @@ class Diverged(ValueError):  # noqa: N818
 
 
 def network_options(config: TrainConfig, n_classes: int) -> dict[str, Any]:
-    """Arguments of `training_network` and of a card for the network of a run.
-
-    Parameters
-    ----------
-    config : TrainConfig
-    n_classes : int
-        Of the training images; a supervised network has an output for each.
-
-    Returns
-    -------
-    options : dict
-
-    Examples
-    --------
-    >>> network_options(TrainConfig(options={"norm": "batch"}), 10)
-    {'norm': 'batch', 'out_dim': 128, 'l2norm': True}
-    """
+    """Arguments of `training_network` and of a card for the network of a run."""
     ipcl = config.method == "ipcl"
     head = {"out_dim": config.dim if ipcl else n_classes, "l2norm": ipcl}
     return {**config.options, **head}
 
 
 def loss_parts(config: TrainConfig) -> list[str]:
-    """Names of the loss and of what it is made of, or of what goes with it.
-
-    Examples
-    --------
-    >>> loss_parts(TrainConfig())
-    ['loss', 'positive', 'negative']
-    """
+    """Names of the loss and of what it is made of, or of what goes with it."""
     if config.method == "supervised":
         return ["loss", "accuracy"]
     return ["loss", "positive", "negative"]
 
 
 class Learner:
-    """A network in training.
-
-    Parameters
-    ----------
-    config : TrainConfig
-    n_images : int
-        Of the training set: N of the noise, unless the configuration says another.
-    n_classes : int
-        Of the training images.
-    team : Team
-        The processes; the network is on the device of this one.
-
-    Attributes
-    ----------
-    network : nn.Module
-        With the keys of the state dict that an export has.
-    loss : IPCLLoss or None
-        None of a supervised network.
-    """
+    """A network in training."""
 
     def __init__(
         self, config: TrainConfig, *, n_images: int, n_classes: int, team: Team
@@ -139,7 +96,7 @@ class Learner:
         self._forward: Any = (
             torch.compile(self.network, dynamic=False) if compiled else self.network
         )
-        self._colours = torch.compile(colours_fused) if compiled else None
+        self._color_jitter = torch.compile(color_jitter_fused) if compiled else None
         self._drops = bool(random_layers(self.network))
         self._sums: list[torch.Tensor] = []
         self._before: dict[str, Any] = {}
@@ -161,19 +118,7 @@ class Learner:
         )
 
     def views(self, chunk: Chunk, epoch: int) -> torch.Tensor:
-        """Views of a chunk of images, as the network takes them.
-
-        Parameters
-        ----------
-        chunk : Chunk
-            Of whole groups.
-        epoch : int
-
-        Returns
-        -------
-        x : Tensor of shape (n_groups * n_views * group_images, 3, size, size)
-            Group after group, view-major inside each; on the device.
-        """
+        """Views of a chunk of images, as the network takes them."""
         config = self.config
         drawn = draws(
             config.augmentation,
@@ -188,7 +133,7 @@ class Learner:
             drawn,
             config.augmentation,
             dtype=self.input_type,
-            colours=self._colours,
+            color_jitter=self._color_jitter,
         )
         n_groups = len(chunk.indices) // config.group_images
         shape = (config.n_views, n_groups, config.group_images)
@@ -233,19 +178,7 @@ class Learner:
     def learn(
         self, x: torch.Tensor, labels: torch.Tensor, counts: Sequence[int], step: int
     ) -> None:
-        """One round: gradients of the own groups are added to those of the step.
-
-        Parameters
-        ----------
-        x : Tensor of shape (n_groups * n_views * group_images, 3, height, width)
-            As `views` gives them; n_groups may be 0.
-        labels : Tensor of shape (n_groups * group_images,)
-            Classes of the images.
-        counts : sequence of int
-            Groups of each process in this round.
-        step : int
-            Number of the step.
-        """
+        """One round: gradients of the own groups are added to those of the step."""
         own = counts[self.team.rank]
         if self.team.device.type == "cuda":  # without waiting for what it is doing
             labels = labels.pin_memory().to(self.team.device, non_blocking=True)
@@ -270,24 +203,7 @@ class Learner:
                 apply_statistics(self.network, self.team.gathered(found, counts))
 
     def finish(self, step: int, lr: float, momentum: float) -> dict[str, float]:
-        """End a step: exchange gradients and change the weights.
-
-        Parameters
-        ----------
-        step : int
-            Number of the step, for the error.
-        lr, momentum : float
-
-        Returns
-        -------
-        found : dict of str to float
-            ``loss`` and its parts, or ``accuracy`` in percent; ``gradient_norm``.
-
-        Raises
-        ------
-        Diverged
-            If the loss or its gradient is not finite. The weights stay as they were.
-        """
+        """End a step: exchange gradients and change the weights."""
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         self.team.add_up(gradients)
         self._scaler.unscale_(self.optimizer)
@@ -328,13 +244,7 @@ class Learner:
         return kept
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from a `state`.
-
-        Raises
-        ------
-        ValueError
-            If it is of another network.
-        """
+        """Go on from a `state`."""
         try:
             self.network.load_state_dict(state["network"])
             if self.loss is not None:
@@ -382,7 +292,7 @@ class Learner:
         if not self._drops:
             return nullcontext()
         place = (step, len(self._sums), self.team.rank)
-        seed = int(hashed(self.config.seed, _DROPS, *place)[0] >> 1)
+        seed = int(hashed(self.config.seed, DROPOUT, *place)[0] >> 1)
         return _seeded(seed, self.team.device)
 
 

@@ -21,24 +21,15 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from versa.models.ipcl.data import ImageSource
 from versa.models.ipcl.decoding import ImageProblem, decode
-from versa.models.ipcl.random_numbers import hashed
+from versa.models.ipcl.image_source import ImageSource
+from versa.models.ipcl.random_numbers import SUBSTITUTE, hashed
 from versa.parallel import n_cores
-
-__all__ = [
-    "BadImages",
-    "Chunk",
-    "ChunkLoader",
-    "TooManyBadImages",
-    "stack_canvases",
-]
 
 logger = logging.getLogger("versa")
 
 _SUBSTITUTES = 32  # tried before a chunk is given up
 _PIECE = 8  # images per task of a thread
-_SUBSTITUTE = 2**63 + 3  # purpose of a random number; see `data`
 _HEADER = ("index", "image", "what", "reason")
 
 
@@ -48,56 +39,20 @@ class TooManyBadImages(ValueError):  # noqa: N818
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """Decoded images.
+    """Decoded images."""
 
-    Parameters
-    ----------
-    indices : Tensor of shape (n_images,)
-        Of the images in their source, int64. Differs from what was asked for where a
-        damaged image was replaced.
-    canvases : Tensor of shape (n_images, 3, height, width)
-        uint8, on the CPU, in memory order (image, row, column, colour). An image
-        smaller than the canvas lies at the top left, the rest is 0. It is overwritten
-        when the next chunk is asked for.
-    sizes : Tensor of shape (n_images, 2)
-        Height and width of each image in pixels, int64.
-    labels : Tensor of shape (n_images,)
-        int64.
-    n_replaced : int
-        Damaged images among those asked for.
-    wait_seconds : float
-        For how long the caller stood waiting.
-    """
-
-    indices: torch.Tensor
+    indices: torch.Tensor  # (n_images,) in the source, after damaged ones were replaced
+    # (n_images, 3, height, width) uint8 on the CPU, channels last in memory; smaller
+    # images are at the top left. Overwritten when the next chunk is asked for
     canvases: torch.Tensor
-    sizes: torch.Tensor
-    labels: torch.Tensor
-    n_replaced: int
-    wait_seconds: float
+    sizes: torch.Tensor  # (n_images, 2) height, width in pixels
+    labels: torch.Tensor  # (n_images,)
+    n_replaced: int  # damaged images among those asked for
+    wait_seconds: float  # that the caller stood waiting
 
 
 class BadImages:
-    """A list of the images that could not be used, with a limit.
-
-    Parameters
-    ----------
-    n_images : int
-        Images of the dataset.
-    limit : float
-        Share of them that may be damaged, in [0, 1]; at least one image may be.
-    log : path-like, optional
-        CSV file with the columns index, image, what ("skipped" or "converted") and
-        reason, one row per image. One that exists is continued, and counts. Each
-        process of a training run needs a file of its own, and has the whole limit.
-
-    Examples
-    --------
-    >>> bad = BadImages(2000, limit=0.001)
-    >>> bad.skip(7, "a.jpg", "image file is truncated")
-    >>> bad.n_skipped, bad.n_allowed
-    (1, 2)
-    """
+    """A list of the images that could not be used, with a limit."""
 
     def __init__(
         self,
@@ -141,13 +96,7 @@ class BadImages:
                 os.replace(self.log, old)
 
     def skip(self, index: int, name: str, reason: str) -> None:
-        """Note an image that cannot be used.
-
-        Raises
-        ------
-        TooManyBadImages
-            If there are now more than the limit.
-        """
+        """Note an image that cannot be used."""
         with self._lock:
             if self._note("skipped", index, name, reason):
                 logger.warning("image %s is skipped: %s.", name, reason)
@@ -186,42 +135,7 @@ class BadImages:
 
 
 class ChunkLoader:
-    """Chunks of images, decoded ahead of time.
-
-    A damaged image is replaced by another of the same source, which depends on the
-    seed, the epoch and the image alone, so every chunk is full.
-
-    Parameters
-    ----------
-    images : ImageSource
-        Where they come from.
-    short_side : int, optional
-        Larger images are shrunk, see `canvas_size`.
-    workers : int, optional
-        Threads; default: one per usable CPU core.
-    prefetch : int
-        Chunks made ahead; the loader holds this number and one of them in memory.
-    pinned : bool
-        Whether canvases lie in page-locked memory, from where they are copied to a
-        GPU while it works. They may then be overwritten only after the copy, which
-        the loader waits for, if the copy was queued on the current stream.
-    bad : BadImages, optional
-        Where damaged images are noted; default: a list in memory with limit 0.1%.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from PIL import Image
-    >>> from versa.models.ipcl.data import ImageTree
-    >>> root = Path(tempfile.mkdtemp())
-    >>> for k in range(4):
-    ...     Image.new("RGB", (30 + k, 20)).save(root / f"{k}.png")
-    >>> loader = ChunkLoader(ImageTree(root), workers=1)
-    >>> for chunk in loader.chunks([[0, 3], [1, 2]], seed=0, epoch=0):
-    ...     print(chunk.indices.tolist(), chunk.canvases.shape)
-    [0, 3] torch.Size([2, 3, 20, 33])
-    [1, 2] torch.Size([2, 3, 20, 32])
-    """
+    """Chunks of images, decoded ahead of time."""
 
     def __init__(
         self,
@@ -249,25 +163,7 @@ class ChunkLoader:
     def chunks(
         self, blocks: Iterable[ArrayLike], *, seed: int, epoch: int
     ) -> Generator[Chunk, None, None]:
-        """Decode blocks of images, one chunk after the other.
-
-        Parameters
-        ----------
-        blocks : iterable of array-like of int
-            Indices of the images of each chunk.
-        seed, epoch : int
-            As for `epoch_order`; they choose the substitutes.
-
-        Yields
-        ------
-        chunk : Chunk
-            Its canvases are valid until the next one is asked for.
-
-        Raises
-        ------
-        TooManyBadImages
-            If more images are damaged than allowed.
-        """
+        """Decode blocks of images, one chunk after the other."""
         slots = self._slots or [_Slot(self.pinned) for _ in range(self.prefetch + 1)]
         self._slots = []  # a second call at the same time makes its own
         free, waiting = deque(slots), deque[_Work]()
@@ -341,7 +237,7 @@ class ChunkLoader:
             except ImageProblem as problem:
                 name = self.images.name(candidate)
                 self.bad.skip(candidate, name, str(problem))
-                bits = hashed(*purpose, _SUBSTITUTE, index, attempt)
+                bits = hashed(*purpose, SUBSTITUTE, index, attempt)
                 candidate = int(bits[0] % np.uint64(len(self.images)))
                 continue
             if note:
@@ -354,26 +250,7 @@ class ChunkLoader:
 
 
 def stack_canvases(pixels: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images of different sizes in one tensor.
-
-    Parameters
-    ----------
-    pixels : sequence of ndarray of shape (height, width, 3)
-        uint8.
-
-    Returns
-    -------
-    canvases : Tensor of shape (n_images, 3, largest height, largest width)
-        Each image at the top left, the rest 0.
-    sizes : Tensor of shape (n_images, 2)
-        Height and width of each image, int64.
-
-    Examples
-    --------
-    >>> stack_canvases([np.ones((2, 3, 3), np.uint8), np.ones((4, 1, 3), np.uint8)])[1]
-    tensor([[2, 3],
-            [4, 1]])
-    """
+    """Images of different sizes in one tensor."""
     return _Slot(False).filled(pixels)
 
 

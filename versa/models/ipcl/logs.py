@@ -11,35 +11,13 @@ from typing import Any
 
 from versa.cache import atomic_write
 
-__all__ = ["CURVE", "EPOCHS", "STEPS", "RunLog", "RunTable", "plot_run"]
-
 logger = logging.getLogger("versa")
 
 STEPS, EPOCHS, CURVE = "steps.csv", "epochs.csv", "curve.png"
 
 
 class RunTable:
-    """A CSV file that grows by rows and can go back to an earlier step.
-
-    Parameters
-    ----------
-    path : Path
-    columns : sequence of str
-        One of them ``step``. Other columns of an existing file are kept behind them.
-    step : int
-        Rows of later steps are dropped: a run that goes on from a checkpoint makes
-        them again.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "steps.csv"
-    >>> table = RunTable(path, ["step", "loss"], 0)
-    >>> table.add({"step": 1, "loss": 3.25})
-    >>> table.add({"step": 2, "loss": 3.0})
-    >>> RunTable(path, ["step", "loss"], 1).rows()
-    [{'step': '1', 'loss': '3.25'}]
-    """
+    """A CSV file that grows by rows and can go back to an earlier step."""
 
     def __init__(self, path: Path, columns: Sequence[str], step: int) -> None:
         self.path = path
@@ -98,19 +76,7 @@ def _short(value: Any) -> Any:
 
 
 class RunLog:
-    """Tables, TensorBoard and messages of a run.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the run.
-    step : int
-        Optimizer steps done; what was written for later ones is dropped. -1 drops all.
-    parts : sequence of str
-        The loss and what it is made of.
-    measures : sequence of str
-        What is measured between epochs.
-    """
+    """Tables, TensorBoard and messages of a run."""
 
     def __init__(
         self, folder: Path, step: int, parts: Sequence[str], measures: Sequence[str]
@@ -125,13 +91,7 @@ class RunLog:
         self._writer = _scalar_writer(folder / "tensorboard", step)
 
     def add_step(self, row: Mapping[str, Any]) -> None:
-        """Write down a step.
-
-        Parameters
-        ----------
-        row : mapping
-            Values of the columns of ``steps.csv``.
-        """
+        """Write down a step."""
         self._steps.add(row)
         for name, value in row.items():
             if name not in ("step", "epoch", "images", "seconds"):
@@ -142,13 +102,7 @@ class RunLog:
         return any(row["epoch"] == str(epoch) for row in self._epochs.rows())
 
     def add_epoch(self, row: Mapping[str, Any]) -> None:
-        """Write down the end of an epoch, with means over its steps.
-
-        Parameters
-        ----------
-        row : mapping
-            Values of the columns of ``epochs.csv`` beside those means.
-        """
+        """Write down the end of an epoch, with means over its steps."""
         steps = [r for r in self._steps.rows() if r["epoch"] == str(row["epoch"] - 1)]
         means = {}
         if steps:
@@ -198,20 +152,7 @@ def _scalar_writer(folder: Path, step: int) -> Any:
 
 
 def plot_run(folder: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
-    """Figure of a run: loss and its parts, the learning rate, the measures per epoch.
-
-    Parameters
-    ----------
-    folder : path-like
-        Of the run.
-    path : path-like
-        Of the figure; its ending says the format.
-
-    Raises
-    ------
-    ValueError
-        If the folder holds no log with a step.
-    """
+    """Figure of a run: loss and its parts, learning rate, the measures per epoch."""
     from matplotlib.figure import Figure  # draws without a screen and without state
 
     steps, epochs = (_read(Path(folder) / name) for name in (STEPS, EPOCHS))

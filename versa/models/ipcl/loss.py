@@ -14,22 +14,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["IPCLLoss", "LossTerms", "unit_rows"]
-
 _EPSILON = 1e-7  # the authors', in the denominators only
 _LINEAR = 40.0  # softplus(x) is x to 4e-18 from here on; torch's own limit is 20
 
 
 class LossTerms(NamedTuple):
-    """Loss of every group, with the two parts for the log.
-
-    Attributes
-    ----------
-    loss : Tensor of shape (n_groups,)
-        Positive plus negative part, with gradient.
-    positive, negative : Tensor of shape (n_groups,)
-        Part of the prototypes and of the queue, without gradient, in nats per view.
-    """
+    """Loss of every group, with the two parts for the log."""
 
     loss: torch.Tensor
     positive: torch.Tensor
@@ -37,25 +27,7 @@ class LossTerms(NamedTuple):
 
 
 def unit_rows(embeddings: torch.Tensor) -> torch.Tensor:
-    """Embeddings of unit length, in the precision of the loss.
-
-    What the processes of a distributed run exchange, and what the queue holds.
-
-    Parameters
-    ----------
-    embeddings : Tensor of shape (..., dim)
-        Of any floating type.
-
-    Returns
-    -------
-    unit : Tensor of shape (..., dim)
-        float64 if the input is, else float32, whatever the autocast setting.
-
-    Examples
-    --------
-    >>> unit_rows(torch.tensor([[3.0, 4.0]], dtype=torch.bfloat16))
-    tensor([[0.6000, 0.8000]])
-    """
+    """Embeddings of unit length, in the precision of the loss."""
     with torch.autocast(embeddings.device.type, enabled=False):
         if embeddings.dtype != torch.float64:
             embeddings = embeddings.float()

@@ -4,26 +4,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["MomentsGroupNorm", "StridedConv2d", "fast_layout"]
-
 _FEW_CHANNELS = 4  # a convolution with no more wastes most of a matrix unit
 
 
 class MomentsGroupNorm(nn.GroupNorm):
-    """GroupNorm from the moments of each channel, combined per group.
-
-    The reduction runs over positions only, which channels-last tensors hold far
-    apart by channel and near by position, so that a compiled kernel reads memory in
-    order. Moments are float32 (float64 for float64) and the result has the type of
-    the input, also under autocast. Parameters, keys and values (but for rounding) are
-    those of ``nn.GroupNorm``. Meant for compiled code; otherwise slower than torch's.
-
-    Examples
-    --------
-    >>> x = torch.randn(2, 8, 5, 5, generator=torch.Generator().manual_seed(0))
-    >>> torch.allclose(MomentsGroupNorm(4, 8)(x), nn.GroupNorm(4, 8)(x), atol=1e-6)
-    True
-    """
+    """GroupNorm from the moments of each channel, combined per group."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalise `x` of shape (n_images, num_channels, ...)."""
@@ -40,20 +25,7 @@ class MomentsGroupNorm(nn.GroupNorm):
 
 
 class StridedConv2d(nn.Conv2d):
-    """A convolution of few channels with a stride, on stride x stride blocks.
-
-    Each block of pixels becomes one position with ``stride ** 2`` times the channels,
-    and the kernel, filled up with zeros to whole blocks, moves in steps of one: the
-    same sums with channels enough for a matrix unit. Conv1 of AlexNet (11 x 11 on 3
-    channels, stride 4) becomes 3 x 3 on 48. The parameter and its key stay as they are.
-
-    Examples
-    --------
-    >>> conv = StridedConv2d(3, 2, 11, 4, 2)
-    >>> x = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    >>> torch.allclose(conv(x), nn.Conv2d.forward(conv, x), atol=1e-5)
-    True
-    """
+    """A convolution of few channels with a stride, on stride x stride blocks."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Convolve `x` of shape (n_images, in_channels, height, width)."""
@@ -80,32 +52,7 @@ def _blocks_last(x: torch.Tensor, size: int) -> torch.Tensor:
 def fast_layout(
     network: nn.Module, device: torch.device | str, *, compiled: bool = False
 ) -> nn.Module:
-    """Rearrange a network for speed; its values and state-dict keys stay.
-
-    Memory is channels-last, and a convolution of few channels with a stride works on
-    blocks (`StridedConv2d`). If it is compiled for CUDA, GroupNorm works by the moments
-    of channels (`MomentsGroupNorm`); otherwise torch's own is faster.
-
-    Parameters
-    ----------
-    network : nn.Module
-        Changed in place: its parameters stay the same objects.
-    device : device or str
-        Where it will be trained; nothing is moved there.
-    compiled : bool
-        Whether it will go through ``torch.compile``.
-
-    Returns
-    -------
-    network : nn.Module
-        The same.
-
-    Examples
-    --------
-    >>> network = nn.Sequential(nn.Conv2d(3, 96, 11, 4, 2), nn.ReLU())
-    >>> type(fast_layout(network, "cpu")[0]).__name__
-    'StridedConv2d'
-    """
+    """Rearrange a network for speed; its values and state-dict keys stay."""
     moments = compiled and torch.device(device).type == "cuda"
     for part in network.modules():
         if moments and type(part) is nn.GroupNorm and part.affine:

@@ -9,15 +9,14 @@ import torch
 
 from versa.models.ipcl.augment import views
 from versa.models.ipcl.config import TrainConfig
-from versa.models.ipcl.data import ImageSource, epoch_order
+from versa.models.ipcl.image_source import ImageSource
 from versa.models.ipcl.learner import Learner
 from versa.models.ipcl.loader import BadImages
 from versa.models.ipcl.random_numbers import Draws, draws
+from versa.models.ipcl.schedule import epoch_order
 from versa.models.readouts.linear import accuracy, class_ranks
 from versa.models.readouts.neighbours import knn_accuracy
 from versa.wording import listing
-
-__all__ = ["Monitor", "Stopped", "middle_draws", "pair_retrieval"]
 
 _NEVER = 2**62  # an epoch that no training reaches
 _MIDDLE = 224 / 256  # of the short side, as the crop of the paper's read-outs
@@ -29,24 +28,7 @@ class Stopped(Exception):  # noqa: N818
 
 
 def middle_draws(sizes: np.ndarray, share: float = _MIDDLE) -> Draws:
-    """One view of each image: the square in its middle, unvaried.
-
-    Parameters
-    ----------
-    sizes : ndarray of shape (n_images, 2)
-        Height and width of each canvas in pixels.
-    share : float
-        Side of the square, in short sides.
-
-    Returns
-    -------
-    drawn : Draws
-
-    Examples
-    --------
-    >>> middle_draws(np.array([[256, 341]])).boxes.tolist()
-    [[[16, 58, 224, 224]]]
-    """
+    """One view of each image: the square in its middle, unvaried."""
     sizes = np.asarray(sizes, dtype=np.int64).reshape(-1, 2)
     n_images = len(sizes)
     side = np.maximum(1, np.rint(sizes.min(axis=1) * share)).astype(np.int64)
@@ -68,47 +50,14 @@ def middle_draws(sizes: np.ndarray, share: float = _MIDDLE) -> Draws:
 
 
 def pair_retrieval(first: torch.Tensor, second: torch.Tensor) -> float:
-    """How often the nearest of all second views is that of the same image.
-
-    Parameters
-    ----------
-    first, second : Tensor of shape (n_images, dim)
-        Embeddings of two views, of unit length.
-
-    Returns
-    -------
-    top1 : float
-        In percent; 100 / n_images by chance.
-
-    Examples
-    --------
-    >>> pair_retrieval(torch.eye(4), torch.eye(4)[[0, 1, 3, 2]])
-    50.0
-    """
+    """How often the nearest of all second views is that of the same image."""
     nearest = (first @ second.T).argmax(1)
     same = nearest == torch.arange(len(first), device=first.device)
     return 100.0 * float(same.double().mean())
 
 
 class Monitor:
-    """Measures of a network in training; they change nothing in it.
-
-    Parameters
-    ----------
-    config : TrainConfig
-    images, val : ImageSource
-        Of the training, and of the validation (None if there is none).
-    bad : BadImages
-        Where damaged training images are noted.
-    stopping : callable
-        Tells in all processes alike whether the run was asked to stop.
-
-    Raises
-    ------
-    ValueError
-        If `val` has a class that the training images have not, or fewer images than
-        `monitor.k` vote.
-    """
+    """Measures of a network in training; they change nothing in it."""
 
     def __init__(
         self,
@@ -150,22 +99,7 @@ class Monitor:
         return [*found, *(["pairs_top1"] if self.config.monitor.pairs else [])]
 
     def measure(self, learner: Learner) -> dict[str, float]:
-        """Measure a network. All processes take part; the first one has the result.
-
-        Parameters
-        ----------
-        learner : Learner
-
-        Returns
-        -------
-        found : dict of str to float
-            In percent, by `names`.
-
-        Raises
-        ------
-        Stopped
-            If the run was asked to stop.
-        """
+        """Measure a network. All processes take part; the first one has the result."""
         found: dict[str, float] = {}
         with _resting(learner):
             if "pairs_top1" in self.names:

@@ -12,8 +12,6 @@ from versa.models.ipcl.norms import give_groups
 from versa.models.zoo.networks import build_network, timm_network, torchvision_network
 from versa.wording import unknown
 
-__all__ = ["embedding_network", "random_layers", "training_network"]
-
 logger = logging.getLogger("versa")
 
 _LIBRARIES = ("torchvision", "timm")
@@ -26,34 +24,7 @@ _RANDOM = ("DropBlock2d", "DropPath", "PatchDropout", "StochasticDepth")
 def training_network(
     architecture: str, options: Mapping[str, Any] | None = None
 ) -> nn.Module:
-    """`embedding_network` with ghost groups in every BatchNorm.
-
-    Parameters
-    ----------
-    architecture : str
-        As of `embedding_network`.
-    options : mapping, optional
-        Its other arguments.
-
-    Returns
-    -------
-    network : nn.Module
-        In train mode, with the keys of `embedding_network`. Set the rows of a group
-        with `versa.models.ipcl.norms.set_groups`.
-
-    Raises
-    ------
-    ValueError
-        If the architecture or an option is not known, or a norm mixes images in a way
-        that ghost groups do not cover.
-
-    Examples
-    --------
-    >>> with torch.device("meta"):
-    ...     network = training_network("alexnet_gn", {"out_dim": 1000, "l2norm": False})
-    >>> type(network.fc6[1]).__name__
-    'GroupedBatchNorm'
-    """
+    """`embedding_network` with ghost groups in every BatchNorm."""
     network = embedding_network(architecture, **(options or {}))
     give_groups(network)
     random = random_layers(network)
@@ -82,41 +53,7 @@ def random_layers(network: nn.Module) -> list[str]:
 def embedding_network(
     architecture: str, *, out_dim: int = 128, l2norm: bool = True, **options: Any
 ) -> nn.Module:
-    """A network whose last layer embeds images, with its initial weights.
-
-    Also the builder (``versa.models.ipcl.network:embedding_network``) of the cards of
-    networks trained from other libraries.
-
-    Parameters
-    ----------
-    architecture : str
-        ``alexnet_gn``, ``torchvision/NAME``, ``timm/NAME``, or
-        ``package.module:callable``, which is called with ``out_dim=`` and the options.
-    out_dim : int
-        Units of the last layer: the dimension of the embedding, or the number of
-        classes of a supervised twin.
-    l2norm : bool
-        Whether the output is scaled to unit length, by a module named ``l2norm``.
-    **options
-        Arguments of the constructor, such as ``norm`` of AlexNet-GN.
-
-    Returns
-    -------
-    network : nn.Module
-        The keys of its state dict are those of the constructor's module.
-
-    Raises
-    ------
-    ValueError
-        If the architecture or an option is not known.
-
-    Examples
-    --------
-    >>> with torch.device("meta"):
-    ...     network = embedding_network("torchvision/resnet18", out_dim=64)
-    >>> network.fc.out_features, network.l2norm
-    (64, L2Norm())
-    """
+    """A network whose last layer embeds images, with its initial weights."""
     library, _, name = architecture.partition("/")
     own = ":" in architecture
     if not (own or (library in _LIBRARIES and name) or architecture == "alexnet_gn"):

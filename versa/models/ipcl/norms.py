@@ -12,15 +12,6 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = [
-    "GroupedBatchNorm",
-    "GroupedBatchNorm2d",
-    "apply_statistics",
-    "give_groups",
-    "set_groups",
-    "take_statistics",
-]
-
 
 class _Grouped(_BatchNorm):
     """What the two grouped norms share."""
@@ -95,38 +86,7 @@ class _Grouped(_BatchNorm):
 
 
 class GroupedBatchNorm(_Grouped, nn.BatchNorm1d):
-    """BatchNorm1d over ghost groups.
-
-    In train mode the rows are taken in blocks of `rows`, and each block is normalised
-    by its own mean and variance. The running statistics become what they would be if
-    the blocks had come one at a time. Keys of the state dict and eval mode are those
-    of ``nn.BatchNorm1d``.
-
-    Parameters
-    ----------
-    num_features, eps, momentum, affine, track_running_stats
-        As of ``nn.BatchNorm1d``.
-    rows : int, optional
-        Rows of a group; by default the batch is one group.
-    after : nn.Module, optional
-        Applied to the result, such as an activation; without parameters.
-
-    Attributes
-    ----------
-    collect : bool
-        Whether the statistics are kept in `collected` instead of being applied, so
-        that those of several processes can be applied in their global order.
-    collected : list of Tensor of shape (n_groups, 2, num_features)
-        Mean and unbiased variance of the groups, one entry per forward pass.
-
-    Examples
-    --------
-    >>> norm = GroupedBatchNorm(1, affine=False, rows=2)
-    >>> norm(torch.tensor([[0.0], [2.0], [7.0], [9.0]])).round().flatten().tolist()
-    [-1.0, 1.0, -1.0, 1.0]
-    >>> norm.running_mean  # 0.9 * (0.9 * 0 + 0.1 * 1) + 0.1 * 8
-    tensor([0.8900])
-    """
+    """BatchNorm1d over ghost groups."""
 
 
 class GroupedBatchNorm2d(_Grouped, nn.BatchNorm2d):
@@ -134,24 +94,7 @@ class GroupedBatchNorm2d(_Grouped, nn.BatchNorm2d):
 
 
 def give_groups(network: nn.Module) -> None:
-    """Turn every BatchNorm of a network into one with ghost groups, in place.
-
-    Parameters
-    ----------
-    network : nn.Module
-
-    Raises
-    ------
-    ValueError
-        If a norm mixes images in a way that ghost groups do not cover.
-
-    Examples
-    --------
-    >>> network = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
-    >>> give_groups(network)
-    >>> network[1]
-    GroupedBatchNorm(3, eps=1e-05, momentum=0.1, affine=True, ...)
-    """
+    """Turn every BatchNorm of a network into one with ghost groups, in place."""
     for name, part in list(network.named_modules()):
         if isinstance(part, _BatchNorm) and not isinstance(part, _Grouped):
             _give_groups(name, part)
@@ -181,23 +124,7 @@ def _norms(network: nn.Module) -> Iterator[_Grouped]:
 
 
 def set_groups(network: nn.Module, rows: int | None, *, collect: bool = False) -> None:
-    """Tell every grouped norm how many rows make a group.
-
-    Parameters
-    ----------
-    network : nn.Module
-        After `give_groups`.
-    rows : int or None
-        Rows of a group (images times views); None for the whole batch.
-    collect : bool
-        Whether statistics wait for `apply_statistics` instead of being applied at
-        once, as several processes need.
-
-    Raises
-    ------
-    ValueError
-        If `rows` is below 2, of which there is no variance.
-    """
+    """Tell every grouped norm how many rows make a group."""
     if rows is not None and rows < 2:
         raise ValueError(f"rows must be at least 2; got {rows}.")
     for norm in _norms(network):
@@ -207,19 +134,7 @@ def set_groups(network: nn.Module, rows: int | None, *, collect: bool = False) -
 
 
 def take_statistics(network: nn.Module) -> torch.Tensor:
-    """Statistics that the norms collected since the last call, as one tensor.
-
-    Parameters
-    ----------
-    network : nn.Module
-        After forward passes in train mode with ``set_groups(..., collect=True)``.
-
-    Returns
-    -------
-    statistics : Tensor of shape (n_groups, n_statistics)
-        In the order of the forward passes, of shape (0, n_statistics) if there
-        were none. For one exchange between the processes.
-    """
+    """Statistics that the norms collected since the last call, as one tensor."""
     like = next(network.parameters())
     found = []
     for norm in _norms(network):
@@ -230,20 +145,7 @@ def take_statistics(network: nn.Module) -> torch.Tensor:
 
 
 def apply_statistics(network: nn.Module, statistics: torch.Tensor) -> None:
-    """Move all running statistics on by the groups of all processes.
-
-    Parameters
-    ----------
-    network : nn.Module
-        After `give_groups`.
-    statistics : Tensor of shape (n_groups, n_statistics)
-        Of `take_statistics`, groups of all processes in global order.
-
-    Raises
-    ------
-    ValueError
-        If there are not as many statistics as the network has.
-    """
+    """Move all running statistics on by the groups of all processes."""
     norms = list(_norms(network))
     sizes = [2 * norm.num_features for norm in norms]
     if sum(sizes) != statistics.shape[1]:

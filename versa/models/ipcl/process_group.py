@@ -20,8 +20,6 @@ from torch import distributed
 
 from versa.parallel import n_cores
 
-__all__ = ["Launch", "Team", "launch_from", "team_started"]
-
 logger = logging.getLogger("versa")
 
 _BEAT = 3.0  # seconds between two signs of life
@@ -37,23 +35,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Launch:
-    """How this process was started.
-
-    Parameters
-    ----------
-    rank, n_ranks : int
-        Its number, from 0, and how many there are.
-    local_rank : int
-        Its number on this machine.
-    address, port : str and int
-        Where process 0 listens.
-    served : bool
-        Whether torchrun itself listens there, and process 0 only calls.
-    attempt : int
-        How often torchrun has begun again.
-    n_local : int
-        Processes that share the cores of this one: torchrun binds none to some.
-    """
+    """How this process was started."""
 
     rank: int = 0
     n_ranks: int = 1
@@ -66,30 +48,7 @@ class Launch:
 
 
 def launch_from(environment: Mapping[str, str]) -> Launch:
-    """Read what torchrun or srun says about this process.
-
-    Parameters
-    ----------
-    environment : mapping
-        Such as ``os.environ``.
-
-    Returns
-    -------
-    launch : Launch
-        Alone, if nothing is said.
-
-    Raises
-    ------
-    ValueError
-        If srun does not say where process 0 runs.
-
-    Examples
-    --------
-    >>> launch_from({"SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8",
-    ...     "SLURM_LOCALID": "1", "SLURM_STEP_NODELIST": "gpu[07-08]",
-    ...     "SLURM_JOB_ID": "123"})
-    Launch(rank=5, n_ranks=8, local_rank=1, address='gpu07', port=20123, ...)
-    """
+    """Read what torchrun or srun says about this process."""
     get = environment.get
     if "RANK" in environment and "WORLD_SIZE" in environment:  # torchrun
         return Launch(
@@ -128,18 +87,7 @@ def _first_node(nodes: str) -> str:
 
 
 class Team:
-    """The processes of a run, as one of them sees them.
-
-    Parameters
-    ----------
-    launch : Launch
-    device : torch.device
-        Of this process.
-    watch : Watch, optional
-        Of the heartbeats; None alone.
-    talk : ProcessGroup, optional
-        For numbers of the CPU, so that no process waits for its GPU to exchange them.
-    """
+    """The processes of a run, as one of them sees them."""
 
     def __init__(
         self,
@@ -180,13 +128,7 @@ class Team:
         return found
 
     def add_up(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Replace tensors by their sums over all processes, in place.
-
-        Parameters
-        ----------
-        tensors : sequence of Tensor
-            Of one type, on the device, with the same shapes in all processes.
-        """
+        """Replace tensors by their sums over all processes, in place."""
         if self.alone:
             return
         for start, stop in _buckets([t.numel() for t in tensors]):
@@ -198,18 +140,7 @@ class Team:
                 tensor.copy_(piece.view_as(tensor))
 
     def gathered(self, rows: torch.Tensor, counts: Sequence[int]) -> torch.Tensor:
-        """Rows of all processes, process 0 first.
-
-        Parameters
-        ----------
-        rows : Tensor of shape (counts[rank], ...)
-        counts : sequence of int
-            Rows of each process.
-
-        Returns
-        -------
-        all_rows : Tensor of shape (sum of counts, ...)
-        """
+        """Rows of all processes, process 0 first."""
         if self.alone:
             return rows
         padded = rows.new_zeros((max(counts), *rows.shape[1:]))
@@ -220,11 +151,7 @@ class Team:
         return torch.cat([part[:count] for part, count in pairs])
 
     def led(self, action: Callable[[], T]) -> T:
-        """Let process 0 do something, and tell all processes what came out.
-
-        A ValueError or OSError of process 0 is raised in all of them. Results are
-        small and plain.
-        """
+        """Let process 0 do something, and tell all processes what came out."""
         if self.alone:
             return action()
         message: list[Any] = [None, None]
@@ -250,15 +177,7 @@ class Team:
 
 
 class Watch(threading.Thread):
-    """Heartbeats of all processes through a store of their own.
-
-    Parameters
-    ----------
-    store : torch.distributed.Store
-    launch : Launch
-    grace : float
-        Seconds after which a process that still waits for a dead one is ended.
-    """
+    """Heartbeats of all processes through a store of their own."""
 
     def __init__(self, store: Any, launch: Launch, *, grace: float = _GRACE) -> None:
         super().__init__(name="versa-heartbeat", daemon=True)
@@ -328,31 +247,7 @@ class Watch(threading.Thread):
 
 @contextmanager
 def team_started(device: str | None, launch: Launch | None = None) -> Iterator[Team]:
-    """Bring the processes of a run together.
-
-    Parameters
-    ----------
-    device : str, optional
-        "cpu" or "cuda"; by default CUDA where there is a device. Each process of a
-        machine has one of its own.
-    launch : Launch, optional
-        By default what the environment says.
-
-    Yields
-    ------
-    team : Team
-
-    Raises
-    ------
-    ValueError
-        If a machine has fewer devices than processes.
-    ConnectionError
-        If not all processes come, or one stops early.
-
-    Notes
-    -----
-    A process that reaches the end waits there for the others.
-    """
+    """Bring the processes of a run together."""
     launch = launch_from(os.environ) if launch is None else launch
     place = _place(device, launch)
     if launch.n_ranks == 1:

@@ -7,17 +7,15 @@ a training run holds no generator.
 
 import math
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-if TYPE_CHECKING:
-    from versa.models.ipcl.augment import Augmentation
+from versa.models.ipcl.augmentation import Augmentation
 
-__all__ = ["Draws", "draws", "hashed", "uniform"]
-
+# Which number is drawn is one part of the hash. Beyond every index of an image are:
+EPOCH_ORDER, EPOCH_SHUFFLE, SUBSTITUTE, DROPOUT = (2**63 + k for k in range(1, 5))
 _ATTEMPTS = 10  # boxes tried before the middle of the image is taken
 # Which draw: the numbers are part of the recipe, so they never change meaning.
 _TOP, _LEFT, _GREY, _JITTER, _FLIP, _ANGLE = range(6)
@@ -25,27 +23,9 @@ _FACTORS, _ORDER, _BOXES = 8, 12, 16
 
 
 def hashed(*parts: ArrayLike) -> np.ndarray:
-    """Hash of integers, element by element.
+    """Hash of integers, uint64, broadcast against each other; their order counts.
 
-    Parameters
-    ----------
-    *parts : array-like of int
-        Broadcast against each other; their order counts.
-
-    Returns
-    -------
-    hash : ndarray of uint64
-        Of the broadcast shape, at least one-dimensional.
-
-    References
-    ----------
-    Steele, Lea & Flood (2014), https://doi.org/10.1145/2660193.2660195 (the last
-    step of SplitMix64, applied once per part).
-
-    Examples
-    --------
-    >>> hashed(1234567)
-    array([6457827717110365317], dtype=uint64)
+    The last step of SplitMix64 per part (https://doi.org/10.1145/2660193.2660195).
     """
     state = np.zeros(1, dtype=np.uint64)
     for part in parts:
@@ -57,60 +37,23 @@ def hashed(*parts: ArrayLike) -> np.ndarray:
 
 
 def uniform(*parts: ArrayLike) -> np.ndarray:
-    """Uniform numbers in [0, 1), a function of the integers.
-
-    Parameters
-    ----------
-    *parts : array-like of int
-        As for `hashed`.
-
-    Returns
-    -------
-    u : ndarray of float64
-        Multiples of 2 ** -53.
-
-    Examples
-    --------
-    >>> u = uniform(0, np.arange(100_000))
-    >>> bool(abs(u.mean() - 0.5) < 0.003)
-    True
-    """
+    """Uniform numbers in [0, 1), multiples of 2 ** -53, from the hash of integers."""
     return _unit(hashed(*parts))
 
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """All that is random about some views.
+    """All that is random about some views."""
 
-    Parameters
-    ----------
-    sizes : Tensor of shape (n_images, 2)
-        Height and width of each canvas in pixels, int64.
-    boxes : Tensor of shape (n_views, n_images, 4)
-        Top, left, height and width of each crop in pixels, int64.
-    grey : Tensor of shape (n_views, n_images)
-        Whether the view is made grey.
-    jitter : Tensor of shape (n_views, n_images)
-        Whether the colours are jittered.
-    order : Tensor of shape (n_views, n_images, 4)
-        In which order: 0 brightness, 1 contrast, 2 saturation, 3 hue; int64.
-    factors : Tensor of shape (n_views, n_images, 4)
-        Of brightness, contrast and saturation (1 changes nothing), and the shift of
-        hue in turns of the circle; float32.
-    flip : Tensor of shape (n_views, n_images)
-        Whether left and right are exchanged.
-    angle : Tensor of shape (n_views, n_images)
-        Rotation in degrees, counter-clockwise as seen; float32.
-    """
-
-    sizes: torch.Tensor
-    boxes: torch.Tensor
-    grey: torch.Tensor
-    jitter: torch.Tensor
-    order: torch.Tensor
-    factors: torch.Tensor
-    flip: torch.Tensor
-    angle: torch.Tensor
+    sizes: torch.Tensor  # (n_images, 2) height, width of each canvas in pixels, int64
+    boxes: torch.Tensor  # (n_views, n_images, 4) crop: top, left, height, width, int64
+    # all others are (n_views, n_images) or (n_views, n_images, 4)
+    grey: torch.Tensor  # whether the view is made grey
+    jitter: torch.Tensor  # whether its colours are jittered
+    order: torch.Tensor  # (..., 4) 0 brightness, 1 contrast, 2 saturation, 3 hue; int64
+    factors: torch.Tensor  # (..., 4) of the first three; hue is shifted by turns
+    flip: torch.Tensor  # whether left and right are exchanged
+    angle: torch.Tensor  # of the rotation, in degrees, counter-clockwise as seen
 
     @property
     def n_views(self) -> int:
@@ -145,7 +88,7 @@ def _moved(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
 
 
 def draws(
-    augmentation: "Augmentation",
+    augmentation: Augmentation,
     *,
     seed: int,
     epoch: int,
@@ -153,45 +96,10 @@ def draws(
     n_views: int,
     sizes: ArrayLike,
 ) -> Draws:
-    """Draw every random number of the views of some images.
+    """Random numbers of the views of images (n_images,) of sizes (n_images, 2), pixels.
 
     Crops are drawn as torchvision's RandomResizedCrop does: ten times an area and an
-    aspect ratio, until the box fits; then a place. If none fits, the largest box of
-    an allowed ratio in the middle.
-
-    Parameters
-    ----------
-    augmentation : Augmentation
-        The ranges.
-    seed : int
-        Of the training run.
-    epoch : int
-        From 0.
-    images : array-like of shape (n_images,)
-        Index of each image in the dataset.
-    n_views : int
-        Views per image.
-    sizes : array-like of shape (n_images, 2)
-        Height and width of each canvas in pixels.
-
-    Returns
-    -------
-    draws : Draws
-        On the CPU.
-
-    Raises
-    ------
-    ValueError
-        If the shapes disagree or a canvas is empty.
-
-    Examples
-    --------
-    >>> from versa.models.ipcl.augment import SET_1
-    >>> two = draws(SET_1, seed=0, epoch=3, images=[7, 9], n_views=5,
-    ...             sizes=[[256, 341], [300, 256]])
-    >>> one = draws(SET_1, seed=0, epoch=3, images=[9], n_views=5, sizes=[[300, 256]])
-    >>> bool((two.boxes[:, 1:] == one.boxes).all())
-    True
+    aspect ratio, until the box fits, then a place; else the largest box in the middle.
     """
     index = np.atleast_1d(np.asarray(images)).astype(np.int64)
     extents = np.asarray(sizes).astype(np.int64).reshape(-1, 2)
@@ -231,7 +139,7 @@ def draws(
 
 
 def _boxes(
-    augmentation: "Augmentation", stem: np.ndarray, sizes: np.ndarray
+    augmentation: Augmentation, stem: np.ndarray, sizes: np.ndarray
 ) -> np.ndarray:
     """Top, left, height, width: (n_views, n_images, 4)."""
     rows = np.broadcast_to(sizes[:, 0], stem.shape)

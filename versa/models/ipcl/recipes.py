@@ -16,15 +16,6 @@ from versa.models.ipcl.config import TrainConfig
 from versa.models.zoo.cards import card_folder
 from versa.wording import unknown
 
-__all__ = [
-    "config_text",
-    "differences",
-    "parse_config",
-    "read_config",
-    "read_text",
-    "recipe_names",
-]
-
 _UNSET = "not set"  # an option that is absent, which is not one that is None
 
 
@@ -84,13 +75,7 @@ def read_config(path: str | os.PathLike[str] | None, *changes: str) -> TrainConf
 
 
 def recipe_names() -> list[str]:
-    """Names of the recipes that come with versa, for `read_config`.
-
-    Examples
-    --------
-    >>> "ipcl_ref01" in recipe_names()
-    True
-    """
+    """Names of the recipes that come with versa, for `read_config`."""
     return sorted(path.stem for path in (card_folder() / "recipes").glob("*.yaml"))
 
 
@@ -106,39 +91,12 @@ def _recipe(path: str | os.PathLike[str]) -> Path:
 
 
 def read_text(text: str) -> TrainConfig:
-    """Configuration from the text of `config_text`.
-
-    Examples
-    --------
-    >>> read_text(config_text(TrainConfig(epochs=7))).epochs
-    7
-    """
+    """Configuration from the text of `config_text`."""
     return parse_config(_yaml(text))
 
 
 def parse_config(table: Mapping[str, Any]) -> TrainConfig:
-    """Configuration from a nested table, every key checked.
-
-    Parameters
-    ----------
-    table : mapping
-        As read from YAML; absent keys have their default.
-
-    Returns
-    -------
-    config : TrainConfig
-
-    Raises
-    ------
-    ValueError
-        If a key is unknown, or a value is of another type or out of range.
-
-    Examples
-    --------
-    >>> parse_config({"optimizer": {"learning_rate": 1}})
-    Traceback (most recent call last):
-    ValueError: option must be among optimizer.lr, optimizer.weight_decay, ...
-    """
+    """Configuration from a nested table, every key checked."""
     config: TrainConfig = _record(TrainConfig(), table, "")
     return config
 
@@ -152,23 +110,7 @@ def config_text(config: TrainConfig) -> str:
 
 
 def differences(one: TrainConfig, other: TrainConfig) -> list[str]:
-    """Where two configurations would train different networks.
-
-    Parameters
-    ----------
-    one, other : TrainConfig
-
-    Returns
-    -------
-    differences : list of str
-        Such as ``"epochs: 100 and 90"``. `EngineConfig` and `MonitorConfig` are not
-        compared, nor is `data`: the images' digest tells whether they are the same.
-
-    Examples
-    --------
-    >>> differences(TrainConfig(), read_config(None, "seed=1", "engine.prefetch=4"))
-    ['seed: 0 and 1']
-    """
+    """Where two configurations would train different networks."""
     first, second = (dict(_leaves(_plain(c))) for c in (one, other))
     ignored = ("data", "monitor", "engine")
     return [

@@ -1,41 +1,22 @@
-"""How much of everything, and when: steps, groups and rounds; learning rate, momentum.
+"""What a training does when: images, steps and rounds; learning rate and momentum.
 
 All of it is counted in images seen, so neither the number of processes nor a restart
 changes what a step is.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Plan", "one_cycle", "rounds_of"]
+import numpy as np
+from numpy.typing import ArrayLike
+
+from versa.models.ipcl.random_numbers import EPOCH_ORDER, EPOCH_SHUFFLE, hashed
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Length of a training run.
-
-    Parameters
-    ----------
-    images_per_epoch : int
-        Images that an epoch offers. What does not fill a step at its end is left out,
-        other images in each epoch.
-    group_images : int
-        Images of a group, the paper's mini-batch.
-    groups_per_step : int
-        Groups of one optimizer step.
-    epochs : int
-
-    Raises
-    ------
-    ValueError
-        If an epoch has fewer images than a step.
-
-    Examples
-    --------
-    >>> plan = Plan(1_281_167, 128, 20, 100)
-    >>> plan.steps_per_epoch, plan.n_steps
-    (500, 50000)
-    """
+    """Length of a training run."""
 
     images_per_epoch: int
     group_images: int
@@ -67,18 +48,7 @@ class Plan:
         return self.steps_per_epoch * self.epochs
 
     def last_group(self, step: int) -> tuple[int, int]:
-        """Number of the group that completes a step, and how many groups there are.
-
-        Parameters
-        ----------
-        step : int
-            From 0.
-
-        Returns
-        -------
-        group, n_groups : int
-            Where `one_cycle` stands when the weights change.
-        """
+        """Number of the group that completes a step, and how many groups there are."""
         whole = self.groups_per_step
         return step * whole + whole - 1, self.n_steps * whole
 
@@ -93,49 +63,7 @@ def one_cycle(
     end_divisor: float = 1e4,
     momenta: tuple[float, float] = (0.95, 0.85),
 ) -> tuple[float, float]:
-    """Learning rate and momentum while a group is seen.
-
-    The rate goes from ``peak / start_divisor`` to `peak` in the first part of the
-    groups and then towards ``peak / start_divisor / end_divisor``, the momentum down
-    and up again, both along half a cosine. It moves on with every group, also with
-    those that end no step.
-
-    Parameters
-    ----------
-    group : int
-        Number of the group, from 0.
-    n_groups : int
-        Of the whole training.
-    peak : float
-        Highest learning rate.
-    warmup : float
-        Part of the groups in which the rate rises.
-    start_divisor, end_divisor : float
-        See above. The last one is not that of torch's OneCycleLR.
-    momenta : tuple of 2 floats
-        Momentum at both ends and at the peak.
-
-    Returns
-    -------
-    lr, momentum : float
-
-    Raises
-    ------
-    ValueError
-        If the group lies beyond the training, where the rate would rise again.
-
-    References
-    ----------
-    Smith & Topin (2018), https://arxiv.org/abs/1708.07120, as in fastai 1.
-
-    Examples
-    --------
-    >>> for group in (0, 40, 100):
-    ...     print("{:.3g} {:.3g}".format(*one_cycle(group, 100)))
-    3e-05 0.95
-    0.03 0.85
-    3e-09 0.95
-    """
+    """Learning rate and momentum while a group is seen."""
     if not 0 <= group <= n_groups:
         raise ValueError(
             f"group must be from 0 to {n_groups}, the groups of the training; got "
@@ -154,38 +82,7 @@ def one_cycle(
 
 
 def rounds_of(n_groups: int, n_ranks: int, chunk_groups: int) -> list[list[int]]:
-    """How the groups of a step are dealt to the processes.
-
-    In a round every process takes some consecutive groups in one pass, process 0 the
-    first ones. Where the numbers do not divide, processes differ by one group; in the
-    last round each has at least one, because there gradients are exchanged.
-
-    Parameters
-    ----------
-    n_groups : int
-        Of a step.
-    n_ranks : int
-        Processes.
-    chunk_groups : int
-        Groups that go through the network together at most.
-
-    Returns
-    -------
-    rounds : list of list of int
-        Groups of each process (n_ranks) in each round.
-
-    Raises
-    ------
-    ValueError
-        If there are more processes than groups.
-
-    Examples
-    --------
-    >>> rounds_of(20, 2, 4)
-    [[3, 3], [3, 3], [4, 4]]
-    >>> rounds_of(20, 8, 4)
-    [[3, 3, 3, 3, 2, 2, 2, 2]]
-    """
+    """How the groups of a step are dealt to the processes."""
     if n_ranks > n_groups:
         raise ValueError(
             f"processes must not outnumber the groups of a step, {n_groups}; there are "
@@ -197,3 +94,51 @@ def rounds_of(n_groups: int, n_ranks: int, chunk_groups: int) -> list[list[int]]
         [share // n_rounds + (n_rounds - t <= share % n_rounds) for share in shares]
         for t in range(n_rounds)
     ]
+
+
+def epoch_order(
+    counts: Sequence[int],
+    *,
+    seed: int,
+    epoch: int,
+    images_per_epoch: int | None = None,
+    weights: Sequence[float] | None = None,
+) -> np.ndarray:
+    """Which images an epoch takes, in which order."""
+    sizes = np.asarray(counts, dtype=np.int64)
+    total = int(sizes.sum()) if images_per_epoch is None else int(images_per_epoch)
+    if sizes.ndim != 1 or not sizes.size or sizes.min() < 1 or total < 1:
+        raise ValueError(
+            "counts and images_per_epoch must be at least 1; got "
+            f"counts={list(counts)}, images_per_epoch={images_per_epoch}."
+        )
+    if weights is not None and len(weights) != len(sizes):
+        raise ValueError(
+            f"there must be one weight per folder; got {len(weights)} for {len(sizes)}."
+        )
+    starts = np.cumsum([0, *sizes])
+    picked = []
+    for k, share in enumerate(_shares(total, sizes if weights is None else weights)):
+        rounds = -(-share // int(sizes[k]))
+        for again in range(rounds):
+            keys = hashed(seed, epoch, EPOCH_ORDER, k, again, np.arange(sizes[k]))
+            left = share - again * int(sizes[k])
+            picked.append(starts[k] + np.argsort(keys, kind="stable")[:left])
+    order = np.concatenate(picked)
+    if len(sizes) == 1:
+        return order
+    keys = hashed(seed, epoch, EPOCH_SHUFFLE, np.arange(total))
+    return order[np.argsort(keys, kind="stable")]
+
+
+def _shares(total: int, weights: ArrayLike) -> list[int]:
+    parts = np.asarray(weights, dtype=float)
+    if not np.isfinite(parts).all() or parts.min() < 0 or parts.sum() <= 0:
+        raise ValueError(
+            f"weights must be numbers of at least 0, not all 0; got {parts.tolist()}."
+        )
+    exact = total * parts / parts.sum()
+    share = np.floor(exact).astype(np.int64)
+    largest = np.argsort(share - exact, kind="stable")
+    share[largest[: total - int(share.sum())]] += 1
+    return [int(n) for n in share]

@@ -7,22 +7,12 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-__all__ = ["StopFlag", "stop_flag"]
-
 # What a scheduler sends before it takes the machine away (Slurm's --signal=USR2)
 _PREEMPTION = ("SIGTERM", "SIGUSR2")
 
 
 class StopFlag:
-    """Whether this process was asked to stop.
-
-    Attributes
-    ----------
-    interrupted : bool
-        By Ctrl-C.
-    preempted : bool
-        By SIGTERM or SIGUSR2.
-    """
+    """Whether this process was asked to stop."""
 
     def __init__(self) -> None:
         self.interrupted = False
@@ -44,19 +34,7 @@ class StopFlag:
 
 @contextmanager
 def stop_flag() -> Iterator[StopFlag]:
-    """Turn signals into a flag; outside the main thread it never rises.
-
-    Yields
-    ------
-    flag : StopFlag
-
-    Examples
-    --------
-    >>> with stop_flag() as flag:
-    ...     signal.raise_signal(signal.SIGTERM)
-    ...     flag.asked
-    True
-    """
+    """Turn signals into a flag; outside the main thread it never rises."""
     flag = StopFlag()
     former: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():

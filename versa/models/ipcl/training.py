@@ -24,17 +24,16 @@ from versa.models.ipcl.checkpoint import (
     save_state,
 )
 from versa.models.ipcl.config import TrainConfig
-from versa.models.ipcl.data import ImageSource, epoch_order, open_images
+from versa.models.ipcl.image_source import ImageSource
 from versa.models.ipcl.learner import Learner, loss_parts
 from versa.models.ipcl.loader import BadImages
 from versa.models.ipcl.logs import RunLog
 from versa.models.ipcl.monitor import Monitor, Stopped
 from versa.models.ipcl.process_group import Launch, Team, team_started
 from versa.models.ipcl.recipes import config_text, differences, read_text
-from versa.models.ipcl.schedule import Plan, one_cycle, rounds_of
+from versa.models.ipcl.schedule import Plan, epoch_order, one_cycle, rounds_of
+from versa.models.ipcl.sources import open_images
 from versa.models.ipcl.stopping import StopFlag, stop_flag
-
-__all__ = ["CHECKPOINTS", "CONFIG", "Outcome", "train"]
 
 logger = logging.getLogger("versa")
 
@@ -43,18 +42,7 @@ CONFIG = "config.yaml"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended.
-
-    Parameters
-    ----------
-    folder : Path
-    step, n_steps : int
-        Optimizer steps done, and those of the whole training.
-    preempted, interrupted : bool
-        By a signal of the scheduler, or by Ctrl-C. The same command goes on.
-    leads : bool
-        Whether this is the process that writes the files.
-    """
+    """How a run ended."""
 
     folder: Path
     step: int

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.models.ipcl.test_data import encoded, picture, write_tree
-from versa.models.ipcl import pack as pack_module
-from versa.models.ipcl.data import ImageTree, JoinedImages, open_images
+from tests.models.ipcl.test_sources import encoded, picture, write_tree
+from versa.models.ipcl import packing as pack_module
 from versa.models.ipcl.decoding import ImageProblem, decode
 from versa.models.ipcl.loader import ChunkLoader
-from versa.models.ipcl.pack import PackedImages, pack
+from versa.models.ipcl.packing import PackedImages, pack
+from versa.models.ipcl.sources import ImageTree, JoinedImages, open_images
 
 
 def names_beside(path):
@@ -166,8 +166,8 @@ def test_killed_and_called_again_gives_the_same_file(tmp_path):
     path = tmp_path / "a.pack"
     code = (
         "import sys, time\n"
-        "from versa.models.ipcl.data import ImageTree\n"
-        "from versa.models.ipcl.pack import pack\n"
+        "from versa.models.ipcl.sources import ImageTree\n"
+        "from versa.models.ipcl.packing import pack\n"
         "def slow(done, n): print(done, flush=True); time.sleep(0.2)\n"
         "pack(ImageTree(sys.argv[1]), sys.argv[2], short_side=20, progress=slow)\n"
     )

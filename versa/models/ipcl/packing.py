@@ -40,11 +40,9 @@ import numpy as np
 from PIL import Image
 
 from versa.cache import atomic_write
-from versa.models.ipcl.data import ImageSource
 from versa.models.ipcl.decoding import ImageProblem, canvas_size, decode, jpeg_layout
+from versa.models.ipcl.image_source import ImageSource
 from versa.parallel import n_cores
-
-__all__ = ["PackedImages", "pack"]
 
 logger = logging.getLogger("versa")
 
@@ -64,36 +62,7 @@ _TYPES = {
 
 
 class PackedImages:
-    """Images in one file that `pack` wrote.
-
-    The file is mapped into memory, so that processes on one machine share it, and read
-    when it is used. An object can be pickled: it opens the file again.
-
-    Parameters
-    ----------
-    path : path-like
-        The file.
-
-    Attributes
-    ----------
-    labels : ndarray of shape (n_images,)
-        Class of each image, int64.
-    classes : tuple of str
-        Their names.
-    counts : tuple of int
-        Images of each folder that was packed, in the order of the images.
-    sizes : ndarray of shape (n_images, 2)
-        Height and width in pixels.
-    digest : str
-        Of the images before packing and of the options: 64 hexadecimal digits.
-    info : dict
-        The JSON text of the file.
-
-    Raises
-    ------
-    ValueError
-        If the file is no packed file, or is cut off.
-    """
+    """Images in one file that `pack` wrote."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -199,7 +168,7 @@ def pack(
     Examples
     --------
     >>> import tempfile
-    >>> from versa.models.ipcl.data import ImageTree
+    >>> from versa.models.ipcl.sources import ImageTree
     >>> root = Path(tempfile.mkdtemp())
     >>> for name in ("a.png", "b.png"):
     ...     Image.new("RGB", (600, 300)).save(root / name)

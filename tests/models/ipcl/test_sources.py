@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from versa.models.ipcl.data import ImageTree, JoinedImages, epoch_order, open_images
 from versa.models.ipcl.decoding import ImageProblem
+from versa.models.ipcl.schedule import epoch_order
+from versa.models.ipcl.sources import ImageTree, JoinedImages, open_images
 
 
 def picture(seed=0, height=60, width=80):
@@ -62,7 +63,7 @@ def test_a_digest_notices_changes_but_not_places(tmp_path):
 
 
 def test_trees_refuse_what_is_none(tmp_path):
-    with pytest.raises(ValueError, match="must lie in a folder"):
+    with pytest.raises(ValueError, match="must be in a folder"):
         ImageTree(tmp_path / "nowhere")
     with pytest.raises(ValueError, match=r"must hold images \(.jpg, .*it holds none"):
         ImageTree(tmp_path)
