@@ -69,8 +69,7 @@ def write_betas(folder):
 
 
 def ours(folder, noise):
-    from versa.fmri.betas.conditions import fit_betas
-    from versa.fmri.betas.glm import GLMSettings
+    from versa.fmri.betas.glm import GLMSettings, fit_betas
     from versa.fmri.betas.runs import find_runs
 
     settings = GLMSettings(noise_model=noise)
@@ -112,7 +111,7 @@ def peak(name, folder, noise):
     code = (
         "import re, sys; sys.path.insert(0, 'benchmarks');"
         "import brain_data as b; from pathlib import Path;"
-        "import nilearn.glm.first_level, versa.fmri.betas.conditions;"
+        "import nilearn.glm.first_level, versa.fmri.betas.glm;"
         "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', "
         "open('/proc/self/status').read())[1]) / 2**20;"
         f"start = peak(); b.{name}(Path({str(folder)!r}), {noise!r});"

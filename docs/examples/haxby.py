@@ -11,9 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from versa.fmri.betas.conditions import ConditionBetas, fit_betas
-from versa.fmri.betas.glm import GLMSettings
-from versa.fmri.betas.runs import Run, find_runs
+from versa.fmri.betas import ConditionBetas, GLMSettings, Run, find_runs, fit_betas
 from versa.fmri.reliability import rdm_reliability, voxel_reliability
 from versa.fmri.sectors import Sector, most_active
 

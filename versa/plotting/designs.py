@@ -17,7 +17,7 @@ def plot_design(
     Parameters
     ----------
     design : DataFrame of shape (n_scans, n_regressors)
-        As :func:`versa.fmri.betas.glm.design_matrix` makes it.
+        As :func:`versa.fmri.betas.design_matrix` makes it.
     title : str, optional
         Title of the figure.
     ax : Axes, optional

@@ -38,7 +38,7 @@ def draw_betas(
     settings : GLMSettings
         As the betas were made.
     options : mapping
-        Options of :func:`versa.fmri.betas.runs.find_runs`.
+        Options of :func:`versa.fmri.betas.find_runs`.
 
     Returns
     -------

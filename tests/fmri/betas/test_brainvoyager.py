@@ -4,6 +4,7 @@ import dataclasses
 import gzip
 import itertools
 import json
+import sys
 
 import nibabel
 import numpy as np
@@ -11,9 +12,11 @@ import pytest
 
 from tests.bv_bytes import msk_bytes, vmp_bytes, vmr_bytes, vtc_bytes
 from versa.fmri.betas.brainvoyager import (
-    BrainVoyagerImage,
+    read_file,
+    read_vmp,
     read_voi,
     read_volumes,
+    unpacked,
     voi_sector,
 )
 
@@ -163,7 +166,7 @@ def test_one_map_is_one_volume(tmp_path):
 def test_what_a_file_does_not_say_must_be_stated(tmp_path):
     data = hot((2, 2, 2), (0, 0, 0))
     mask = write(tmp_path, "msk", data, start=START)
-    with pytest.raises(ValueError, match="in which space it lies; pass it as space="):
+    with pytest.raises(ValueError, match="in which space it is; pass it as space="):
         read_volumes(mask, convention="radiological")
     with pytest.raises(ValueError, match="where left is; pass convention="):
         read_volumes(mask, space="TAL")
@@ -254,16 +257,57 @@ def test_a_mask_becomes_a_sector(tmp_path):
         dataclasses.replace(image, values=np.zeros((5, 3, 4))).sector("OTC")
 
 
-def test_parts_of_an_image_must_belong_together():
-    values = np.zeros((2, 2, 2, 3))
-    with pytest.raises(ValueError, match=r"must be \(x, y, z\) or .* got \(2, 2\)"):
-        BrainVoyagerImage(values[0, 0, :2, :2], np.eye(4), "TAL")
-    with pytest.raises(ValueError, match=r"affine must be \(4, 4\); got \(3, 3\)"):
-        BrainVoyagerImage(values, np.eye(3), "TAL")
-    with pytest.raises(ValueError, match=r"one per image, that is 3; got 2"):
-        BrainVoyagerImage(values, np.eye(4), "TAL", ("a", "b"))
-    with pytest.raises(ValueError, match="space must be TAL"):
-        BrainVoyagerImage(values, np.eye(4), "BV")
+@pytest.fixture
+def vmp(tmp_path):
+    """A file of two maps, and a function that writes others."""
+    import bvbabel
+
+    def write(name, titles, values, x_start=100):
+        header, _ = bvbabel.vmp.create_vmp()
+        shape = values.shape[:3]  # (x, y, z) in the head, 2-mm voxels
+        header["Map"] = [{**header["Map"][0], "MapName": title} for title in titles]
+        header["NrOfSubMaps"] = len(titles)
+        header["Resolution"] = 2
+        for axis, n in zip("ZXY", shape, strict=True):
+            start = x_start if axis == "X" else 80
+            header[f"{axis}Start"], header[f"{axis}End"] = start, start + 2 * n
+        if len(titles) == 1:
+            values = values[..., 0]
+        bvbabel.vmp.write_vmp(str(tmp_path / name), header, values)
+        return tmp_path / name
+
+    return write
+
+
+def test_maps_of_brainvoyager_are_conditions(vmp):
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(4, 5, 6, 2)).astype(np.float32)
+    more = rng.normal(size=(4, 5, 6, 1)).astype(np.float32)
+    values[0, 0, 0] = more[0, 0, 0] = 0
+    first = vmp("a.vmp", ["dog", "cup"], values)
+    second = vmp("b.vmp", ["ear"], more)
+    options = {"subject": "01", "space": "TAL", "convention": "radiological"}
+    betas = read_vmp([first, second], **options)
+    assert betas.conditions == ("dog", "cup", "ear")
+    assert betas.space == "TAL"
+    assert betas.n_voxels == 4 * 5 * 6 - 1
+    everything = np.concatenate([values, more], axis=-1)
+    found = betas.volumes(betas.values)
+    np.testing.assert_array_equal(
+        np.sort(found[betas.mask], axis=0),
+        np.sort(everything[(everything[..., :2] != 0).any(axis=-1)], axis=0),
+    )
+    turned = read_vmp([first, second], conditions=["ear", "dog"], **options)
+    np.testing.assert_array_equal(turned.values, betas.values[[2, 0]])
+    assert read_vmp(second, **options).conditions == ("ear",)
+    with pytest.raises(ValueError, match=r"map 'dog' .* it occurs 2 times among"):
+        read_vmp([first, vmp("c.vmp", ["dog"], more)], **options)
+    with pytest.raises(ValueError, match=r"map 'fan' .* it occurs 0 times among"):
+        read_vmp(first, conditions=["fan"], **options)
+    with pytest.raises(ValueError, match="map ear must have its voxels where"):
+        read_vmp([first, vmp("d.vmp", ["ear"], more, x_start=101)], **options)
+    with pytest.raises(ValueError, match="share one space; got no file"):
+        read_vmp([], **options)
 
 
 VOI = """
@@ -400,7 +444,7 @@ def test_points_outside_the_data_are_told(caplog):
     grid = (4, 4, 4, 10), np.diag([3.0, 3, 3, 1]), "TAL"
     sector = voi_sector("V1", [[0, 0, 0], [-2, 0, 0], [99, 0, 0]], *grid)
     assert sector.n_voxels == 1
-    assert "VOI V1: 2 of 3 voxels lie outside the data" in caplog.text
+    assert "VOI V1: 2 of 3 voxels are outside the data" in caplog.text
     for nothing in ([[99, 0, 0]], []):
         with pytest.raises(ValueError, match="VOI V1 must have voxels in the data"):
             voi_sector("V1", nothing, *grid)
@@ -475,3 +519,49 @@ def test_real_vois(real):
         (index,) = np.argwhere(voi_sector(voi["name"], points[:1], *grid).mask)
         z, x, y = np.array(anatomy.values.shape) - 1 - index
         assert [x, y, z] == voi["first"]
+
+
+def test_files_of_other_kinds_and_missing_files(tmp_path):
+    with pytest.raises(ValueError, match=r"must be of kind vtc, msk, .* got map.vmp"):
+        read_file(tmp_path / "map.vmp", ("vtc", "msk"))
+    with pytest.raises(ValueError, match=r"run.vtc.gz must exist; it is missing"):
+        read_file(tmp_path / "run.vtc.gz", ("vtc",))
+
+
+def test_bvbabel_is_optional(tmp_path, monkeypatch):
+    path = tmp_path / "run.vtc"
+    path.write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "bvbabel", None)
+    monkeypatch.delitem(sys.modules, "bvbabel.vtc", raising=False)
+    with pytest.raises(ImportError, match=r'pip install "versa\[brainvoyager\]"'):
+        read_file(path, ("vtc",))
+
+
+@pytest.mark.parametrize("content", [b"", b"\3", b"\1" * 999, bytes(999), b"NIfTI"])
+@pytest.mark.parametrize("kind", ["vtc", "vmp", "vmr", "voi", "prt", "sdm"])
+def test_other_bytes_are_refused(tmp_path, kind, content):
+    path = tmp_path / f"file.{kind}"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"must be a whole {kind.upper()} file; read"):
+        read_file(path, (kind,))
+
+
+def test_damaged_packing_is_refused(tmp_path):
+    packed = gzip.compress(bytes(range(256)) * 9)
+    path = tmp_path / "file.VTC.gz"
+    for content in (packed[:50], b"no gzip", packed[:20] + b"\0" + packed[21:]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="must be a whole VTC file"):
+            read_file(path, ("vtc",))
+
+
+def test_a_packed_file_is_plain_for_a_while(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("text")
+    with unpacked(path) as plain:
+        assert plain == path
+    packed = tmp_path / "a.txt.gz"
+    packed.write_bytes(gzip.compress(b"text"))
+    with unpacked(packed) as plain:
+        assert (plain.name, plain.read_text()) == ("a.txt", "text")
+    assert not plain.exists()

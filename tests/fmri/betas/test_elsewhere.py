@@ -13,7 +13,6 @@ from versa.fmri.betas.elsewhere import (
     betas_from_array,
     betas_from_images,
     betas_from_runs,
-    read_vmp,
 )
 from versa.fmri.betas.trials import average_trials
 from versa.fmri.dataset.stimuli import StimulusSet
@@ -169,59 +168,6 @@ def test_runs_are_averaged_and_halved(tmp_path, volumes, caplog):
         betas_from_runs(images, subject="01", space="TAL", conditions=["fan"])
     with pytest.raises(ValueError, match="halves must be among runs; got 'repeats'"):
         betas_from_runs(images, subject="01", space="TAL", halves="repeats")
-
-
-@pytest.fixture
-def vmp(tmp_path):
-    """A file of two maps, and a function that writes others."""
-    bvbabel = pytest.importorskip("bvbabel")
-
-    def write(name, titles, values, x_start=100):
-        header, _ = bvbabel.vmp.create_vmp()
-        shape = values.shape[:3]  # (x, y, z) in the head, 2-mm voxels
-        header["Map"] = [{**header["Map"][0], "MapName": title} for title in titles]
-        header["NrOfSubMaps"] = len(titles)
-        header["Resolution"] = 2
-        for axis, n in zip("ZXY", shape, strict=True):
-            start = x_start if axis == "X" else 80
-            header[f"{axis}Start"], header[f"{axis}End"] = start, start + 2 * n
-        if len(titles) == 1:
-            values = values[..., 0]
-        bvbabel.vmp.write_vmp(str(tmp_path / name), header, values)
-        return tmp_path / name
-
-    return write
-
-
-def test_maps_of_brainvoyager_are_conditions(vmp):
-    rng = np.random.default_rng(0)
-    values = rng.normal(size=(4, 5, 6, 2)).astype(np.float32)
-    more = rng.normal(size=(4, 5, 6, 1)).astype(np.float32)
-    values[0, 0, 0] = more[0, 0, 0] = 0
-    first = vmp("a.vmp", ["dog", "cup"], values)
-    second = vmp("b.vmp", ["ear"], more)
-    options = {"subject": "01", "space": "TAL", "convention": "radiological"}
-    betas = read_vmp([first, second], **options)
-    assert betas.conditions == ("dog", "cup", "ear")
-    assert betas.space == "TAL"
-    assert betas.n_voxels == 4 * 5 * 6 - 1
-    everything = np.concatenate([values, more], axis=-1)
-    found = betas.volumes(betas.values)
-    np.testing.assert_array_equal(
-        np.sort(found[betas.mask], axis=0),
-        np.sort(everything[(everything[..., :2] != 0).any(axis=-1)], axis=0),
-    )
-    turned = read_vmp([first, second], conditions=["ear", "dog"], **options)
-    np.testing.assert_array_equal(turned.values, betas.values[[2, 0]])
-    assert read_vmp(second, **options).conditions == ("ear",)
-    with pytest.raises(ValueError, match=r"map 'dog' .* it occurs 2 times among"):
-        read_vmp([first, vmp("c.vmp", ["dog"], more)], **options)
-    with pytest.raises(ValueError, match=r"map 'fan' .* it occurs 0 times among"):
-        read_vmp(first, conditions=["fan"], **options)
-    with pytest.raises(ValueError, match="map ear must have its voxels where"):
-        read_vmp([first, vmp("d.vmp", ["ear"], more, x_start=101)], **options)
-    with pytest.raises(ValueError, match="share one space; got no file"):
-        read_vmp([], **options)
 
 
 def pictures(folder, arrays):

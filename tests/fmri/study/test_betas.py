@@ -10,8 +10,8 @@ from PIL import Image
 
 import versa
 from tests.scans import AFFINE, CONDITIONS, SHAPE, brain, write_bids
-from versa.fmri.betas.conditions import ConditionBetas, fit_betas
-from versa.fmri.betas.glm import GLMSettings
+from versa.fmri.betas.conditions import ConditionBetas
+from versa.fmri.betas.glm import GLMSettings, fit_betas
 from versa.fmri.betas.runs import find_runs
 from versa.fmri.dataset.checking import check_dataset
 from versa.fmri.reliability import rdm_reliability, voxel_reliability

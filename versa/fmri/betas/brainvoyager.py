@@ -1,4 +1,4 @@
-"""BrainVoyager's files, read with bvbabel: volumes and VOIs.
+"""BrainVoyager's files, read with bvbabel: volumes, maps of betas and VOIs.
 
 Volumes are turned so that their axes grow to the right, to the front and upwards, and
 get the affine that their header implies. BrainVoyager's own axes are X from front to
@@ -8,7 +8,7 @@ that frames the VMR. The origin of mm coordinates is in the middle of the cube: 
 the neurological convention Z grows from left to right, and ``x = Z - 128``. See
 https://helpdesk.brainvoyager.com/081923-What-coordinate-systems-are-used-within-BrainVoyager
 
-Voxel k of a file with a start and a resolution (VTC, VMP, MSK) is centred on ``start +
+Voxel k of a file with a start and a resolution (VTC, VMP, MSK) is centred at ``start +
 resolution * k``. So does NeuroElf, which also samples functional data there when it
 makes VTCs as BrainVoyager does (https://github.com/neuroelf/neuroelf-matlab, functions
 bvcoordconv and vmr_CreateVTC). BrainVoyager's VOI time courses count the VMR voxels
@@ -17,9 +17,16 @@ from there to ``start + resolution * (k + 1) - 1`` as this voxel; their middle l
 are certain to 1 mm.
 """
 
+import contextlib
+import gzip
+import importlib
 import logging
 import os
-from collections.abc import Mapping
+import shutil
+import struct
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,14 +34,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from versa.fmri.betas.bvfiles import read_file
+from versa.fmri.betas.conditions import ConditionBetas
 from versa.fmri.sectors.sector import Sector
 from versa.fmri.volumes.spaces import check_space
+from versa.fmri.volumes.voxels import PathLike, Volume, gather_voxels
 from versa.wording import listing, unique_names, unknown
 
-__all__ = ["BrainVoyagerImage", "read_voi", "read_volumes", "voi_sector"]
-
-_logger = logging.getLogger("versa")
+logger = logging.getLogger("versa")
 
 _SPACES = {1: "individual", 2: "individual", 3: "TAL", 4: "MNI152"}
 _SPACE_KEYS = (
@@ -48,6 +54,20 @@ _CONVENTION_KEYS = (
 )
 _RESOLUTION_KEYS = ("Resolution", "VTC resolution relative to VMR (1, 2, or 3)")
 _VOI_SPACES = {"TAL": "TAL", "MNI": "MNI152", "BV": None}
+_VTC_HEADER = 1 << 16  # bytes; a VTC starts with two file names and 30 bytes
+# What bvbabel raises at bytes that are not what they should be.
+_DAMAGE = (
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    NameError,
+    OSError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
 _CUBE = 256  # voxels of 1 mm: the frame of a VMR in Talairach or MNI space
 _NATIVE_VMP = -1582119980  # first four bytes of a VMP that keeps its own resolution
 _CROSS_CORRELATION = 3  # type of a map that packs a lag and a correlation in one value
@@ -55,79 +75,20 @@ _CROSS_CORRELATION = 3  # type of a map that packs a lag and a correlation in on
 
 @dataclass(frozen=True, eq=False, repr=False)
 class BrainVoyagerImage:
-    """A volume, or a row of volumes, of a BrainVoyager file.
+    """Volumes of a file; their axes grow to the right, to the front and upwards."""
 
-    Parameters
-    ----------
-    values : ndarray of shape (x, y, z) or (x, y, z, n_images)
-        In the type of the file. Its axes grow to the right, to the front and upwards.
-    affine : array-like of shape (4, 4)
-        From voxel indices to mm.
-    space : str
-        As of :class:`~versa.Sector`.
-    names : tuple of str
-        Names of the maps of a VMP; empty for other files.
-    header : mapping
-        The header as bvbabel reads it.
-
-    Raises
-    ------
-    ValueError
-        If the parts do not belong together.
-
-    Examples
-    --------
-    >>> values = np.zeros((58, 40, 46, 100), dtype=np.float32)
-    >>> BrainVoyagerImage(values, np.diag([3.0, 3, 3, 1]), "TAL")
-    <BrainVoyagerImage: 58 x 40 x 46 x 100, TAL>
-    """
-
-    values: np.ndarray
-    affine: np.ndarray
+    values: np.ndarray  # (x, y, z) or (x, y, z, n_images), in the type of the file
+    affine: np.ndarray  # (4, 4), from voxel indices to mm
     space: str
-    names: tuple[str, ...] = ()
-    header: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        values = np.asarray(self.values)
-        affine = np.asarray(self.affine, dtype=np.float64)
-        if values.ndim not in (3, 4):
-            raise ValueError(
-                f"values must be (x, y, z) or (x, y, z, n_images); got {values.shape}."
-            )
-        if affine.shape != (4, 4):
-            raise ValueError(f"affine must be (4, 4); got {affine.shape}.")
-        if self.names and len(self.names) != (*values.shape, 1)[3]:
-            raise ValueError(
-                f"names must be one per image, that is {(*values.shape, 1)[3]}; "
-                f"got {len(self.names)}."
-            )
-        check_space(self.space)
-        object.__setattr__(self, "values", values)
-        object.__setattr__(self, "affine", affine)
+    names: tuple[str, ...] = ()  # of the maps of a VMP
+    header: Mapping[str, Any] = field(default_factory=dict)  # as bvbabel reads it
 
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.values.shape))
         return f"<BrainVoyagerImage: {shape}, {self.space}>"
 
     def sector(self, name: str) -> Sector:
-        """The mask of an MSK file as a sector.
-
-        Parameters
-        ----------
-        name : str
-            Name of the sector.
-
-        Returns
-        -------
-        sector : Sector
-            The voxels that are not 0.
-
-        Raises
-        ------
-        ValueError
-            If the image is not one volume of 0 and one other value.
-        """
+        """The mask of an MSK file as a sector: the voxels that are not 0."""
         mask = self.values != 0
         inside = self.values[mask]
         if mask.ndim != 3 or (inside != inside[:1]).any():
@@ -155,7 +116,7 @@ def read_volumes(
         A file whose name ends in ``.vtc``, ``.vmp``, ``.msk`` or ``.vmr``, or in one of
         these and ``.gz``.
     space : str, optional
-        Where the data lie, as of :class:`~versa.Sector`. Needed where the
+        Where the data are, see :class:`~versa.Sector`. Needed where the
         files do not say it: VMP and MSK never do. Native and AC-PC space are
         ``"individual"``.
     convention : {"radiological", "neurological"}, optional
@@ -220,7 +181,7 @@ def read_volumes(
         last = starts[bv] + step * (values.shape[axis] - 1)
         if starts[bv] < 0 or last >= cube:
             raise ValueError(
-                f"{path} must lie in a frame of {cube} voxels; along {'XYZ'[bv]} it "
+                f"{path} must be in a frame of {cube} voxels; along {'XYZ'[bv]} it "
                 f"goes from {starts[bv]} to {last}. Pass the VMR it belongs to as vmr=."
             )
         affine[axis, axis] = step * sizes[bv]
@@ -230,6 +191,94 @@ def read_volumes(
         affine[0, 3] = (starts[2] - cube / 2) * sizes[2]
     names = tuple(str(item["MapName"]) for item in header.get("Map", ()))
     return BrainVoyagerImage(values, affine, stated, names, header)
+
+
+def read_vmp(
+    paths: PathLike | Sequence[PathLike],
+    *,
+    subject: str,
+    conditions: Sequence[str] | None = None,
+    space: str | None = None,
+    convention: str | None = None,
+    vmr: PathLike | None = None,
+    mask: PathLike | None = None,
+    unit: str = "a.u.",
+) -> ConditionBetas:
+    """Read betas from maps of BrainVoyager (.vmp).
+
+    Parameters
+    ----------
+    paths : path-like, or sequence of path-like
+        The files. The names of their maps are the conditions, each name once.
+    subject : str
+        Label such as ``"01"``.
+    conditions : sequence of str, optional
+        Which maps to read, and their order; by default all.
+    space, convention, vmr : optional
+        See :func:`read_volumes`: a VMP does not say in which space it is, and which
+        side is left.
+    mask : path-like, optional
+        NIfTI image of the voxels to read; by default all.
+    unit : str, default="a.u."
+        Unit of the maps.
+
+    Returns
+    -------
+    betas : ConditionBetas
+        Voxels that are 0 in all maps are not in its mask.
+
+    Raises
+    ------
+    ValueError
+        If a file is missing or damaged, or its maps lie on another grid.
+    ImportError
+        If bvbabel is not installed.
+    """
+    files = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    images = [
+        read_volumes(path, space=space, convention=convention, vmr=vmr)
+        for path in files
+    ]
+    spaces = sorted({image.space for image in images})
+    if len(spaces) != 1:
+        raise ValueError(
+            f"maps of subject {subject} must share one space; got "
+            f"{listing(spaces) or 'no file'}."
+        )
+    maps = [
+        (
+            name,
+            image.values if image.values.ndim == 3 else image.values[..., row],
+            image,
+        )
+        for image in images
+        for row, name in enumerate(image.names)
+    ]
+    options = [name for name, _, _ in maps]
+    wanted = list(dict.fromkeys(options) if conditions is None else conditions)
+    for name in wanted:
+        if options.count(name) != 1:
+            raise ValueError(
+                f"map {name!r} of subject {subject} must occur once; it occurs "
+                f"{options.count(name)} times among {listing(options)}."
+            )
+    chosen = [maps[options.index(name)] for name in wanted]
+
+    def read() -> Iterator[Volume]:
+        for name, volume, image in chosen:
+            yield f"map {name}", 0, volume, image.affine
+
+    values, inside, affine = gather_voxels(read, mask=mask)
+    return ConditionBetas(
+        subject,
+        tuple(wanted),
+        values,
+        inside,
+        affine,
+        spaces[0],
+        unit=unit,
+        source=f"BrainVoyager maps of {listing(Path(path).name for path in files)}",
+    )
 
 
 def read_voi(
@@ -245,10 +294,10 @@ def read_voi(
     path : path-like
         A file whose name ends in ``.voi`` or ``.voi.gz``.
     space : str, optional
-        As of :func:`read_volumes`. Needed if the file counts in BrainVoyager's own axes
+        See :func:`read_volumes`. Needed if the file counts in BrainVoyager's own axes
         (its reference space is BV); else refused if it contradicts the file.
     convention : {"radiological", "neurological"}, optional
-        As of :func:`read_volumes`. Needed if the file counts in BrainVoyager's own axes
+        See :func:`read_volumes`. Needed if the file counts in BrainVoyager's own axes
         and does not say it.
 
     Returns
@@ -257,7 +306,7 @@ def read_voi(
         For each VOI its voxels in mm, in the order of the file, each once. A VOI may
         have none.
     space : str
-        Where they lie.
+        The space of the coordinates.
 
     Raises
     ------
@@ -320,7 +369,7 @@ def voi_sector(
     affine : ndarray of shape (4, 4)
         Affine of the data.
     space : str
-        Where both lie. Pass it to :func:`read_voi`, too, which checks it.
+        The space of both. Pass it to :func:`read_voi`, too, which checks it.
 
     Returns
     -------
@@ -350,11 +399,11 @@ def voi_sector(
     if not inside.any():
         raise ValueError(
             f"VOI {name} must have voxels in the data; none of its {len(points)} is. "
-            "Check that both lie in the same space."
+            "Check that both are in the same space."
         )
     if not inside.all():
-        _logger.warning(
-            "VOI %s: %d of %d voxels lie outside the data and are left out.",
+        logger.warning(
+            "VOI %s: %d of %d voxels are outside the data and are left out.",
             name,
             int((~inside).sum()),
             len(points),
@@ -362,6 +411,68 @@ def voi_sector(
     mask = np.zeros(shape[:3], dtype=bool)
     mask[tuple(indices[inside].T)] = True
     return Sector(name, mask, affine, space)
+
+
+def read_file(
+    path: str | os.PathLike[str], kinds: Sequence[str]
+) -> tuple[str, dict[str, Any], Any]:
+    """Kind (one of `kinds`), header and data of a file, as bvbabel reads them."""
+    path = Path(path)
+    kind = path.name.lower().removesuffix(".gz").rpartition(".")[2]
+    if kind not in kinds:
+        raise ValueError(
+            f"the file must be of kind {listing(kinds)}, by the end of its name; got "
+            f"{path.name}."
+        )
+    if not path.is_file():
+        raise ValueError(f"{path} must exist; it is missing.")
+    try:
+        module = importlib.import_module(f"bvbabel.{kind}")
+    except ImportError as error:
+        raise ImportError(
+            "reading BrainVoyager's files needs bvbabel, which is not installed. "
+            'Install it with: pip install "versa[brainvoyager]".'
+        ) from error
+    read = getattr(module, f"read_{kind}")
+    try:
+        with unpacked(path) as plain:
+            if kind in ("vtc", "vmp", "vmr"):
+                _check_texts(read, plain, _VTC_HEADER if kind == "vtc" else -1)
+            header, data = read(plain)
+        if not header or getattr(data, "size", 1) == 0:
+            raise ValueError("it is empty")
+    except _DAMAGE as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(
+            f"{path} must be a whole {kind.upper()} file; reading it fails with: "
+            f"{reason.rstrip('.')}."
+        ) from error
+    return kind, header, data
+
+
+@contextlib.contextmanager
+def unpacked(path: Path) -> Iterator[Path]:
+    """Give a packed file a plain copy for a while; a plain file is given as it is."""
+    if path.suffix.lower() != ".gz":
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / path.stem
+        with gzip.open(path) as source, plain.open("wb") as target:
+            shutil.copyfileobj(source, target)
+        yield plain
+
+
+def _check_texts(read: Callable[..., Any], path: Path, n_bytes: int) -> None:
+    """Refuse a file cut within a text of its header, where bvbabel reads for ever."""
+    # read once with an end of text behind the header: an error within the header goes
+    # on; an error at the data tells that all texts end
+    with tempfile.TemporaryDirectory() as folder:
+        head = Path(folder) / path.name
+        with path.open("rb") as source:
+            head.write_bytes(source.read(n_bytes) + b"\0")
+        with contextlib.suppress(ValueError):
+            read(head)
 
 
 def _first(header: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
@@ -374,7 +485,7 @@ def _settled_space(path: Path, claims: Mapping[str, str | None]) -> str:
     said = {who: space for who, space in claims.items() if space is not None}
     if not said:
         raise ValueError(
-            f"{path} does not say in which space it lies; pass it as space=, such as "
+            f"{path} does not say in which space it is; pass it as space=, such as "
             "'TAL', 'MNI152' or 'individual' (native and AC-PC)."
         )
     for space in said.values():

@@ -1,31 +1,16 @@
-"""Betas: one subject's responses to every condition, voxel by voxel.
-
-:func:`fit_betas` estimates them from runs, through nilearn's first-level GLM; betas
-that other programs estimated come through :mod:`versa.fmri.betas.elsewhere`.
-"""
+"""Betas: one subject's responses to every condition, voxel by voxel."""
 
 import functools
-import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from versa.fmri.betas.glm import GLMSettings, conditions_of, fit_run
-from versa.fmri.betas.run_voxels import choose_voxels, common_grid
-from versa.fmri.betas.runs import Run
 from versa.fmri.dataset.braindata import BrainDataset
 from versa.fmri.dataset.stimuli import StimulusSet
 from versa.fmri.sectors.sector import Sector
 from versa.fmri.volumes.grids import same_grid
-from versa.fmri.volumes.nifti import check_stated_space, header_space
-from versa.fmri.volumes.spaces import check_space
 from versa.wording import listing, unique_names
-
-__all__ = ["ConditionBetas", "dataset_from_betas", "fit_betas"]
-
-logger = logging.getLogger("versa")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -47,7 +32,7 @@ class ConditionBetas:
     affine : array-like of shape (4, 4)
         From voxel indices to mm.
     space : str
-        As of :class:`~versa.Sector`.
+        See :class:`~versa.Sector`.
     odd, even : array-like of shape (n_conditions, n_voxels), optional
         Betas over the odd and the even runs (or repeats).
     activity : array-like of shape (n_voxels,), optional
@@ -189,7 +174,7 @@ class ConditionBetas:
         Raises
         ------
         ValueError
-            If the sector lies on another grid, in another space, or has voxels without
+            If the sector is on another grid, in another space, or has voxels without
             betas.
         """
         what = f"sector {sector.name} of subject {self.subject}"
@@ -197,7 +182,7 @@ class ConditionBetas:
             sector.mask.shape, sector.affine, self.mask.shape, self.affine
         ):
             raise ValueError(
-                f"{what} must lie on the grid of the betas, {self.mask.shape} in space "
+                f"{what} must be on the grid of the betas, {self.mask.shape} in space "
                 f"{self.space}; got {sector.mask.shape} in space {sector.space} with "
                 f"the affine {sector.affine.tolist()}. Bring its mask onto the grid "
                 "first (versa.fmri.volumes.onto_grid)."
@@ -205,7 +190,7 @@ class ConditionBetas:
         outside = int(np.count_nonzero(sector.mask & ~self.mask))
         if outside:
             raise ValueError(
-                f"{what} must lie inside the mask of the betas; {outside} of its "
+                f"{what} must be inside the mask of the betas; {outside} of its "
                 f"{sector.n_voxels} voxels have no betas. Leave them out of the "
                 "sector."
             )
@@ -253,7 +238,7 @@ def dataset_from_betas(
     stimuli : StimulusSet
         The images; their names are names of conditions.
     licence, citation, description : str, default=""
-        As of :class:`~versa.fmri.dataset.braindata.BrainDataset`.
+        See :class:`~versa.BrainDataset`.
 
     Returns
     -------
@@ -308,143 +293,3 @@ def dataset_from_betas(
         citation=citation,
         description=description,
     )
-
-
-def fit_betas(
-    runs: Sequence[Run],
-    subject: str,
-    *,
-    settings: GLMSettings | None = None,
-    mask: Sector | str | os.PathLike[str] | None = None,
-    space: str | None = None,
-    resample: str | None = None,
-) -> ConditionBetas:
-    """Estimate a subject's responses from runs, one GLM per run, through nilearn.
-
-    Betas are averaged over the runs that have the condition. One run is in memory at a
-    time, and of it the voxels of the mask.
-
-    Parameters
-    ----------
-    runs : sequence of Run
-        All on one grid. The first, third, ... are the odd ones.
-    subject : str
-        Label such as ``"01"``.
-    settings : GLMSettings, optional
-        Response, drifts, noise, scaling.
-    mask : Sector or path-like, optional
-        The voxels. By default those that the brain masks of all runs share, or, if a
-        run has none, those that nilearn finds in the mean image of the first run.
-    space : str, optional
-        Space of the images; by default what their names or headers say.
-    resample : {"nearest"}, optional
-        Bring a mask that lies on another grid onto that of the runs.
-
-    Returns
-    -------
-    betas : ConditionBetas
-        Conditions in the order of their names; `activity` is the t value of the mean
-        over the conditions against rest, runs combined as fixed effects. `odd` and
-        `even` are None if a condition is missing in one of the halves.
-
-    Raises
-    ------
-    ValueError
-        If runs lie on different grids, the space is not known, or no voxel is left.
-
-    Notes
-    -----
-    Voxels that are constant or not finite in a run are left out.
-    """
-    settings = settings or GLMSettings()
-    if not runs:
-        raise ValueError(f"subject {subject} must have at least one run; got none.")
-    _, affine = common_grid(runs)
-    if space is None:
-        space = header_space(runs[0].bold)
-    else:
-        check_space(space)
-    if space is None:
-        raise ValueError(
-            f"{runs[0].name}: its space must be known; neither name nor header says "
-            "it. Pass space='individual', 'TAL' or 'MNI152...'."
-        )
-    for run in runs:
-        check_stated_space(run.bold, space)
-    _check_names(runs, settings, subject)
-    voxels = choose_voxels(runs, mask, space=space, resample=resample)
-    conditions = conditions_of(runs, settings)
-    if not conditions:
-        raise ValueError(
-            f"subject {subject} must have at least one condition; all events are left "
-            "out or nuisance."
-        )
-    rows = {name: row for row, name in enumerate(conditions)}
-    n_voxels = int(voxels.sum())
-    sums = np.zeros((2, len(rows), n_voxels))  # odd and even runs
-    counts = np.zeros((2, len(rows)), dtype=int)
-    effect, variance = np.zeros(n_voxels), np.zeros(n_voxels)
-    good = np.ones(n_voxels, dtype=bool)
-    for number, run in enumerate(runs):
-        estimates, usable = fit_run(run, voxels, settings)
-        here = np.array([rows[name] for name in estimates.conditions])
-        half = number % 2
-        sums[half][np.ix_(here, usable)] += estimates.betas
-        counts[half, here] += 1
-        effect[usable] += estimates.effect
-        variance[usable] += estimates.variance
-        good &= usable
-    if not good.any():
-        raise ValueError(
-            f"subject {subject} must have voxels that vary in every run; none of the "
-            f"{n_voxels} voxels of the mask does."
-        )
-    sums = sums[..., good]
-    voxels = voxels.copy()
-    voxels[voxels] = good
-    halved = _halves(sums, counts, conditions, subject)
-    return ConditionBetas(
-        subject=subject,
-        conditions=tuple(conditions),
-        values=sums.sum(axis=0) / counts.sum(axis=0)[:, None],
-        mask=voxels,
-        affine=affine,
-        space=space,
-        odd=halved[0],
-        even=halved[1],
-        activity=effect[good] / np.sqrt(np.maximum(variance[good], 1e-300)),
-        unit=settings.unit,
-        source=f"GLM of {len(runs)} runs, {settings}",
-    )
-
-
-def _check_names(runs: Sequence[Run], settings: GLMSettings, subject: str) -> None:
-    """Refuse names of events that do not occur: a misspelt one stays a condition."""
-    shown = sorted({name for run in runs for name in run.events["trial_type"]})
-    for option in ("left_out", "nuisance"):
-        unknown_names = [n for n in getattr(settings, option) if n not in shown]
-        if unknown_names:
-            raise ValueError(
-                f"{option} must name events of subject {subject}; "
-                f"{listing(map(repr, unknown_names))} does not occur among "
-                f"{listing(shown)}."
-            )
-
-
-def _halves(
-    sums: np.ndarray, counts: np.ndarray, conditions: Sequence[str], subject: str
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Betas of odd and even runs, if both have every condition."""
-    missing = [
-        name
-        for name, count in zip(conditions, counts.min(axis=0), strict=True)
-        if not count
-    ]
-    if missing:
-        logger.warning(
-            "subject %s has no odd/even halves: %s occur in odd or in even runs only.",
-            subject,
-            listing(missing),
-        )
-        return None, None
-    return sums[0] / counts[0][:, None], sums[1] / counts[1][:, None]

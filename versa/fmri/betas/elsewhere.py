@@ -1,8 +1,7 @@
 """Betas made elsewhere: arrays, NIfTI images and BrainVoyager maps."""
 
 import logging
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,10 @@ from versa.fmri.volumes.nifti import check_stated_space, header_space, list_grid
 from versa.fmri.volumes.spaces import check_space
 from versa.fmri.volumes.voxels import (
     PathLike,
-    Volume,
-    gather_voxels,
     read_map,
     read_voxels,
 )
 from versa.wording import listing, unknown
-
-__all__ = ["betas_from_array", "betas_from_images", "betas_from_runs", "read_vmp"]
 
 logger = logging.getLogger("versa")
 
@@ -58,9 +53,9 @@ def betas_from_array(
     affine : array-like of shape (4, 4), optional
         From voxel indices to mm; needed with `mask`.
     space : str, default="none"
-        As of :class:`~versa.Sector`; "none" without `mask`.
+        See :class:`~versa.Sector`; "none" without `mask`.
     odd, even, activity : array-like, optional
-        As of :class:`~versa.fmri.betas.conditions.ConditionBetas`.
+        See :class:`~versa.fmri.betas.ConditionBetas`.
     unit : str, default="a.u."
         Unit of the betas.
     source : str, default=""
@@ -145,7 +140,7 @@ def betas_from_images(
     subject : str
         Label such as ``"01"``.
     space : str, optional
-        As of :class:`~versa.Sector`; by default what the file names say
+        See :class:`~versa.Sector`; by default what the file names say
         in ``space-<name>``.
     mask : path-like, optional
         Image of the voxels to read; by default all.
@@ -157,7 +152,7 @@ def betas_from_images(
         How to bring images onto the grid of the first one. Images whose voxels lie at
         the same places in another order (LAS, RAS, ...) need no resampling.
     unit, source : str
-        As of :class:`~versa.fmri.betas.conditions.ConditionBetas`.
+        See :class:`~versa.fmri.betas.ConditionBetas`.
 
     Returns
     -------
@@ -252,7 +247,7 @@ def betas_from_runs(
     subject : str
         Label such as ``"01"``.
     space : str
-        As of :class:`~versa.Sector`.
+        See :class:`~versa.Sector`.
     conditions : sequence of str, optional
         Which conditions, and their order; by default all, as they first occur.
     halves : {"runs"}, optional
@@ -265,7 +260,7 @@ def betas_from_runs(
     resample : {"nearest", "linear"}, optional
         How to bring images onto the grid of the first one.
     unit, source : str
-        As of :class:`~versa.fmri.betas.conditions.ConditionBetas`.
+        See :class:`~versa.fmri.betas.ConditionBetas`.
 
     Returns
     -------
@@ -330,96 +325,6 @@ def betas_from_runs(
         else read_map(activity, inside, affine, resample=resample),
         unit=unit,
         source=source,
-    )
-
-
-def read_vmp(
-    paths: PathLike | Sequence[PathLike],
-    *,
-    subject: str,
-    conditions: Sequence[str] | None = None,
-    space: str | None = None,
-    convention: str | None = None,
-    vmr: PathLike | None = None,
-    mask: PathLike | None = None,
-    unit: str = "a.u.",
-) -> ConditionBetas:
-    """Read betas from maps of BrainVoyager (.vmp).
-
-    Parameters
-    ----------
-    paths : path-like, or sequence of path-like
-        The files. The names of their maps are the conditions, each name once.
-    subject : str
-        Label such as ``"01"``.
-    conditions : sequence of str, optional
-        Which maps to read, and their order; by default all.
-    space, convention, vmr : optional
-        As of :func:`versa.fmri.betas.brainvoyager.read_volumes`: a VMP does not say
-        in which space it is, and which side is left.
-    mask : path-like, optional
-        NIfTI image of the voxels to read; by default all.
-    unit : str, default="a.u."
-        Unit of the maps.
-
-    Returns
-    -------
-    betas : ConditionBetas
-        Voxels that are 0 in all maps are not in its mask.
-
-    Raises
-    ------
-    ValueError
-        If a file is missing or damaged, or its maps lie on another grid.
-    ImportError
-        If bvbabel is not installed.
-    """
-    from versa.fmri.betas.brainvoyager import read_volumes
-
-    files = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    images = [
-        read_volumes(path, space=space, convention=convention, vmr=vmr)
-        for path in files
-    ]
-    spaces = sorted({image.space for image in images})
-    if len(spaces) != 1:
-        raise ValueError(
-            f"maps of subject {subject} must share one space; got "
-            f"{listing(spaces) or 'no file'}."
-        )
-    maps = [
-        (
-            name,
-            image.values if image.values.ndim == 3 else image.values[..., row],
-            image,
-        )
-        for image in images
-        for row, name in enumerate(image.names)
-    ]
-    options = [name for name, _, _ in maps]
-    wanted = list(dict.fromkeys(options) if conditions is None else conditions)
-    for name in wanted:
-        if options.count(name) != 1:
-            raise ValueError(
-                f"map {name!r} of subject {subject} must occur once; it occurs "
-                f"{options.count(name)} times among {listing(options)}."
-            )
-    chosen = [maps[options.index(name)] for name in wanted]
-
-    def read() -> Iterator[Volume]:
-        for name, volume, image in chosen:
-            yield f"map {name}", 0, volume, image.affine
-
-    values, inside, affine = gather_voxels(read, mask=mask)
-    return ConditionBetas(
-        subject,
-        tuple(wanted),
-        values,
-        inside,
-        affine,
-        spaces[0],
-        unit=unit,
-        source=f"BrainVoyager maps of {listing(Path(path).name for path in files)}",
     )
 
 

@@ -14,8 +14,6 @@ from versa.fmri.volumes.spaces import check_space
 from versa.fmri.volumes.voxels import PathLike
 from versa.wording import listing, unique_names, unknown
 
-__all__ = ["read_feat"]
-
 logger = logging.getLogger("versa")
 
 _BASIS_SETS = ("4", "5", "6", "7")  # FEAT's codes: gammas, sines, FIR, own functions
@@ -48,7 +46,7 @@ def read_feat(
     subject : str
         Label such as ``"01"``.
     space : str
-        As of :class:`~versa.Sector`.
+        See :class:`~versa.Sector`.
     conditions : sequence of str, optional
         Names of contrasts (or of explanatory variables), and their order; by default
         all that stand for one condition: contrasts with a single weight, of 1.

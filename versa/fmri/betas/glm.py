@@ -1,21 +1,32 @@
-"""The first-level GLM of one run, through nilearn: design, estimates, contrast."""
+"""Betas from runs: one first-level GLM per run, through nilearn."""
 
 import logging
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from versa.fmri.betas.conditions import ConditionBetas
 from versa.fmri.betas.runs import Run
-from versa.fmri.volumes.nifti import read_series
+from versa.fmri.sectors.sector import Sector
+from versa.fmri.volumes.grids import onto_grid, same_grid
+from versa.fmri.volumes.nifti import (
+    check_stated_space,
+    header_space,
+    mean_volume,
+    read_grid,
+    read_mask,
+    read_series,
+)
+from versa.fmri.volumes.spaces import check_space
 from versa.wording import listing, unique_names, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
-
-__all__ = ["GLMSettings", "RunEstimates", "design_matrix", "estimate", "fit_run"]
 
 logger = logging.getLogger("versa")
 
@@ -112,21 +123,216 @@ class GLMSettings:
         return "a.u." if self.signal_scaling is False else "% signal change"
 
 
-def conditions_of(runs: Sequence[Run], settings: GLMSettings) -> list[str]:
-    """Names of the conditions of some runs, sorted.
+def fit_betas(
+    runs: Sequence[Run],
+    subject: str,
+    *,
+    settings: GLMSettings | None = None,
+    mask: Sector | str | os.PathLike[str] | None = None,
+    space: str | None = None,
+    resample: str | None = None,
+) -> ConditionBetas:
+    """Estimate a subject's responses from runs, one GLM per run, through nilearn.
+
+    Betas are averaged over the runs that have the condition. One run is in memory at a
+    time, and of it the voxels of the mask.
 
     Parameters
     ----------
     runs : sequence of Run
-        Their events are looked at.
-    settings : GLMSettings
-        Which events are left out or nuisance.
+        All on one grid. The first, third, ... are the odd ones.
+    subject : str
+        Label such as ``"01"``.
+    settings : GLMSettings, optional
+        Response, drifts, noise, scaling.
+    mask : Sector or path-like, optional
+        The voxels. By default those that the brain masks of all runs share, or, if a
+        run has none, those that nilearn finds in the mean image of the first run.
+    space : str, optional
+        Space of the images; by default what their names or headers say.
+    resample : {"nearest"}, optional
+        Resample a mask of another grid to that of the runs.
 
     Returns
     -------
-    conditions : list of str
-        Empty if no event is a condition.
+    betas : ConditionBetas
+        Conditions in the order of their names; `activity` is the t value of the mean
+        over the conditions against rest, runs combined as fixed effects. `odd` and
+        `even` are None if a condition is missing in one of the halves.
+
+    Raises
+    ------
+    ValueError
+        If runs are on different grids, the space is not known, or no voxel is left.
+
+    Notes
+    -----
+    Voxels that are constant or not finite in a run are left out.
     """
+    settings = settings or GLMSettings()
+    if not runs:
+        raise ValueError(f"subject {subject} must have at least one run; got none.")
+    grid = _common_grid(runs)
+    space = _checked_space(runs, space)
+    _check_names(runs, settings, subject)
+    voxels = _choose_voxels(runs, mask, grid, space, resample)
+    conditions = conditions_of(runs, settings)
+    if not conditions:
+        raise ValueError(
+            f"subject {subject} must have at least one condition; all events are left "
+            "out or nuisance."
+        )
+    rows = {name: row for row, name in enumerate(conditions)}
+    n_voxels = int(voxels.sum())
+    sums = np.zeros((2, len(rows), n_voxels))  # odd and even runs
+    counts = np.zeros((2, len(rows)), dtype=int)
+    effect, variance = np.zeros(n_voxels), np.zeros(n_voxels)
+    good = np.ones(n_voxels, dtype=bool)
+    for number, run in enumerate(runs):
+        estimates, usable = fit_run(run, voxels, settings)
+        here = np.array([rows[name] for name in estimates.conditions])
+        half = number % 2
+        sums[half][np.ix_(here, usable)] += estimates.betas
+        counts[half, here] += 1
+        effect[usable] += estimates.effect
+        variance[usable] += estimates.variance
+        good &= usable
+    if not good.any():
+        raise ValueError(
+            f"subject {subject} must have voxels that vary in every run; none of the "
+            f"{n_voxels} voxels of the mask does."
+        )
+    sums = sums[..., good]
+    voxels = voxels.copy()
+    voxels[voxels] = good
+    halved = _halves(sums, counts, conditions, subject)
+    return ConditionBetas(
+        subject=subject,
+        conditions=tuple(conditions),
+        values=sums.sum(axis=0) / counts.sum(axis=0)[:, None],
+        mask=voxels,
+        affine=grid[1],
+        space=space,
+        odd=halved[0],
+        even=halved[1],
+        activity=effect[good] / np.sqrt(np.maximum(variance[good], 1e-300)),
+        unit=settings.unit,
+        source=f"GLM of {len(runs)} runs, {settings}",
+    )
+
+
+def _checked_space(runs: Sequence[Run], space: str | None) -> str:
+    """The space that is given, or that the first run states; all runs must agree."""
+    found = header_space(runs[0].bold) if space is None else space
+    if found is None:
+        raise ValueError(
+            f"{runs[0].name}: its space must be known; neither name nor header says "
+            "it. Pass space='individual', 'TAL' or 'MNI152...'."
+        )
+    check_space(found)
+    for run in runs:
+        check_stated_space(run.bold, found)
+    return found
+
+
+def _check_names(runs: Sequence[Run], settings: GLMSettings, subject: str) -> None:
+    """Refuse names of events that do not occur: a misspelt one stays a condition."""
+    shown = sorted({name for run in runs for name in run.events["trial_type"]})
+    for option in ("left_out", "nuisance"):
+        unknown_names = [n for n in getattr(settings, option) if n not in shown]
+        if unknown_names:
+            raise ValueError(
+                f"{option} must name events of subject {subject}; "
+                f"{listing(map(repr, unknown_names))} does not occur among "
+                f"{listing(shown)}."
+            )
+
+
+def _halves(
+    sums: np.ndarray, counts: np.ndarray, conditions: Sequence[str], subject: str
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Betas of odd and even runs, if both have every condition."""
+    missing = [
+        name
+        for name, count in zip(conditions, counts.min(axis=0), strict=True)
+        if not count
+    ]
+    if missing:
+        logger.warning(
+            "subject %s has no odd/even halves: %s occur in odd or in even runs only.",
+            subject,
+            listing(missing),
+        )
+        return None, None
+    return sums[0] / counts[0][:, None], sums[1] / counts[1][:, None]
+
+
+def _common_grid(runs: Sequence[Run]) -> tuple[tuple[int, ...], np.ndarray]:
+    """Shape (x, y, z) and affine of the runs, which must be the same for all."""
+    shape, affine = read_grid(runs[0].bold)
+    for run in runs[1:]:
+        other_shape, other = read_grid(run.bold)
+        if not same_grid(shape, affine, other_shape, other):
+            raise ValueError(
+                f"runs of a subject must share one grid; {run.bold} has "
+                f"{other_shape[:3]} and {other.tolist()}, {runs[0].bold} has "
+                f"{shape[:3]} and {affine.tolist()}. Coregister them first."
+            )
+    return shape[:3], affine
+
+
+def _choose_voxels(
+    runs: Sequence[Run],
+    mask: Sector | str | os.PathLike[str] | None,
+    grid: tuple[tuple[int, ...], np.ndarray],
+    space: str,
+    resample: str | None,
+) -> np.ndarray:
+    """Mask of the voxels to estimate, on the grid of the runs; see `fit_betas`."""
+    shape, affine = grid
+    if isinstance(mask, Sector):
+        if mask.space != space:
+            raise ValueError(
+                f"mask {mask.name} must be in the space of the runs, {space}; got "
+                f"{mask.space}."
+            )
+        given = [(mask.mask, mask.affine, f"mask {mask.name}")]
+    elif mask is not None:
+        check_stated_space(Path(mask), space)
+        given = [(*read_mask(Path(mask)), str(mask))]
+    else:
+        paths = [run.brain_mask for run in runs]
+        if None in paths:
+            return _epi_mask(runs[0].bold)
+        given = [(*read_mask(path), str(path)) for path in paths if path]
+    found = np.ones(shape, dtype=bool)
+    for values, own, what in given:
+        found &= onto_grid(
+            values.astype(np.uint8), own, shape, affine, what=what, resample=resample
+        ).astype(bool)
+    if not found.any():
+        raise ValueError(
+            f"{given[0][2]} must have voxels within the images; it has none."
+        )
+    return found
+
+
+def _epi_mask(bold: Path) -> np.ndarray:
+    """The brain, by nilearn's rule, in the mean image of a run."""
+    import nibabel
+    from nilearn.masking import compute_epi_mask
+
+    logger.info("no mask is given: the brain is looked for in the mean of %s.", bold)
+    mean, affine = mean_volume(bold)
+    found = compute_epi_mask(nibabel.Nifti1Image(mean, affine))
+    voxels = np.asanyarray(found.dataobj).astype(bool)
+    if not voxels.any():
+        raise ValueError(f"the mean of {bold} must show a brain; none was found.")
+    return voxels
+
+
+def conditions_of(runs: Sequence[Run], settings: GLMSettings) -> list[str]:
+    """Names of the conditions of some runs, sorted; events without beta left out."""
     shown = {name for run in runs for name in run.events["trial_type"]}
     return sorted(shown - {*settings.left_out, *settings.nuisance})
 
@@ -141,38 +347,9 @@ class RunEstimates(NamedTuple):
 
 
 def design_matrix(run: Run, n_scans: int, settings: GLMSettings) -> "pd.DataFrame":
-    """Design matrix of a run.
+    """Design matrix (n_kept_scans, n_regressors) of a run by nilearn.
 
-    Parameters
-    ----------
-    run : Run
-        Its events, confounds, repetition time and kept scans are used.
-    n_scans : int
-        Number of scans of its image.
-    settings : GLMSettings
-        Response, drifts, and which events are no conditions.
-
-    Returns
-    -------
-    design : DataFrame of shape (n_kept_scans, n_regressors)
-        Regressors as nilearn makes them; the index is the time of each scan in s.
-
-    Raises
-    ------
-    ValueError
-        If a condition cannot be told from the other regressors, as when it lies
-        outside the run, or the confounds have another number of scans.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> events = pd.DataFrame(
-    ...     {"onset": [0.0, 20.0], "duration": [4.0, 4.0], "trial_type": ["cup", "dog"]}
-    ... )
-    >>> run = Run("bold.nii", events, t_r=2.0)
-    >>> design = design_matrix(run, 30, GLMSettings(drift_model="polynomial"))
-    >>> list(design.columns)
-    ['cup', 'dog', 'drift_1', 'constant']
+    The index is the time of each scan in s.
     """
     from nilearn.glm.first_level import make_first_level_design_matrix
 
@@ -228,23 +405,9 @@ def design_matrix(run: Run, n_scans: int, settings: GLMSettings) -> "pd.DataFram
 def estimate(
     series: np.ndarray, design: "pd.DataFrame", run: Run, settings: GLMSettings
 ) -> RunEstimates:
-    """Estimate the responses of one run.
+    """Estimate the responses of one run from its signal (n_kept_scans, n_voxels).
 
-    Parameters
-    ----------
-    series : ndarray of shape (n_kept_scans, n_voxels)
-        The signal; no voxel may be constant or NaN.
-    design : DataFrame of shape (n_kept_scans, n_regressors)
-        As :func:`design_matrix` makes it.
-    run : Run
-        For the names of its conditions.
-    settings : GLMSettings
-        Noise, scaling, and which events are no conditions.
-
-    Returns
-    -------
-    estimates : RunEstimates
-        Betas, and the mean over the conditions with its variance.
+    No voxel may be constant or NaN.
     """
     from nilearn.glm.first_level import mean_scaling, run_glm
 
@@ -278,26 +441,7 @@ def fit_run(
 ) -> tuple[RunEstimates, np.ndarray]:
     """Read a run and estimate its responses.
 
-    Parameters
-    ----------
-    run : Run
-        Its image, events, confounds and kept scans.
-    voxels : ndarray of bool, shape (x, y, z)
-        The voxels, on the grid of the image.
-    settings : GLMSettings
-        How.
-
-    Returns
-    -------
-    estimates : RunEstimates
-        Of the usable voxels.
-    usable : ndarray of bool, shape (n_voxels,)
-        Which of `voxels`, in C order, vary and are finite in this run.
-
-    Raises
-    ------
-    ValueError
-        If no voxel varies, or signals without a baseline are to be scaled by it.
+    The second value says which of the voxels vary and are finite in this run.
     """
     series = read_series(run.bold, voxels, smoothing_fwhm=settings.smoothing_fwhm)
     design = design_matrix(run, len(series), settings)

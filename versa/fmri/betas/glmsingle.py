@@ -20,8 +20,6 @@ from versa.fmri.volumes.spaces import check_space
 from versa.fmri.volumes.voxels import PathLike
 from versa.wording import listing, unknown
 
-__all__ = ["read_glmsingle"]
-
 logger = logging.getLogger("versa")
 
 _KEYS = ("betasmd", "modelmd")  # of the Python and of the MATLAB version
@@ -73,11 +71,11 @@ def read_glmsingle(
         n_trials), or (n_voxels, n_trials), also with two axes of length 1 in between.
     trials : sequence of str, length n_trials
         The condition of each trial, run after run in the order of the onsets:
-        :func:`versa.fmri.betas.trials.trials_from_events` makes it.
+        :func:`versa.fmri.betas.trials_from_events` makes it.
     subject : str
         Label such as ``"01"``.
     space : str
-        As of :class:`~versa.Sector`.
+        See :class:`~versa.Sector`.
     mask : path-like, optional
         NIfTI image of the voxels. Needed if the betas are those of a mask only; else
         it chooses among them.
@@ -87,7 +85,7 @@ def read_glmsingle(
     runs : sequence, length n_trials, optional
         The run of each trial; by default as the design says.
     halves : {"runs", "repeats"}, optional
-        As of :func:`versa.fmri.betas.trials.average_trials`.
+        See :func:`versa.fmri.betas.average_trials`.
     conditions : sequence of str, optional
         Which conditions, and their order; by default all, as they first occur.
     design : path-like, optional

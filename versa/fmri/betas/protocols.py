@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from versa.fmri.betas.bvfiles import read_file, unpacked
+from versa.fmri.betas.brainvoyager import read_file, unpacked
 from versa.wording import unique_names
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["read_protocol", "read_sdm"]
 
 _SDM_HEAD = 7  # lines before the data: five of header, colours, names
 

@@ -20,7 +20,6 @@ from versa.wording import listing, unknown
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Run", "find_runs", "find_subjects", "read_events"]
 
 STRATEGIES = ("simple", "scrubbing", "compcor", "ica_aroma")
 _IMAGE = r"\.nii(\.gz)?"

@@ -14,8 +14,6 @@ from versa.fmri.volumes.spaces import check_space
 from versa.fmri.volumes.voxels import PathLike
 from versa.wording import listing
 
-__all__ = ["read_spm"]
-
 logger = logging.getLogger("versa")
 
 _DESCRIP_LENGTH = 79  # bytes that SPM writes of the 80 that a NIfTI header has
@@ -46,7 +44,7 @@ def read_spm(
     subject : str
         Label such as ``"01"``.
     space : str
-        As of :class:`~versa.Sector`.
+        See :class:`~versa.Sector`.
     conditions : sequence of str, optional
         Which conditions, and their order; by default all, as they first occur.
     halves : {"runs"}, optional

@@ -14,8 +14,6 @@ from versa.wording import listing, unknown
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["average_trials", "trials_from_events"]
-
 
 def average_trials(
     values: ArrayLike,

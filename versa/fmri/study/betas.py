@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from versa.cache import atomic_write
-from versa.fmri.betas.conditions import ConditionBetas, fit_betas
-from versa.fmri.betas.glm import GLMSettings, conditions_of
+from versa.fmri.betas.conditions import ConditionBetas
+from versa.fmri.betas.glm import GLMSettings, conditions_of, fit_betas
 from versa.fmri.betas.runs import find_runs, find_subjects
 from versa.fmri.dataset.tables import write_json, write_table
 from versa.fmri.dataset.top_files import (
