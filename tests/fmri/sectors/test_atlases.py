@@ -197,7 +197,7 @@ def test_maps_must_be_an_image_with_labels():
         atlas_sector(atlas(maps=image(LABELS / 2)), 1, name="V1")
     with pytest.raises(ValueError, match=r"an image of voxels .*; got ndarray"):
         label_names({"maps": LABELS})
-    with pytest.raises(ValueError, match=r"Regions of a surface are for versa"):
+    with pytest.raises(ValueError, match=r"For regions of a surface use versa"):
         label_names({"map_left": LABELS})
     flat = nibabel.Nifti1Image(np.ones((3, 3)), np.eye(4))
     with pytest.raises(ValueError, match=r"n_maps\); got \(3, 3\)"):
@@ -307,7 +307,9 @@ def test_files_that_are_no_images_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"a\.nii must exist; it is missing"):
         label_names(tmp_path / "a.nii")
     (tmp_path / "b.nii.gz").write_text("nothing")
-    with pytest.raises(ValueError, match="must be a NIfTI image; reading it fails"):
+    with pytest.raises(
+        ValueError, match="must be a whole NIfTI image; reading it fails"
+    ):
         label_names(tmp_path / "b.nii.gz")
     image().to_filename(tmp_path / "c.nii")
     whole = (tmp_path / "c.nii").read_bytes()

@@ -24,7 +24,7 @@ def box(name, where=np.s_[:], space="TAL", affine=AFFINE):
 def test_the_table_is_what_can_be_counted_by_hand():
     first = box("OTC", np.s_[0:6, 0:2, 0:1])  # x = -10 ... 0, y = -70, -68
     second = box("V1", np.s_[4:6, 1:3, 0:1])  # x = -2, 0, y = -68, -66
-    table = sector_table({"a": first, "b": second}).set_index("sector")
+    table = sector_table([first, second]).set_index("sector")
     row = table.loc["OTC"]
     assert row[["n_voxels", "mm3", "left", "right"]].tolist() == [12, 96, 10, 0]
     assert row[["x", "y", "z"]].tolist() == [-5, -69, 0]
@@ -82,12 +82,12 @@ def test_names_that_say_a_side_are_believed(name, side):
     for where, real in ((left, "left"), (right, "right")):
         found = sector_warnings([box(name, where)])
         if side is None:
-            assert found == [f"{name}: all voxels lie in the {real} hemisphere."]
+            assert found == [f"{name}: all voxels are in the {real} hemisphere."]
         elif side == real:
             assert found == []
         else:
             assert found == [
-                f"{name}: 1000 of 1000 voxels lie in the {real} hemisphere, against "
+                f"{name}: 1000 of 1000 voxels are in the {real} hemisphere, against "
                 "its name."
             ]
 
@@ -95,10 +95,10 @@ def test_names_that_say_a_side_are_believed(name, side):
 @pytest.mark.parametrize(
     ("name", "where", "text"),
     [
-        ("EarlyV", np.s_[:, 8:10], "EarlyV: 110 of 220 voxels lie anterior of"),
-        ("V1", np.s_[:, 8:10], "V1: 110 of 220 voxels lie anterior of"),
-        ("pOTC", np.s_[:, 9:11], "pOTC: 220 of 220 voxels lie anterior of"),
-        ("aOTC", np.s_[:, 8:10], "aOTC: 110 of 220 voxels lie posterior of"),
+        ("EarlyV", np.s_[:, 8:10], "EarlyV: 110 of 220 voxels are anterior of"),
+        ("V1", np.s_[:, 8:10], "V1: 110 of 220 voxels are anterior of"),
+        ("pOTC", np.s_[:, 9:11], "pOTC: 220 of 220 voxels are anterior of"),
+        ("aOTC", np.s_[:, 8:10], "aOTC: 110 of 220 voxels are posterior of"),
     ],
 )
 def test_voxels_on_the_wrong_side_of_the_cut_are_counted(name, where, text):
@@ -111,7 +111,7 @@ def test_a_few_voxels_across_the_middle_count_in_a_standard_space_only():
     where = np.s_[0:7]  # x = -10 ... 2
     assert sector_warnings([box("L_LOC", where, space="individual")]) == []
     assert sector_warnings([box("L_LOC", where)]) == [
-        "L_LOC: 200 of 1400 voxels lie in the right hemisphere, against its name."
+        "L_LOC: 200 of 1400 voxels are in the right hemisphere, against its name."
     ]
 
 

@@ -21,8 +21,8 @@ from versa.fmri.sectors.labels import (
 )
 from versa.fmri.sectors.sector import Sector
 from versa.fmri.volumes.grids import onto_grid
-from versa.fmri.volumes.nifti import read_image
-from versa.fmri.volumes.spaces import check_space
+from versa.fmri.volumes.nifti import open_image, read_image
+from versa.fmri.volumes.spaces import FORM_SPACES, check_space
 from versa.wording import listing, unknown
 
 logger = logging.getLogger("versa")
@@ -33,7 +33,6 @@ _TEMPLATES = {"juelich": "MNI152NLin6Asym"}  # of FSL, as harvard_oxford
 # Options of nilearn's fetchers that do not choose an atlas.
 _PLUMBING = ("data_dir", "url", "base_url", "resume", "verbose", "mirror")
 _SPACE_IN_NAME = re.compile(r"(?:^|_)(?:space|tpl)-([A-Za-z0-9]+)_")
-_FORM_SPACES = {3: "TAL", 4: "MNI152"}  # codes of the NIfTI-1 standard
 _SUBJECTS_OWN = {"individual", "t1w", "t2w", "func", "boldref", "orig", "native"}
 
 
@@ -58,8 +57,10 @@ def label_names(atlas: Any, *, table: Any = None) -> dict[int, str]:
 
     Parameters
     ----------
-    atlas, table
-        As of :func:`atlas_sector`.
+    atlas : mapping, str, Path or image
+        Same as in :func:`atlas_sector`.
+    table : str, Path or mapping, optional
+        Same as in :func:`atlas_sector`.
 
     Returns
     -------
@@ -111,14 +112,14 @@ def atlas_sector(
         code of the image. Of an atlas in MNI space it may be another variant of MNI152,
         such as that of the data: a message says so, and no voxel is moved for it.
     table : str, Path or mapping, optional
-        Which label has which name: a dict, or a file as of
-        :func:`~versa.fmri.sectors.read_label_table`. By default the ``.tsv`` file
+        Which label has which name: a dict, or a file that
+        :func:`~versa.fmri.sectors.read_label_table` reads. By default the ``.tsv`` file
         of the same name beside an image, as in BIDS.
     threshold : float, optional
         For a probabilistic atlas: voxels belong to a region from this value on, in
         the unit of the maps (atlases of FSL: percent).
     like : (shape, affine), optional
-        The grid to bring the sector onto; by default that of the atlas.
+        The grid of the sector; by default that of the atlas.
     resample : {"nearest", "linear"}, optional
         How, if the grids differ in more than the order of voxels: "nearest", or for
         probabilities before the threshold also "linear". By default that is refused.
@@ -126,12 +127,12 @@ def atlas_sector(
     Returns
     -------
     sector : Sector
-        In `space`, or else in the space of the atlas.
+        In `space` if given, else in the space of the atlas.
 
     Raises
     ------
     ValueError
-        If a region or the space is unknown, the atlas lies in another space (Talairach,
+        If a region or the space is unknown, the atlas is in another space (Talairach,
         MNI, a subject's own), a threshold is missing, or the grids differ.
 
     Examples
@@ -188,28 +189,10 @@ def atlas_sector(
 
 
 def fetch_atlas(name: str, **options: Any) -> Mapping[str, Any]:
-    """Download an atlas by nilearn, or find it where nilearn keeps it.
+    """An atlas for :func:`atlas_sector`, downloaded or cached by nilearn.
 
-    Parameters
-    ----------
-    name : str
-        What follows ``fetch_atlas_`` in the name of nilearn's function, such as
-        ``"yeo_2011"``. After a colon, the choice that the function asks for first:
-        ``"harvard_oxford:cort-maxprob-thr25-2mm"``, ``"schaefer_2018:200"``.
-    **options : object
-        Other options of that function, such as `data_dir`.
-
-    Returns
-    -------
-    atlas : mapping
-        For :func:`atlas_sector`: `maps`, `labels` and more.
-
-    Raises
-    ------
-    ValueError
-        If there is no such atlas or option.
-    ConnectionError
-        If it cannot be downloaded, or ``VERSA_OFFLINE`` forbids to ask for it.
+    `name` is what follows ``fetch_atlas_`` in the name of nilearn's function; after a
+    colon, its first option: "yeo_2011", "schaefer_2018:200". `options` are its others.
     """
     from nilearn import datasets
 
@@ -247,19 +230,16 @@ def fetch_atlas(name: str, **options: Any) -> Mapping[str, Any]:
 
 
 def _opened(atlas: Any, table: Any) -> _Atlas:
-    """An atlas of any format, with the names of its regions; reads no voxels yet."""
+    """An atlas of any form, with the names of its regions; reads no voxels yet."""
     import nibabel
 
-    if isinstance(atlas, Mapping):
-        parts = dict(atlas)
-    else:
-        parts = {"maps": atlas}
+    parts = dict(atlas) if isinstance(atlas, Mapping) else {"maps": atlas}
     if "maps" not in parts:
         surface = "map_left" in parts or "map_right" in parts
         raise ValueError(
             f"an atlas must have `maps`, an image; got {listing(parts) or 'nothing'}."
             + (
-                " Regions of a surface are for versa.fmri.sectors.surfaces."
+                " For regions of a surface use versa.fmri.sectors.surface_responses."
                 if surface
                 else ""
             )
@@ -268,7 +248,8 @@ def _opened(atlas: Any, table: Any) -> _Atlas:
     path = Path(maps) if isinstance(maps, str | Path) else None
     if path is not None:
         title = path.name
-        maps = _loaded(path)
+        with open_image(path) as maps:  # its header; the voxels are read later
+            pass
         beside = path.with_name(re.sub(r"\.nii(\.gz)?$", ".tsv", path.name))
         if table is None and not {"lut", "labels"} & set(parts) and beside.is_file():
             table = beside
@@ -288,25 +269,6 @@ def _opened(atlas: Any, table: Any) -> _Atlas:
     return replace(opened, names=_names_of(parts, opened))
 
 
-def _loaded(path: Path) -> Any:
-    """An image whose voxels are not read yet."""
-    import nibabel
-
-    if not path.is_file():
-        raise ValueError(f"{path} must exist; it is missing.")
-    try:
-        return nibabel.load(path)
-    except (
-        nibabel.filebasedimages.ImageFileError,
-        nibabel.spatialimages.HeaderDataError,
-        OSError,
-    ) as error:
-        raise ValueError(
-            f"{path} must be a NIfTI image; reading it fails with: "
-            f"{' '.join(str(error).split())}."
-        ) from error
-
-
 def _voxels(atlas: _Atlas) -> np.ndarray:
     """Labels or probabilities of an atlas."""
     if atlas.path is not None:
@@ -319,28 +281,26 @@ def _names_of(parts: Mapping[str, Any], atlas: _Atlas) -> dict[int, str]:
     labels = parts.get("labels")
     if isinstance(labels, str | Path):
         labels = read_label_table(labels)
-    lut = parts.get("lut")
     if atlas.probabilistic:
-        names = _names_of_maps(labels, atlas)
-    elif lut is not None:
-        names = _names_of_table(lut)
+        return _names_of_maps(labels, atlas)
+    names: Mapping[Any, Any]
+    if parts.get("lut") is not None:
+        names = _names_by_label(parts["lut"])
     elif labels is None:
         names = {}
     elif isinstance(labels, Mapping):
-        names = {int(label): str(name) for label, name in labels.items()}
-    elif "indices" in parts:  # nilearn's AAL: labels in steps
-        names = {
-            int(index): _text(name)
-            for index, name in zip(parts["indices"], labels, strict=True)
-        }
+        names = labels
+    elif "indices" in parts:  # nilearn's AAL before it had a lut: labels in steps
+        names = dict(zip(parts["indices"], labels, strict=True))
     elif _is_table(labels):
-        names = _names_of_table(labels)
+        names = _names_by_label(labels)
     else:
         names = _names_in_order([_text(name) for name in labels], atlas)
+    texts = {int(label): _text(name) for label, name in names.items()}
     return {
         label: name
-        for label, name in names.items()
-        if atlas.probabilistic or not (label == 0 or name.lower() in _BACKGROUND)
+        for label, name in texts.items()
+        if label != 0 and name.lower() not in _BACKGROUND
     }
 
 
@@ -350,11 +310,10 @@ def _names_of_maps(labels: Any, atlas: _Atlas) -> dict[int, str]:
     if labels is None:
         return {number: f"map {number}" for number in range(n_maps)}
     if isinstance(labels, Mapping):
-        texts = [str(labels[key]) for key in sorted(labels)]
-    elif _is_table(labels):
-        texts = list(_names_of_table(labels, in_order=True).values())
-    else:
-        texts = [_text(name) for name in labels]
+        labels = [labels[key] for key in sorted(labels)]
+    elif _is_table(labels):  # whose rows are the maps, whatever index they have
+        labels = labels[table_columns(["index", *_columns(labels)])[1]]
+    texts = [_text(name) for name in labels]
     if len(texts) == n_maps + 1 and texts[0].lower() in _BACKGROUND:
         texts = texts[1:]
     if len(texts) != n_maps:
@@ -381,23 +340,21 @@ def _names_in_order(names: list[str], atlas: _Atlas) -> dict[int, str]:
 
 
 def _is_table(labels: Any) -> bool:
-    """Whether labels are a DataFrame or a record array."""
+    """Whether labels are a DataFrame, or a record array of earlier nilearn."""
     return hasattr(labels, "columns") or bool(
         isinstance(labels, np.ndarray) and labels.dtype.names
     )
 
 
-def _names_of_table(table: Any, *, in_order: bool = False) -> dict[int, str]:
-    """Names of a DataFrame or record array, by its labels or by its rows."""
-    columns = getattr(table, "columns", None)
-    columns = table.dtype.names if columns is None else columns
-    if in_order:
-        columns = ["index", *(c for c in columns if str(c).lower() != "index")]
-    index, name = table_columns(columns)
-    labels = range(len(table)) if in_order else table[index]
-    return {
-        int(label): _text(text) for label, text in zip(labels, table[name], strict=True)
-    }
+def _columns(table: Any) -> list[Any]:
+    """Names of the columns of a DataFrame or record array."""
+    return list(table.columns if hasattr(table, "columns") else table.dtype.names)
+
+
+def _names_by_label(table: Any) -> dict[Any, Any]:
+    """Names of a DataFrame or record array that has a column of labels."""
+    index, name = table_columns(_columns(table))
+    return dict(zip(table[index], table[name], strict=True))
 
 
 def _text(name: Any) -> str:
@@ -462,7 +419,7 @@ def _stated_space(parts: Mapping[str, Any], maps: Any, title: str) -> str | None
     if "template" in parts or not hasattr(maps, "header"):
         return None
     codes = [int(maps.header.get(f"{form}_code", 0)) for form in ("sform", "qform")]
-    return _FORM_SPACES.get(codes[0] or codes[1])
+    return FORM_SPACES.get(codes[0] or codes[1])
 
 
 def _decided_space(atlas: _Atlas, space: str | None) -> str:

@@ -1,7 +1,7 @@
-"""What to look at before sectors are used: where they lie, and what looks wrong."""
+"""What to look at before sectors are used: where they are, and what looks wrong."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -9,13 +9,12 @@ import numpy as np
 
 from versa.fmri.sectors.making import PAPER_CUT, posterior_of
 from versa.fmri.sectors.sector import Sector
-from versa.fmri.volumes.grids import same_grid
-from versa.fmri.volumes.spaces import to_talairach
+from versa.fmri.volumes.grids import AFFINE_TOLERANCE, same_grid
+from versa.fmri.volumes.spaces import has_talairach, to_talairach
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-_MIDLINE = 1e-4  # mm; a NIfTI header keeps an affine in float32
 # A side in a name: a word of its own (lh, left, L), or capitals as in LHOTC, otcLeft.
 _SIDE = re.compile(
     r"(?:(?<![A-Za-z])(?:lh|rh|left|right|LEFT|RIGHT|[lLrR](?![A-Za-z]))"
@@ -26,68 +25,44 @@ _ANTERIOR = re.compile(r"aotc", re.IGNORECASE)
 
 
 def sector_table(
-    sectors: Mapping[str, Sector] | Iterable[Sector], *, transform: str = "lancaster"
+    sectors: Iterable[Sector], *, transform: str = "lancaster"
 ) -> "DataFrame":
-    """Where sectors lie and how large they are.
+    """Where the sectors of a subject or group are, and how large; one row per sector.
 
-    Parameters
-    ----------
-    sectors : mapping to, or iterable of, Sector
-        Sectors of one subject or of a group.
-    transform : str, default="lancaster"
-        From MNI to Talairach, as of :func:`~versa.fmri.volumes.spaces.to_talairach`.
-
-    Returns
-    -------
-    table : DataFrame
-        One row per sector: `sector`, `space`, `n_voxels`, `mm3`, voxels at x < 0 mm
-        (`left`) and x > 0 mm (`right`), the centroid `x`, `y`, `z` in mm, the range of
-        Talairach y in mm (`tal_y_min`, `tal_y_max`; NaN in other spaces than TAL and
-        MNI), `shared`: voxels that another sector has as well, and `shared_with`:
-        which sectors, with numbers. Sectors on different grids are not compared, and
-        what a space without places cannot tell is missing. In individual space left
-        and right are those of the image's own x = 0.
-
-    Examples
-    --------
-    >>> mask = np.ones((1, 1, 2), dtype=bool)
-    >>> sector = Sector("V1", mask, np.diag([2.0, 2, 2, 1]), "TAL")
-    >>> sector_table([sector])[["sector", "n_voxels", "mm3", "z"]]
-      sector  n_voxels   mm3    z
-    0     V1         2  16.0  1.0
+    `left`, `right`: voxels at x < 0 and x > 0 mm; `x`, `y`, `z`: centroid in mm;
+    `tal_y_min`, `tal_y_max`: range of Talairach y; `shared`: voxels that other sectors
+    on the same grid have too, and `shared_with` which. Unknown places are missing.
     """
     import pandas as pd
 
-    items = _listed(sectors)
+    items = list(sectors)
     rows = []
     for sector in items:
         placed = sector.space != "none"
-        x = sector.coordinates[:, 0]
-        centroid = sector.coordinates.mean(axis=0) if placed else np.full(3, np.nan)
+        coordinates = sector.coordinates
+        centroid = coordinates.mean(axis=0) if placed else np.full(3, np.nan)
         y = np.array([np.nan])
-        if _cuttable(sector):
-            y = to_talairach(sector.coordinates, sector.space, transform=transform)[
-                :, 1
-            ]
-        rivals = [
+        if has_talairach(sector.space):
+            y = to_talairach(coordinates, sector.space, transform=transform)[:, 1]
+        others = [
             other
             for other in items
             if other is not sector and _comparable(sector, other)
         ]
         elsewhere = np.zeros_like(sector.mask)
-        for other in rivals:
+        for other in others:
             elsewhere |= other.mask
         n_shared = np.count_nonzero(sector.mask & elsewhere)
-        shared = [(_n_common(sector, other), other.name) for other in rivals]
+        shared = [(_n_common(sector, other), other.name) for other in others]
         voxel = abs(np.linalg.det(sector.affine[:3, :3]))
+        sides = _sides(sector) if placed else {"left": pd.NA, "right": pd.NA}
         rows.append(
             {
                 "sector": sector.name,
                 "space": sector.space,
                 "n_voxels": sector.n_voxels,
                 "mm3": round(sector.n_voxels * voxel, 6) if placed else np.nan,
-                "left": np.count_nonzero(x < -_MIDLINE) if placed else pd.NA,
-                "right": np.count_nonzero(x > _MIDLINE) if placed else pd.NA,
+                **sides,
                 **dict(zip("xyz", centroid, strict=True)),
                 "tal_y_min": y.min(),
                 "tal_y_max": y.max(),
@@ -100,44 +75,19 @@ def sector_table(
 
 
 def sector_warnings(
-    sectors: Mapping[str, Sector] | Iterable[Sector],
+    sectors: Iterable[Sector],
     *,
     y: float = PAPER_CUT,
     transform: str = "lancaster",
     n_fewest: int = 50,
 ) -> list[str]:
-    """What looks wrong with sectors, in sentences.
+    """A sentence for each thing that looks wrong with sectors of a subject or group.
 
-    Parameters
-    ----------
-    sectors : mapping to, or iterable of, Sector
-        Sectors of one subject or of a group.
-    y : float, default=-53.0
-        Talairach y in mm of the cut between posterior and anterior sectors.
-    transform : str, default="lancaster"
-        From MNI to Talairach.
-    n_fewest : int, default=50
-        Sectors of fewer voxels are named.
-
-    Returns
-    -------
-    warnings : list of str
-        A sentence for each of: few voxels; a name that says left or right (LH, lh,
-        Left, L ...) and voxels on the other side (in individual space: most voxels,
-        since x = 0 need not lie between the hemispheres); voxels in one hemisphere
-        only though the name says no side; EarlyV, V1-V3 or pOTC with voxels anterior
-        of the cut, aOTC with voxels posterior of it; two sectors with common voxels.
-        Places are not looked at where the space has none.
-
-    Examples
-    --------
-    >>> affine = np.diag([-3.0, 3, 3, 1])
-    >>> affine[:3, 3] = [-10, -90, 0]
-    >>> mask = np.ones((3, 5, 4), dtype=bool)
-    >>> sector_warnings([Sector("RH_EarlyV", mask, affine, "TAL")])
-    ['RH_EarlyV: 60 of 60 voxels lie in the left hemisphere, against its name.']
+    These are: fewer than `n_fewest` voxels; voxels against the side that the name says,
+    or in one hemisphere only; EarlyV, V1-V3, pOTC or aOTC across the cut at Talairach
+    `y`; common voxels.
     """
-    items = _listed(sectors)
+    items = list(sectors)
     found = []
     for sector in items:
         if sector.n_voxels < n_fewest:
@@ -146,7 +96,7 @@ def sector_warnings(
             )
         if sector.space != "none":
             found += _side_warnings(sector)
-        if _cuttable(sector):
+        if has_talairach(sector.space):
             found += _cut_warnings(sector, y, transform)
     for one, two in combinations(items, 2):
         if _comparable(one, two) and (n_common := _n_common(one, two)):
@@ -154,29 +104,34 @@ def sector_warnings(
     return found
 
 
+def _sides(sector: Sector) -> dict[str, int]:
+    """Number of voxels in each hemisphere; those at x = 0 are in neither."""
+    x = sector.coordinates[:, 0]
+    return {
+        "left": int(np.count_nonzero(x < -AFFINE_TOLERANCE)),
+        "right": int(np.count_nonzero(x > AFFINE_TOLERANCE)),
+    }
+
+
 def _side_warnings(sector: Sector) -> list[str]:
     """Sentences about the hemispheres of one sector."""
-    x = sector.coordinates[:, 0]
-    counts = {
-        "left": np.count_nonzero(x < -_MIDLINE),
-        "right": np.count_nonzero(x > _MIDLINE),
-    }
-    sides = {
+    counts = _sides(sector)
+    named = {
         "left" if match[0][0].lower() == "l" else "right"
         for match in _SIDE.finditer(sector.name)
     }
-    if len(sides) == 1:
-        wrong = "right" if sides == {"left"} else "left"
+    if len(named) == 1:
+        wrong = "right" if named == {"left"} else "left"
         # x = 0 of an individual image is not the plane between the hemispheres
         fewest = sector.n_voxels / 2 if sector.space == "individual" else 0
         if counts[wrong] > fewest:
             return [
-                f"{sector.name}: {counts[wrong]} of {sector.n_voxels} voxels lie in "
+                f"{sector.name}: {counts[wrong]} of {sector.n_voxels} voxels are in "
                 f"the {wrong} hemisphere, against its name."
             ]
     elif (counts["left"] == 0) != (counts["right"] == 0):
         side = "left" if counts["left"] else "right"
-        return [f"{sector.name}: all voxels lie in the {side} hemisphere."]
+        return [f"{sector.name}: all voxels are in the {side} hemisphere."]
     return []
 
 
@@ -190,23 +145,13 @@ def _cut_warnings(sector: Sector, y: float, transform: str) -> list[str]:
     if not n_wrong:
         return []
     return [
-        f"{sector.name}: {n_wrong} of {sector.n_voxels} voxels lie "
+        f"{sector.name}: {n_wrong} of {sector.n_voxels} voxels are "
         f"{'anterior' if posterior else 'posterior'} of Talairach y = {y:g}."
     ]
 
 
-def _listed(sectors: Mapping[str, Sector] | Iterable[Sector]) -> list[Sector]:
-    """Sectors as a list, whether or not they come by name."""
-    return list(sectors.values() if isinstance(sectors, Mapping) else sectors)
-
-
-def _cuttable(sector: Sector) -> bool:
-    """Whether Talairach coordinates of the sector are known."""
-    return sector.space == "TAL" or sector.space.startswith("MNI152")
-
-
 def _comparable(one: Sector, two: Sector) -> bool:
-    """Whether two sectors lie on the same voxels of a head."""
+    """Whether two sectors are on the same voxels of a head."""
     return one.space == two.space != "none" and same_grid(
         one.mask.shape, one.affine, two.mask.shape, two.affine
     )

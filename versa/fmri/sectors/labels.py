@@ -122,9 +122,10 @@ def region_list(regions: Any) -> list[Any]:
 
 def whole_number(value: Any) -> int | None:
     """A label given as a number of any type; None for anything else."""
-    if isinstance(value, Real) and float(value).is_integer():
-        return int(value)
-    return None
+    if not isinstance(value, Real):
+        return None
+    number = float(value)
+    return int(number) if number.is_integer() else None
 
 
 def read_label_table(path: str | Path) -> dict[int, str]:

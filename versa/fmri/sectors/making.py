@@ -9,18 +9,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from versa.fmri.sectors.sector import Sector, check_same_grid
-from versa.fmri.volumes.grids import same_grid
+from versa.fmri.volumes.grids import AFFINE_TOLERANCE, same_grid
 from versa.fmri.volumes.spaces import to_talairach
 from versa.wording import listing, unknown
 
 logger = logging.getLogger("versa")
 
 PAPER_CUT = -53.0  # mm, Talairach y
-_ON_PLANE = 1e-4  # mm; a NIfTI header keeps an affine in float32
 
 
 def union(sectors: Iterable[Sector], *, name: str) -> Sector:
-    """All voxels of some sectors, such as those of V1, V2 and V3.
+    """All voxels of some sectors, such as V1, V2 and V3.
 
     Parameters
     ----------
@@ -147,7 +146,7 @@ def group_contrast(
                 raise ValueError(
                     "contrasts must lie on one grid; contrast 0 has the affine "
                     f"{grids[0].tolist()}, contrast {number} has {grid.tolist()}. "
-                    "Bring them onto one grid first (versa.fmri.volumes.onto_grid)."
+                    "Resample them onto one grid first (versa.fmri.volumes.onto_grid)."
                 )
     stack = np.stack(maps)
     stack[:, ~np.isfinite(stack).all(axis=0)] = np.nan
@@ -194,7 +193,7 @@ def most_active(
     Raises
     ------
     ValueError
-        If the contrast lies on another grid, there are fewer voxels than asked for,
+        If the contrast is on another grid, there are fewer voxels than asked for,
         or hemispheres are asked for in a space without places.
 
     References
@@ -216,7 +215,7 @@ def most_active(
         raise ValueError(
             f"the contrast for sector {sector.name} must lie on its grid, "
             f"{sector.mask.shape} with affine {sector.affine.tolist()}; got "
-            f"{values.shape} with {own.tolist()}. Bring it there first "
+            f"{values.shape} with {own.tolist()}. Resample it first "
             "(versa.fmri.volumes.onto_grid)."
         )
     if not isinstance(n_voxels, Real) or n_voxels < 1 or n_voxels % 1 != 0:
@@ -232,8 +231,8 @@ def most_active(
             )
         x = sector.coordinates[:, 0]
         parts = {
-            " in the left hemisphere": x < -_ON_PLANE,
-            " in the right hemisphere": x > _ON_PLANE,
+            " in the left hemisphere": x < -AFFINE_TOLERANCE,
+            " in the right hemisphere": x > AFFINE_TOLERANCE,
         }
     inside = values[sector.mask]
     chosen = np.zeros(sector.n_voxels, dtype=bool)
@@ -269,42 +268,14 @@ def posterior_of(
     transform: str = "lancaster",
     closed: str = "posterior",
 ) -> np.ndarray:
-    """Which places lie behind a coronal plane of Talairach space.
+    """Which places (n, 3) in mm are behind a coronal plane of Talairach space.
 
-    Parameters
-    ----------
-    coordinates : array-like of shape (n, 3)
-        Places in mm, of voxels or of the vertices of an anatomical surface.
-    space : str
-        Space of the coordinates. In ``"TAL"`` the cut is exact; from MNI every place
-        is brought to Talairach space on its own, where the cut is a tilted plane.
-    y : float, default=-53.0
-        Talairach y of the plane, in mm.
-    transform : str, default="lancaster"
-        From MNI to Talairach, as of :func:`~versa.fmri.volumes.spaces.to_talairach`.
-    closed : {"posterior", "anterior"}, default="posterior"
-        The side that places on the plane (within 1e-4 mm) belong to.
-
-    Returns
-    -------
-    posterior : ndarray of bool, shape (n,)
-        True behind the plane.
-
-    Raises
-    ------
-    ValueError
-        If the space is not known to lie in a way known to Talairach space, or `y` is
-        no number.
-
-    Examples
-    --------
-    >>> posterior_of([[30, -60, -10], [30, -53, -10], [30, -50, -10]], "TAL")
-    array([ True,  True, False])
+    True on the plane (within 1e-4 mm) if `closed` is "posterior".
     """
     if closed not in ("posterior", "anterior"):
         raise ValueError(unknown("closed", closed, ["posterior", "anterior"]))
     _check_plane(y)
-    edge = y + (_ON_PLANE if closed == "posterior" else -_ON_PLANE)
+    edge = y + AFFINE_TOLERANCE * (1 if closed == "posterior" else -1)
     return to_talairach(coordinates, space, transform=transform)[:, 1] <= edge
 
 
@@ -321,8 +292,13 @@ def split_at_y(
     ----------
     sector : Sector
         In Talairach or MNI space.
-    y, transform, closed
-        The plane, as of :func:`posterior_of`.
+    y : float, default=-53.0
+        Talairach y of the plane, in mm.
+    transform : {"lancaster", "lancaster-spm", "lancaster-fsl", "brett"}
+        From MNI to Talairach, see :func:`~versa.fmri.volumes.to_talairach`; in MNI
+        space the plane is tilted.
+    closed : {"posterior", "anterior"}, default="posterior"
+        The half that voxels on the plane (within 1e-4 mm) belong to.
 
     Returns
     -------
@@ -351,7 +327,7 @@ def split_at_y(
         raise ValueError(
             f"sector {sector.name} must be in TAL or MNI152... to be cut at Talairach "
             f"y = {y:g}; its space is {sector.space!r}. Normalise its mask to one of "
-            "them first, or bring masks of the two halves."
+            "them first, or make masks of the two halves."
         )
     behind = posterior_of(
         sector.coordinates, sector.space, y, transform=transform, closed=closed
@@ -397,11 +373,17 @@ def define_sectors(
     exclude : iterable of Sector
         More voxels to leave out. For a definition at group level pass EarlyV of all
         subjects: then all of them get the same pOTC and aOTC.
-    n_voxels, per_hemisphere
-        How many voxels, as of :func:`most_active`. The paper's sentence can be read
-        both ways.
-    y, transform, closed
-        The cut, as of :func:`posterior_of`.
+    n_voxels : int, default=1000
+        How many of the most active voxels to choose.
+    per_hemisphere : bool, default=False
+        Choose `n_voxels` in each hemisphere, see :func:`most_active`. The paper's
+        sentence can be read both ways.
+    y : float, default=-53.0
+        Talairach y of the cut, in mm.
+    transform : {"lancaster", "lancaster-spm", "lancaster-fsl", "brett"}
+        From MNI to Talairach, see :func:`~versa.fmri.volumes.to_talairach`.
+    closed : {"posterior", "anterior"}, default="posterior"
+        The half that voxels on the plane belong to, see :func:`split_at_y`.
     affine : array-like of shape (4, 4), optional
         Affine of the contrast: checked to be that of the sectors.
 

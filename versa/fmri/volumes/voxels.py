@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from versa.fmri.volumes.grids import onto_grid
-from versa.fmri.volumes.nifti import read_image, read_mask
+from versa.fmri.volumes.nifti import one_volume, read_image, read_mask
 
 logger = logging.getLogger("versa")
 
@@ -27,62 +27,28 @@ def read_voxels(
     mask: PathLike | None = None,
     resample: str | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Read the voxels that have data in all of several NIfTI images.
+    """Voxels that have data in all of several images; see `gather_voxels`.
 
-    Parameters
-    ----------
-    paths : sequence of path-like
-        The images, 3-D or 4-D.
-    n_volumes : sequence of int, optional
-        How many volumes each must hold; 1 by default.
-    groups : sequence of int, optional
-        Which images were made together, such as those of one run: programs write 0
-        where an image has no data, so a voxel that is 0 in all images of a group is
-        left out. By default they are one group.
-    mask : path-like, optional
-        Image of the voxels to read; by default all.
-    resample : {"nearest", "linear"}, optional
-        How to bring images onto the grid of the first one if their voxels lie at other
-        places.
-
-    Returns
-    -------
-    values : ndarray of float64, shape (sum of n_volumes, n_voxels)
-        Columns in C order of the mask.
-    mask : ndarray of bool, shape (x, y, z)
-        Voxels that are finite in all images, and not 0 in all images of a group.
-    affine : ndarray of shape (4, 4)
-        That of the first image.
-
-    Raises
-    ------
-    ValueError
-        If an image is missing or damaged, has another number of volumes or another
-        grid, or no voxel is left.
+    `n_volumes`: how many volumes each image must hold, by default 1. `groups`: which
+    images were made together, such as those of one run; by default all.
     """
     counts = [1] * len(paths) if n_volumes is None else list(n_volumes)
-    places = [0] * len(paths) if groups is None else list(groups)
+    numbers = [0] * len(paths) if groups is None else list(groups)
 
-    def read() -> Iterator[Volume]:
-        for path, count, group in zip(map(Path, paths), counts, places, strict=True):
+    def volumes() -> Iterator[Volume]:
+        for path, count, group in zip(map(Path, paths), counts, numbers, strict=True):
             values, affine = read_image(path)
-            found = (
-                1 if values.ndim == 3 else values.shape[3] if values.ndim == 4 else 0
-            )
-            if found != count:
+            if values.ndim == 3:
+                values = values[..., None]
+            if values.ndim != 4 or values.shape[3] != count:
                 raise ValueError(
                     f"{path} must be (x, y, z) with {count} "
                     f"{'volume' if count == 1 else 'volumes'}; got {values.shape}."
                 )
             for row in range(count):
-                yield (
-                    path.name,
-                    group,
-                    values if values.ndim == 3 else values[..., row],
-                    affine,
-                )
+                yield path.name, group, values[..., row], affine
 
-    return gather_voxels(read, mask=mask, resample=resample)
+    return gather_voxels(volumes, mask=mask, resample=resample)
 
 
 def read_map(
@@ -92,36 +58,10 @@ def read_map(
     *,
     resample: str | None = None,
 ) -> np.ndarray:
-    """Read one NIfTI image at the voxels of a mask.
-
-    Parameters
-    ----------
-    path : path-like
-        The image, such as the contrast of all conditions against rest.
-    mask : ndarray of bool, shape (x, y, z)
-        The voxels.
-    affine : ndarray of shape (4, 4)
-        Of the mask.
-    resample : {"nearest", "linear"}, optional
-        How to bring the image onto the grid of the mask if its voxels lie at other
-        places.
-
-    Returns
-    -------
-    values : ndarray of float64, shape (n_voxels,)
-        In C order of the mask; NaN where an image that was resampled has no data.
-
-    Raises
-    ------
-    ValueError
-        If the image is missing, is not one volume, or lies on another grid.
-    """
+    """Values (n_voxels,) of one image at a mask; NaN where a resampled one has none."""
     path = Path(path)
     values, own = read_image(path)
-    if values.ndim == 4 and values.shape[3] == 1:
-        values = values[..., 0]
-    if values.ndim != 3:
-        raise ValueError(f"{path} must be one volume (x, y, z); got {values.shape}.")
+    values = one_volume(values, path, "one volume")
     moved = _placed(values, own, mask.shape, affine, path.name, resample)
     return moved[mask].astype(np.float64)
 
@@ -132,26 +72,11 @@ def gather_voxels(
     mask: PathLike | None = None,
     resample: str | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Take the voxels that have data in all of several volumes.
+    """Values (n_volumes, n_voxels), mask and affine on the grid of the first volume.
 
-    Parameters
-    ----------
-    volumes : callable
-        Gives an iterator over the volumes, each as a tuple of what it is (for
-        messages), its group (see :func:`read_voxels`), its values (x, y, z) and its
-        affine. It is called twice, so that few volumes are in memory at a time.
-    mask, resample : optional
-        As of :func:`read_voxels`.
-
-    Returns
-    -------
-    values, mask, affine : ndarray
-        As of :func:`read_voxels`.
-
-    Raises
-    ------
-    ValueError
-        If a volume lies on another grid, or no voxel is left.
+    Voxels are left out that are not finite in all volumes, or 0 in all of a group, as
+    programs write 0 where there are no data. `volumes` is called twice, so that few
+    are in memory at a time.
     """
 
     def on_one_grid() -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
@@ -177,25 +102,9 @@ def gather_voxels(
         n_volumes += 1
     if not n_volumes:
         raise ValueError("there must be at least one image to read; got none.")
-    inside = np.asarray(finite)
-    for has_data in nonzero.values():
-        inside = inside & has_data
+    inside = np.logical_and.reduce([finite, *nonzero.values()])
     if mask is not None:
-        asked, own = read_mask(Path(mask))
-        how = None if resample is None else "nearest"
-        asked = onto_grid(
-            asked, own, inside.shape, affine, what=str(mask), resample=how
-        )
-        n_lost = int(np.count_nonzero(asked & ~inside))
-        if n_lost:
-            logger.info(
-                "%d of %d voxels of %s have no data (0, NaN or infinite); they are "
-                "left out.",
-                n_lost,
-                np.count_nonzero(asked),
-                mask,
-            )
-        inside = inside & asked
+        inside = inside & _asked(Path(mask), inside, affine, resample)
     if not inside.any():
         raise ValueError(
             "the images must share at least one voxel with data; none of "
@@ -206,6 +115,25 @@ def gather_voxels(
     for row, (_, volume, _) in enumerate(on_one_grid()):
         values[row] = volume[inside]
     return values, inside, affine
+
+
+def _asked(
+    path: Path, inside: np.ndarray, affine: np.ndarray, resample: str | None
+) -> np.ndarray:
+    """A mask on the grid of the voxels with data; says how many have none."""
+    asked, own = read_mask(path)
+    how = None if resample is None else "nearest"
+    asked = onto_grid(asked, own, inside.shape, affine, what=str(path), resample=how)
+    n_lost = int(np.count_nonzero(asked & ~inside))
+    if n_lost:
+        logger.info(
+            "%d of %d voxels of %s have no data (0, NaN or infinite); they are "
+            "left out.",
+            n_lost,
+            np.count_nonzero(asked),
+            path,
+        )
+    return asked
 
 
 def _placed(
