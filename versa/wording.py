@@ -2,7 +2,9 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 def listing(items: Iterable[object], *, limit: int = 8) -> str:
@@ -77,3 +79,30 @@ def chosen_names(
         if name not in options:
             raise ValueError(unknown(kind, name, options))
     return unique_names(names, f"{kind}s")
+
+
+def one_line(error: BaseException) -> str:
+    """Text of an error of another library as part of a sentence, without full stop."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
+@contextmanager
+def reading(path: Path, rule: str, *errors: type[Exception]) -> Iterator[None]:
+    """Refuse a file that is missing, or that raises one of `errors` while it is read.
+
+    Examples
+    --------
+    >>> with reading(Path("a.json"), "a JSON file", ValueError):
+    ...     pass
+    Traceback (most recent call last):
+    ...
+    ValueError: a.json must exist; it is missing.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} must exist; it is missing.")
+    try:
+        yield
+    except errors as error:
+        raise ValueError(
+            f"{path} must be {rule}; reading it fails with: {one_line(error)}."
+        ) from error

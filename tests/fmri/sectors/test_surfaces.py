@@ -131,7 +131,7 @@ def test_fsaverage_is_cut_where_its_talairach_y_says(side):
     [
         ({"vertices": [1, 0, 1]}, r"vertices must be boolean, .*got int64"),
         ({"coordinates": np.zeros((2, 3))}, r"must be \(3, 3\) .*got \(2, 3\)"),
-        ({"y": -10.0}, "2 lie posterior, 0 anterior. Check the space, and that"),
+        ({"y": -10.0}, "2 are posterior, 0 anterior. Check the space, and that"),
         ({"space": "individual"}, "got 'individual'"),
         ({"space": "fsaverage"}, "got 'fsaverage'"),
     ],

@@ -23,7 +23,7 @@ from versa.fmri.sectors.sector import Sector
 from versa.fmri.volumes.grids import onto_grid
 from versa.fmri.volumes.nifti import open_image, read_image
 from versa.fmri.volumes.spaces import FORM_SPACES, check_space
-from versa.wording import listing, unknown
+from versa.wording import listing, one_line, unknown
 
 logger = logging.getLogger("versa")
 
@@ -221,7 +221,7 @@ def fetch_atlas(name: str, **options: Any) -> Mapping[str, Any]:
         atlas = fetcher(**options)
     except OSError as error:
         raise ConnectionError(
-            f"atlas {key} cannot be downloaded: {' '.join(str(error).split())}. Try "
+            f"atlas {key} cannot be downloaded: {one_line(error)}. Try "
             "again later, or pass the path of its label image to atlas_sector."
         ) from error
     if _stated_template(atlas) is None and key in _TEMPLATES:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from versa.fmri.sectors.sector import Sector
-from versa.wording import listing
+from versa.wording import listing, reading
 
 # A scale factor in the header of an image is a float32: 10 times 0.1 is 1.0000000149.
 _ROUNDING = 4 * float(np.finfo(np.float32).eps)  # relative
@@ -165,16 +165,10 @@ def read_label_table(path: str | Path) -> dict[int, str]:
             "FreeSurfer, FSLeyes or ITK-SNAP, .xml of FSL; got "
             f"{path.suffix or 'no suffix'!r}."
         )
-    if not path.is_file():
-        raise ValueError(f"{path} must exist; it is missing.")
-    try:
+    rule = "a table of labels and names"
+    with reading(path, rule, ValueError, ElementTree.ParseError):
         pairs = readers[path.suffix.lower()](path)
         names = {int(label): str(text).strip() for label, text in pairs}
-    except (ValueError, ElementTree.ParseError) as error:
-        raise ValueError(
-            f"{path} must be a table of labels and names; reading it fails with: "
-            f"{' '.join(str(error).split())}."
-        ) from error
     if len(names) < len(pairs) or not names:
         raise ValueError(
             f"{path} must name each label once; got {len(pairs)} rows for {len(names)} "

@@ -61,14 +61,14 @@ def region_vertices(
             )
     found = {side: np.zeros(len(part), dtype=bool) for side, part in parts.items()}
     for region in region_list(regions):
-        hits = 0
-        for side, part in parts.items():
-            wanted = _labels_of(region, names, side)
-            here = np.isin(part, wanted)
-            found[side] |= here
-            hits += int(np.count_nonzero(here))
-        if not hits:
+        here = {
+            side: np.isin(part, _labels_of(region, names, side))
+            for side, part in parts.items()
+        }
+        if not any(part.any() for part in here.values()):
             _refuse_region(region, names)
+        for side, part in here.items():
+            found[side] |= part
     return found
 
 
@@ -88,8 +88,10 @@ def surface_responses(
         Per hemisphere (n_vertices,) or (n_vertices, n_images), such as betas.
     labels : PolyData, SurfaceImage or mapping of "left" / "right" to array
         A label per vertex of the same surface.
-    regions, names
-        Which vertices, as of :func:`region_vertices`.
+    regions : str, int or iterable of these
+        Labels other than 0, or names if `names` are given.
+    names : mapping, optional
+        Names of labels, see :func:`region_vertices`.
     missing : {"refuse", "drop"}, default="refuse"
         What to do with vertices that have no finite value in some image, such as those
         of the medial wall. If dropped, columns of other data of the same region may
@@ -161,14 +163,18 @@ def split_vertices_at_y(
     Parameters
     ----------
     vertices : array-like of bool, shape (n_vertices,)
-        The region, as of :func:`region_vertices`.
+        The region, such as one side of :func:`region_vertices`.
     coordinates : array-like of shape (n_vertices, 3)
-        Of the mesh in mm. It must be an anatomical surface (white, pial or between),
-        never an inflated or spherical one, whose coordinates are no places.
+        Coordinates of the mesh in mm. It must be an anatomical surface (white, pial or
+        between), never an inflated or spherical one, whose coordinates are not places.
     space : str
         ``"TAL"``, ``"MNI152..."`` or ``"MNI305"``, the space of fsaverage.
-    y, transform, closed
-        The plane, as of :func:`~versa.fmri.sectors.making.posterior_of`.
+    y : float, default=-53.0
+        Talairach y of the plane, in mm.
+    transform : {"lancaster", "lancaster-spm", "lancaster-fsl", "brett"}
+        From MNI to Talairach, see :func:`~versa.fmri.volumes.to_talairach`.
+    closed : {"posterior", "anterior"}, default="posterior"
+        The half that vertices on the plane (within 1e-4 mm) belong to.
 
     Returns
     -------
@@ -205,8 +211,8 @@ def split_vertices_at_y(
     ahead = chosen & ~behind
     if not behind.any() or not ahead.any():
         raise ValueError(
-            f"vertices must lie on both sides of Talairach y = {y:g}; "
-            f"{np.count_nonzero(behind)} lie posterior, {np.count_nonzero(ahead)} "
+            f"vertices must be on both sides of Talairach y = {y:g}; "
+            f"{np.count_nonzero(behind)} are posterior, {np.count_nonzero(ahead)} "
             "anterior. Check the space, and that the mesh is not inflated."
         )
     return behind, ahead

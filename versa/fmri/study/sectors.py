@@ -420,10 +420,10 @@ def _described(sectors: _Sectors, y: float, transform: str) -> FolderSectors:
     tables = []
     warnings = []
     for label, own in sectors.items():
-        table = sector_table(own, transform=transform)
+        table = sector_table(own.values(), transform=transform)
         table.insert(0, "subject", label)
         tables.append(table)
-        said = sector_warnings(own, y=y, transform=transform)
+        said = sector_warnings(own.values(), y=y, transform=transform)
         warnings += [f"subject {label}: {text}" for text in said]
     return FolderSectors(sectors, pd.concat(tables, ignore_index=True), warnings)
 

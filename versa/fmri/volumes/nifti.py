@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from versa.fmri.volumes.spaces import FORM_SPACES
+from versa.wording import reading
 
 if TYPE_CHECKING:
     import nibabel
@@ -31,15 +32,9 @@ def open_image(path: Path) -> "Iterator[nibabel.Nifti1Image]":
     """A NIfTI image to read from; every error within becomes one sentence."""
     import nibabel
 
-    if not path.is_file():
-        raise ValueError(f"{path} must exist; it is missing.")
-    try:
-        # kept open: every opening of a compressed file begins at its first byte
-        image = nibabel.load(path, keep_file_open=True)
-        if not isinstance(image, nibabel.Nifti1Image):
-            raise ValueError(f"it is a {type(image).__name__}")
-        yield image
-    except (
+    with reading(
+        path,
+        "a whole NIfTI image",
         nibabel.filebasedimages.ImageFileError,
         nibabel.spatialimages.HeaderDataError,
         EOFError,
@@ -47,11 +42,12 @@ def open_image(path: Path) -> "Iterator[nibabel.Nifti1Image]":
         OverflowError,  # a length that no file can have
         ValueError,
         zlib.error,
-    ) as error:
-        raise ValueError(
-            f"{path} must be a whole NIfTI image; reading it fails with: "
-            f"{' '.join(str(error).split())}."
-        ) from error
+    ):
+        # kept open: every opening of a compressed file begins at its first byte
+        image = nibabel.load(path, keep_file_open=True)
+        if not isinstance(image, nibabel.Nifti1Image):
+            raise ValueError(f"it is a {type(image).__name__}")
+        yield image
 
 
 def read_image(path: str | Path) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from xml.parsers.expat import ExpatError
 
 import numpy as np
 
-from versa.wording import listing
+from versa.wording import listing, reading
 
 if TYPE_CHECKING:
     from nilearn.surface import PolyData
@@ -30,6 +30,7 @@ _OF_HEMISPHERE = {
     "hemi-R": "right",
 }
 _CIFTI = (".dscalar.nii", ".dtseries.nii", ".dlabel.nii")
+_WHOLE_CIFTI = "a whole CIFTI-2 file"
 _NO_LABEL = {"???", "unknown", "background", "medial_wall", "medial wall"}
 
 
@@ -116,10 +117,8 @@ def read_cifti(path: str | Path) -> "PolyData":
         raise ValueError(
             f"{path} must hold one value per image and vertex; its axes are {kinds}."
         )
-    try:
+    with reading(path, _WHOLE_CIFTI, OSError, EOFError, ValueError, zlib.error):
         values = np.asarray(image.dataobj)  # (n_images, n_places)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise _unreadable(path, "a whole CIFTI-2 file", error) from error
     models = axes[1]
     is_label = isinstance(axes[0], LabelAxis)
     parts = {}
@@ -129,10 +128,8 @@ def read_cifti(path: str | Path) -> "PolyData":
         if not here.size:
             continue
         shape = int(models.nvertices[structure]), len(values)
-        if is_label:
-            part = np.zeros(shape, dtype=np.int64)
-        else:
-            part = np.full(shape, np.nan)
+        empty = np.int64(0) if is_label else np.nan
+        part = np.full(shape, empty)  # (n_vertices, n_images)
         part[models.vertex[here]] = values[:, here].T
         parts[side] = part
     if not parts:
@@ -174,16 +171,13 @@ def surface_label_names(path: str | Path) -> dict[int, str]:
         table = getattr(axis, "label", [{}])[0]
         names = {int(label): text for label, (text, _) in table.items() if label != 0}
     elif path.suffix == ".annot":
-        _check_exists(path)
-        try:
+        rule = "an annotation of FreeSurfer"
+        with reading(path, rule, OSError, ValueError, IndexError):
             _, _, texts = nibabel.freesurfer.read_annot(path)
-        except (OSError, ValueError, IndexError) as error:
-            raise _unreadable(path, "an annotation of FreeSurfer", error) from error
         names = {number: text.decode() for number, text in enumerate(texts)}
     else:
-        table = _loaded(
-            path, "GiftiImage", "a GIFTI file"
-        ).labeltable.get_labels_as_dict()
+        image = _loaded(path, "GiftiImage", "a GIFTI file")
+        table = image.labeltable.get_labels_as_dict()
         names = {int(label): text for label, text in table.items() if label != 0}
     names = {
         label: text.strip()
@@ -200,7 +194,6 @@ def _read_vertices(path: Path) -> np.ndarray:
     from nibabel.filebasedimages import ImageFileError
     from nilearn.surface import load_surf_data
 
-    _check_exists(path)
     if path.name.endswith(_CIFTI):
         raise ValueError(
             f"{path} must be a file of one hemisphere; it is CIFTI, which holds both. "
@@ -211,10 +204,9 @@ def _read_vertices(path: Path) -> np.ndarray:
             f"{path} must hold a value for every vertex; a .label file is a list of "
             "vertices. Convert it to .annot or .label.gii."
         )
-    try:
-        # nilearn takes patterns; here [ and * are letters of a name
-        values = load_surf_data(glob.escape(str(path)))
-    except (
+    with reading(
+        path,
+        "surface data",
         OSError,
         EOFError,
         TypeError,
@@ -222,8 +214,9 @@ def _read_vertices(path: Path) -> np.ndarray:
         ImageFileError,
         ExpatError,
         zlib.error,
-    ) as error:
-        raise _unreadable(path, "surface data", error) from error
+    ):
+        # nilearn takes patterns; here [ and * are letters of a name
+        values = load_surf_data(glob.escape(str(path)))
     if values.ndim not in (1, 2) or values.dtype.kind not in "biuf":
         raise ValueError(
             f"{path} must hold numbers (n_vertices,) or (n_vertices, n_images); got "
@@ -267,38 +260,16 @@ def _opened_cifti(path: Path) -> Any:
             f"{path} must be a dense CIFTI-2 file, {listing(_CIFTI)}; its name ends in "
             "something else."
         )
-    return _loaded(path, "Cifti2Image", "a whole CIFTI-2 file")
+    return _loaded(path, "Cifti2Image", _WHOLE_CIFTI)
 
 
 def _loaded(path: Path, kind: str, rule: str) -> Any:
     """An image of nibabel of one kind."""
     import nibabel
 
-    _check_exists(path)
-    try:
+    damage = nibabel.filebasedimages.ImageFileError
+    with reading(path, rule, OSError, EOFError, ValueError, damage, ExpatError):
         image = nibabel.load(path)
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        nibabel.filebasedimages.ImageFileError,
-        ExpatError,
-    ) as error:
-        raise _unreadable(path, rule, error) from error
     if type(image).__name__ != kind:
         raise ValueError(f"{path} must be {rule}; it is a {type(image).__name__}.")
     return image
-
-
-def _check_exists(path: Path) -> None:
-    """Refuse a path without a file."""
-    if not path.is_file():
-        raise ValueError(f"{path} must exist; it is missing.")
-
-
-def _unreadable(path: Path, rule: str, error: BaseException) -> ValueError:
-    """Sentence for a file that a library cannot read."""
-    return ValueError(
-        f"{path} must be {rule}; reading it fails with: "
-        f"{' '.join(str(error).split()) or type(error).__name__}."
-    )

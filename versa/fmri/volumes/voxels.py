@@ -102,7 +102,9 @@ def gather_voxels(
         n_volumes += 1
     if not n_volumes:
         raise ValueError("there must be at least one image to read; got none.")
-    inside = np.logical_and.reduce([finite, *nonzero.values()])
+    inside = np.asarray(finite)
+    for has_data in nonzero.values():
+        inside = inside & has_data
     if mask is not None:
         inside = inside & _asked(Path(mask), inside, affine, resample)
     if not inside.any():
