@@ -30,10 +30,15 @@ from tests.serving import (
     warnings_of,
     with_record,
 )
-from versa import transfer
+from versa import download
+from versa.download import (
+    DownloadError,
+    _content_range,
+    _refuse_downgrade,
+    _retry_after,
+    file_lock,
+)
 from versa.models.zoo.weights import WeightFile, fetch, weights_path
-from versa.transfer import AddressError, writing_alone
-from versa.transfer_requests import _retry_after, refuse_downgrade
 
 __all__ = ["cache", "heard", "server"]  # fixtures
 
@@ -43,10 +48,6 @@ FORM = b"""<html><head><title>Google Drive - Virus scan warning</title></head><b
 <input type="hidden" name="id" value="abc"><input type="hidden" name="export"
 value="download"><input type="hidden" name="confirm" value="t">
 <input type="hidden" name="uuid" value="1-2"></form></body></html>"""
-LINK = b"""<html><a href="/help">?</a>
-<a id="uc-download-link" href="/uc?export=download&amp;confirm=XyZ&amp;id=abc">Go</a>"""
-
-
 # Resuming
 
 
@@ -65,7 +66,7 @@ def test_after_three_retries_the_next_run_goes_on(server, cache):
     with pytest.raises(ConnectionError) as caught:
         fetch(unpinned(server))
     assert "the connection broke 4 times (" in str(caught.value)
-    kept = f"; 65536 bytes lie in {part} and the next run goes on from there. Run it "
+    kept = f"; 65536 bytes are kept in {part}, and the next run resumes there. Run it "
     assert kept in str(caught.value)
     assert str(caught.value).endswith(f"again, or put the file at {path}.")
     assert lying(cache) == [part.name, f"{part.name}.json"]
@@ -182,29 +183,26 @@ def test_old_partials_are_swept(server, cache):
 # Google Drive and mirrors
 
 
-@pytest.mark.parametrize(
-    ("page", "followed"),
-    [
-        (FORM, "/download?keep=1&id=abc&export=download&confirm=t&uuid=1-2"),
-        (LINK, "/uc?export=download&confirm=XyZ&id=abc"),
-    ],
-)
-def test_the_confirmation_of_google_drive_is_given_once(server, cache, page, followed):
+PAGE = "/uc?id=abc"
+FOLLOWED = "/download?keep=1&id=abc&export=download&confirm=t&uuid=1-2"
+
+
+def test_the_confirmation_of_google_drive_is_given_once(server, cache):
     cookie = {"Set-Cookie": "warning=yes; Path=/", "Content-Type": "text/html"}
-    server.files["/uc?id=abc"] = Reply(page, headers=cookie, etag="")
-    server.files[followed] = Reply(CONTENT, cuts=[150_000])
-    path = fetch(unpinned(server, "/uc?id=abc"))
+    server.files[PAGE] = Reply(FORM, headers=cookie, etag="")
+    server.files[FOLLOWED] = Reply(CONTENT, cuts=[150_000])
+    path = fetch(unpinned(server, PAGE))
     assert path.read_bytes() == CONTENT
-    assert server.asked == ["/uc?id=abc", followed] * 2
+    assert server.asked == [PAGE, FOLLOWED] * 2
     assert server.cookies[1] == "warning=yes"
     assert server.ranges == [None, None, "bytes=131072-", "bytes=131072-"]
     path.unlink()
-    server.files[followed] = QUOTA
+    server.files[FOLLOWED] = QUOTA
     with pytest.raises(ValueError, match="'Google Drive - Quota exceeded', which says"):
-        fetch(unpinned(server, "/uc?id=abc"))
-    server.files[followed] = page
+        fetch(unpinned(server, PAGE))
+    server.files[FOLLOWED] = FORM
     with pytest.raises(ValueError, match="sent a web page instead of the file"):
-        fetch(unpinned(server, "/uc?id=abc"))
+        fetch(unpinned(server, PAGE))
     assert len(server.asked) == 8
     assert lying(cache) == [f"{path.name}.record.json"]
 
@@ -258,7 +256,7 @@ def test_a_dead_mirror_does_not_cost_what_had_come(server, cache):
     server.files["/net.pth"] = Reply(CONTENT, cuts=[150_000, 0, 0, 0])
     urls = (f"{server.url}/net.pth", "http://127.0.0.1:9/net.pth")
     file = WeightFile("net", urls, SHA[:10])
-    with pytest.raises(ConnectionError, match=r"; 131072 bytes lie in .*nothing was k"):
+    with pytest.raises(ConnectionError, match=r" 131072 bytes are kept .*nothing was"):
         fetch(file)
     part = part_of(weights_path(file))
     assert lying(cache) == [part.name, f"{part.name}.json"]
@@ -271,7 +269,7 @@ def test_if_all_mirrors_fail_each_reason_is_told(server, cache):
     a, b, c = (f"{server.url}/{name}" for name in "abc")
     with pytest.raises(ConnectionError, match="from any of 3 addresses") as caught:
         fetch(WeightFile("net", (a, b, c), SHA[:10]))
-    for text in (f"{a}: the file must", f"{b}: it sent a web", f"{c}: HTTP 404", "Run"):
+    for text in (f"{a}: it must", f"{b}: it sent a web", f"{c}: HTTP 404", "Run"):
         assert text in str(caught.value)
     with pytest.raises(ValueError, match="from any of 2 addresses"):
         fetch(WeightFile("net", (a, b), SHA[:10]))
@@ -302,6 +300,7 @@ def wait_until(condition):
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_two_processes_download_one_file_once(server, cache):
     reply = server.files["/net.pth"] = Reply(CONTENT, pause=0.5)
     first = start_fetch(server)
@@ -342,6 +341,7 @@ def test_only_a_terminal_gets_a_progress_bar(server, monkeypatch, capsys, termin
     assert ("307k/307k" in capsys.readouterr().err) == terminal
 
 
+@pytest.mark.slow
 def test_waiting_can_be_interrupted(server):
     from filelock import FileLock
 
@@ -356,6 +356,7 @@ def test_waiting_can_be_interrupted(server):
     assert server.asked == []
 
 
+@pytest.mark.slow
 def test_a_killed_download_is_not_used_and_goes_on(server, cache):
     server.files["/net.pth"] = Reply(CONTENT, pause=0.05)
     path = weights_path(pinned(server))
@@ -381,7 +382,7 @@ def waits(monkeypatch):
     """Seconds that were waited, which nobody has to wait."""
     found = []
     clock = SimpleNamespace(sleep=found.append, time=time.time)  # not the server's
-    monkeypatch.setattr("versa.transfer.time", clock)
+    monkeypatch.setattr("versa.download.time", clock)
     return found
 
 
@@ -391,7 +392,7 @@ def busy(status=429, wait=None):
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 def test_a_busy_server_is_asked_again(server, monkeypatch, waits, status):
-    monkeypatch.setattr("versa.transfer._PAUSE", 2.0)
+    monkeypatch.setattr("versa.download._PAUSE", 2.0)
     answers = [busy(status), busy(status), busy(status), Reply(CONTENT)]
     monkeypatch.setattr(server, "files", Turns(answers))
     assert fetch(pinned(server)).read_bytes() == CONTENT
@@ -460,13 +461,13 @@ def test_retry_after_is_read(text, expected):
 # What a caller may ask for
 
 
-def bring(server, part, **options):
-    return transfer.transfer(
+def get_file(server, path, **options):
+    return download.download(
         "file",
         [f"{server.url}/file"],
-        part,
+        path,
         checked=True,
-        accept=lambda: None,
+        accept=lambda part: None,
         otherwise="Give up.",
         **options,
     )
@@ -474,42 +475,18 @@ def bring(server, part, **options):
 
 def test_a_page_is_a_file_only_where_pages_may_be(server, tmp_path):
     server.files["/file"] = QUOTA
-    with pytest.raises(AddressError, match="a web page instead of the file"):
-        bring(server, tmp_path / ".a.part")
-    bring(server, tmp_path / ".a.part", pages=True)
-    assert (tmp_path / ".a.part").read_bytes() == QUOTA
-
-
-def test_progress_is_told_in_place_of_a_bar(server, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    server.files["/file"] = Reply(CONTENT, cuts=[150_000])
-    told = []
-    bring(server, tmp_path / ".a.part", progress=told.append)
-    assert told == [65536, 131072, 196608, 262144, 307200]
-    assert capsys.readouterr().err == ""
-
-
-def test_each_redirect_is_signed_anew(server, tmp_path):
-    elsewhere = server.url.replace("127.0.0.1", "localhost")
-    server.files["/file"] = Reply(status=302, headers={"Location": f"{elsewhere}/b"})
-    server.files["/b"] = Reply(status=302, headers={"Location": f"{server.url}/c"})
-    server.files["/c"] = CONTENT
-    asked = []
-
-    def sign(url):
-        asked.append(url)
-        return {"Cookie": "mine"} if url.startswith(server.url) else {"Cookie": "none"}
-
-    bring(server, tmp_path / ".a.part", sign=sign)
-    assert set(asked) == {f"{server.url}/file", f"{elsewhere}/b", f"{server.url}/c"}
-    assert server.cookies == ["mine", "none", "mine"]
+    with pytest.raises(DownloadError, match="a web page instead of the file"):
+        get_file(server, tmp_path / "a")
+    assert lying(tmp_path) == []
+    get_file(server, tmp_path / "a", pages=True)
+    assert (tmp_path / "a").read_bytes() == QUOTA
 
 
 def test_a_folder_that_cannot_be_written_says_what_helps(tmp_path):
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(OSError, match=r"net cannot be written to .*or pray\.$"),
-        writing_alone(tmp_path / "file" / "in" / "net", "net", otherwise="pray"),
+        file_lock(tmp_path / "file" / "in" / "net", "net", otherwise="pray"),
     ):
         pass
 
@@ -531,10 +508,10 @@ def test_no_redirect_leaves_https(start, target, refused):
     response.url, response.status_code = start, 302
     response.headers["Location"] = target
     if refused:
-        with pytest.raises(AddressError, match=r"https to http://x\.org/b"):
-            refuse_downgrade(response)
+        with pytest.raises(DownloadError, match=r"https to http://x\.org/b"):
+            _refuse_downgrade(response)
     else:
-        assert refuse_downgrade(response) is None
+        assert _refuse_downgrade(response) is None
 
 
 @pytest.mark.parametrize(
@@ -550,7 +527,7 @@ def test_no_redirect_leaves_https(start, target, refused):
 def test_content_range_is_read(text, expected):
     response = requests.Response()
     response.headers["Content-Range"] = text
-    assert transfer._content_range(response) == expected
+    assert _content_range(response) == expected
 
 
 def test_an_encoded_file_is_never_continued(server):

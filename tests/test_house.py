@@ -18,7 +18,6 @@ EVERYWHERE = {
     "versa.download",
     "versa.parallel",
     "versa.records",
-    "versa.transfer",
     "versa.wording",
 }
 # Room -> what of ours it may import, beside itself and EVERYWHERE.
@@ -45,8 +44,8 @@ ALLOWED = {
         "versa.fmri.scoring",
     ),
     "cache": (),
+    "download": (),
     "records": (),
-    "transfer": (),
     "wording": (),
 }
 TYPING_ONLY = {("fmri", "versa.models")}

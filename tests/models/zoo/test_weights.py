@@ -3,7 +3,6 @@
 import hashlib
 import json
 import random
-import re
 
 import pytest
 
@@ -90,21 +89,6 @@ def test_name_of_the_file_keeps_its_ending_and_its_folder():
     assert weights_path(WeightFile("tc", (drive,))).name == f"tc-url{digits}"
 
 
-@pytest.mark.parametrize(
-    ("changes", "text"),
-    [
-        ({"urls": "https://x.org"}, "urls of net must be a tuple of one address"),
-        ({"urls": ()}, "urls of net must be a tuple of one address or more; got ()"),
-        ({"sha256": "0123"}, "sha256 of net must be 8 to 64 lower-case hexadecimal"),
-        ({"md5": "x" * 32}, "md5 of net must be 32 lower-case hexadecimal digits; got"),
-        ({"size": 0}, "size of net must be a count of bytes; got 0"),
-    ],
-)
-def test_a_card_that_cannot_be_is_refused(changes, text):
-    with pytest.raises(ValueError, match=re.escape(text)):
-        WeightFile(**{"name": "net", "urls": ("https://x.org/a",), **changes})
-
-
 @pytest.mark.parametrize("size", [0, 1, 2**20 - 1, 2**20, 3 * 2**20 + 5])
 def test_digest_is_that_of_the_bytes(tmp_path, monkeypatch, size):
     monkeypatch.setattr("versa.cache._BLOCK", 2**20)
@@ -173,7 +157,7 @@ def test_an_address_that_is_none_is_one_sentence(cache):
 
 
 def test_a_silent_server_is_left(server, cache, monkeypatch):
-    monkeypatch.setattr("versa.transfer._TIMEOUT", 0.1)
+    monkeypatch.setattr("versa.download._TIMEOUT", 0.1)
     server.files["/net.pth"] = Reply(CONTENT, pause=0.4)
     server.files["/b"] = CONTENT
     urls = (f"{server.url}/net.pth", f"{server.url}/b")
@@ -227,7 +211,7 @@ def test_a_file_by_hand_is_installed(server, cache, tmp_path, monkeypatch, heard
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        (OTHER, f"the file must have a SHA-256 that starts with {SHA[:10]}; it has "),
+        (OTHER, f"it must have a SHA-256 that starts with {SHA[:10]}; it has "),
         (b"<title>Oh</title>", "the file is a web page, titled 'Oh'. Open the address"),
         (b"", "the file is empty. It was"),
     ],
@@ -244,7 +228,7 @@ def test_only_a_file_is_installed(server, cache, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"from a file; .* is a folder. Give"):
         install(pinned(server), tmp_path)
     with pytest.raises(
-        FileNotFoundError, match=r"from a file; .*no is not there. Give"
+        FileNotFoundError, match=r"from a file; .*no is not found. Give"
     ):
         install(pinned(server), tmp_path / "no")
     assert lying(cache) == []
@@ -259,7 +243,7 @@ def no_writing(monkeypatch, *modules):
 
 
 def test_a_read_only_cache_serves(server, cache, monkeypatch, heard):
-    no_writing(monkeypatch, "models.zoo.weights", "transfer")
+    no_writing(monkeypatch, "models.zoo.weights", "download")
     cache.mkdir(parents=True)
     path = weights_path(unpinned(server))
     path.write_bytes(CONTENT)
@@ -270,7 +254,7 @@ def test_a_read_only_cache_serves(server, cache, monkeypatch, heard):
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(server, cache, monkeypatch):
     server.files["/net.pth"] = CONTENT
-    no_writing(monkeypatch, "transfer")
+    no_writing(monkeypatch, "download")
     start = f"weights of net cannot be written to {cache} .*Permission denied"
     with pytest.raises(OSError, match=f"^{start}.* set VERSA_CACHE to another folder"):
         fetch(pinned(server))
@@ -303,7 +287,7 @@ def test_a_full_disk_is_one_sentence_and_the_rest_comes_later(
 
     server.files["/net.pth"] = Reply(CONTENT)
     with monkeypatch.context() as patch:
-        patch.setattr("versa.transfer.open", Full, raising=False)
+        patch.setattr("versa.download.open", Full, raising=False)
         with pytest.raises(OSError, match=r"No space left.* set VERSA_CACHE") as caught:
             fetch(pinned(server))
     assert str(cache) in str(caught.value)
@@ -344,7 +328,7 @@ def test_a_file_that_left_its_record_is_downloaded_again(server, cache, heard):
     fetch(unpinned(server))
     assert path.read_bytes() == CONTENT
     assert len(server.asked) == 2
-    assert "is damaged and is not used: the file must have the SHA-256" in heard.text
+    assert "is damaged and is not used: it must have the SHA-256" in heard.text
 
 
 def test_a_file_put_there_by_hand_is_recorded(server, cache, monkeypatch):
@@ -359,7 +343,7 @@ def test_a_file_put_there_by_hand_is_recorded(server, cache, monkeypatch):
     with pytest.raises(FileNotFoundError, match=rf"\(SHA-256 {SHA}\) at"):
         fetch(unpinned(server))
     (cache.parent / "other").write_bytes(OTHER)
-    with pytest.raises(ValueError, match=f"{SHA} recorded on .*delete the record"):
+    with pytest.raises(ValueError, match=f"{SHA}; it has .*delete the record"):
         install(unpinned(server), cache.parent / "other")
 
 

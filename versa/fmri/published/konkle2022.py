@@ -18,8 +18,7 @@ from versa.fmri.dataset.registry import DatasetEntry, published_entry
 from versa.fmri.published.converting import convert
 from versa.fmri.published.layout import Layout
 from versa.fmri.published.mapping import read_layout
-from versa.fmri.published.osf import fetch_files
-from versa.fmri.published.osf_listing import OSF_PROJECT, project_id
+from versa.fmri.published.osf import OSF_PROJECT, fetch_files, project_id
 from versa.fmri.published.proposal import Remark, write_proposal
 from versa.fmri.published.unpacking import is_packed, unpack
 

@@ -9,7 +9,7 @@ from typing import Any
 from versa.fmri.dataset.stimuli import StimulusSet
 from versa.fmri.published.archive import counts_up, take_texts
 from versa.fmri.published.layout import Layout
-from versa.fmri.published.osf_files import folded
+from versa.fmri.published.osf import folded
 from versa.fmri.published.patterns import fill, inside
 from versa.wording import listing
 

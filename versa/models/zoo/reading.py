@@ -8,7 +8,7 @@ import tarfile
 from pathlib import Path
 from typing import Any, NoReturn
 
-from versa.transfer import page_in
+from versa.download import page_in
 from versa.wording import unknown
 
 __all__ = ["DAMAGED", "begins_as_safetensors", "open_checkpoint"]
