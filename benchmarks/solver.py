@@ -19,9 +19,9 @@ import time
 
 import numpy as np
 
-from versa.fmri.encoding import loo_ridge, mean_eigenvalue
+from versa.fmri.encoding import AUTO_ALPHAS, loo_ridge, solve
 
-N_IMAGES, N_UNITS, N_VOXELS, N_ALPHAS = 72, 43_264, 1_000, 9
+N_IMAGES, N_UNITS, N_VOXELS, N_ALPHAS = 72, 43_264, 1_000, len(AUTO_ALPHAS)
 
 
 def best_of(function, repeats):
@@ -88,7 +88,7 @@ def main():
     voxels = features @ rng.standard_normal((N_UNITS, N_VOXELS)) / np.sqrt(N_UNITS)
     voxels += rng.standard_normal(voxels.shape)
     gram = features @ features.T
-    alphas = mean_eigenvalue(gram) * np.logspace(-4, 4, N_ALPHAS)
+    alphas = solve(gram, voxels[:, :1], "auto").grid
 
     ours = best_of(lambda: loo_ridge(gram, voxels, alphas), 15)
     print(f"loo_ridge, {N_VOXELS} voxels: {ours * 1e3:.1f} ms")

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from versa.fmri.betas import ConditionBetas, GLMSettings, Run, find_runs, fit_betas
-from versa.fmri.reliability import rdm_reliability, voxel_reliability
+from versa.fmri.ceilings import rdm_reliability
+from versa.fmri.reliability import voxel_reliability
 from versa.fmri.sectors import Sector, most_active
 
 SETTINGS = GLMSettings(hrf_model="spm", noise_model="ols", high_pass=1 / 128)

@@ -11,8 +11,13 @@ from versa.fmri.encoding import (
     debias,
     fold_means,
     loo_ridge,
-    mean_eigenvalue,
+    solve,
 )
+
+
+def mean_eigenvalue(gram):
+    centred = gram - gram.mean(axis=0)
+    return np.trace(centred) / len(gram)
 
 
 def problem(n_images=24, n_units=100, n_voxels=6, noise=1.0, decay=2.0, seed=0):
@@ -326,8 +331,16 @@ def test_debias_replaces_the_fold_mean_by_the_grand_mean():
     )
 
 
-def test_mean_eigenvalue_is_that_of_centred_features():
-    features, _ = problem()
-    centred = features - features.mean(axis=0)
-    expected = np.linalg.eigvalsh(centred @ centred.T).mean()
-    assert mean_eigenvalue(features @ features.T) == pytest.approx(expected)
+@pytest.mark.parametrize("per_voxel", [True, False])
+def test_places_in_the_grid(per_voxel):
+    features, responses = problem()
+    gram = features @ features.T
+    solution = solve(gram, responses, alpha_per_voxel=per_voxel)
+    np.testing.assert_allclose(
+        solution.grid, mean_eigenvalue(gram) * np.array(AUTO_ALPHAS), rtol=1e-12
+    )
+    alpha = loo_ridge(gram, responses, alpha_per_voxel=per_voxel).alpha
+    np.testing.assert_array_equal(solution.grid[solution.choice], alpha)
+    flat = solve(np.ones((24, 24)), responses, alpha_per_voxel=per_voxel)
+    assert len(flat.grid) == len(AUTO_ALPHAS)
+    assert not flat.choice.any()

@@ -9,15 +9,8 @@ from scipy.spatial.distance import pdist
 from scipy.stats import pearsonr
 
 from versa.fmri import reliability
-from versa.fmri.reliability import (
-    group_rdm_reliability,
-    rdm_reliability,
-    reliable_voxels,
-    spearman_brown,
-    voxel_reliability,
-)
-
-AFFINE = np.array([[-3.0, 0, 0, 30], [0, 3, 0, -99], [0, 0, 3, -41], [0, 0, 0, 1]])
+from versa.fmri.ceilings import group_rdm_reliability, rdm_reliability
+from versa.fmri.reliability import reliable_voxels, spearman_brown, voxel_reliability
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
-"""How much of the brain's own geometry two halves of the subjects share."""
+"""How much of the brain's own geometry is shared: by two halves of the subjects (the
+noise ceiling), and by the odd and even runs of one (the reliability of an RDM)."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -7,13 +9,21 @@ from numpy.typing import ArrayLike
 
 from versa.fmri.dataset.braindata import BrainDataset
 from versa.fmri.rdm import correlation_rdm, n_images_of, to_rsatoolbox
+from versa.fmri.reliability import two_halves, voxel_reliability
 from versa.parallel import map_in_threads
 from versa.stats.splits import SplitHalves, split_halves
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ceilings_table", "half_correlations", "noise_ceiling", "subject_bounds"]
+__all__ = [
+    "ceilings_table",
+    "group_rdm_reliability",
+    "half_correlations",
+    "noise_ceiling",
+    "rdm_reliability",
+    "subject_bounds",
+]
 
 
 def noise_ceiling(rdms: ArrayLike, splits: SplitHalves) -> np.ndarray:
@@ -167,7 +177,7 @@ def ceilings_table(
         splits = split_halves(dataset.n_subjects)
     rows = []
     for name in dataset.sector_names:
-        rdms = _subject_rdms(dataset, name)
+        rdms = subject_rdms(dataset, name)
         numbers = summary(noise_ceiling(rdms, splits), dataset.n_subjects)
         lower, upper = subject_bounds(rdms)
         rows.append(
@@ -232,11 +242,114 @@ def subject_bounds(rdms: ArrayLike) -> tuple[float, float]:
     return float(lower), float(upper)
 
 
-def _subject_rdms(dataset: BrainDataset, sector: str) -> np.ndarray:
+def rdm_reliability(odd: ArrayLike, even: ArrayLike) -> float:
+    """Correlation of one subject's RDMs of odd and even runs.
+
+    Parameters
+    ----------
+    odd, even : array-like of shape (n_images, n_voxels)
+        Responses in the two halves of the runs, rows in the same order.
+
+    Returns
+    -------
+    r : float
+        Pearson r of the two correlation-distance RDMs, without Spearman-Brown; NaN if
+        an RDM does not vary.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, there are fewer than 3 images, or values are not finite.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).normal(size=(5, 20))
+    >>> round(rdm_reliability(x, 3 * x + 1), 6)
+    1.0
+    """
+    return _pearson(*_rdms(odd, even, "the subject"))
+
+
+def group_rdm_reliability(
+    odds: Sequence[ArrayLike], evens: Sequence[ArrayLike]
+) -> float:
+    """Correlation of the group's mean RDMs of odd and even runs.
+
+    Parameters
+    ----------
+    odds, evens : sequence of array-like of shape (n_images, n_voxels)
+        Responses of each subject in the two halves of the runs; n_voxels may differ
+        between subjects.
+
+    Returns
+    -------
+    r : float
+        Pearson r of the mean odd and the mean even RDM, without Spearman-Brown.
+
+    Raises
+    ------
+    ValueError
+        If there are no subjects, or not the same in both, or a subject's halves do
+        not fit (see :func:`rdm_reliability`).
+
+    Notes
+    -----
+    Both means are over the same subjects, so what these subjects have in common by
+    chance counts as reliable. The noise ceiling, :func:`noise_ceiling`, is over
+    different subjects.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> halves = [rng.normal(size=(5, 20)), rng.normal(size=(5, 9))]
+    >>> round(group_rdm_reliability(halves, halves), 6)
+    1.0
+    """
+    if len(odds) != len(evens) or not len(odds):
+        raise ValueError(
+            "odds and evens must hold the same subjects, at least one; got "
+            f"{len(odds)} and {len(evens)}."
+        )
+    pairs = [
+        _rdms(odd, even, f"subject {row}")
+        for row, (odd, even) in enumerate(zip(odds, evens, strict=True), start=1)
+    ]
+    lengths = sorted({first.size for first, _ in pairs})
+    if len(lengths) > 1:
+        raise ValueError(
+            "all subjects must have the same images; their RDMs have "
+            f"{' and '.join(map(str, lengths))} pairs."
+        )
+    return _pearson(
+        np.mean([first for first, _ in pairs], axis=0),
+        np.mean([second for _, second in pairs], axis=0),
+    )
+
+
+def subject_rdms(dataset: BrainDataset, sector: str) -> np.ndarray:
     """RDM of every subject in a sector, (n_subjects, n_pairs)."""
     if dataset.responses is None:
         return np.asarray((dataset.rdms or {})[sector])
     return np.stack(map_in_threads(correlation_rdm, dataset.responses[sector]))
+
+
+def _rdms(odd: ArrayLike, even: ArrayLike, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """RDMs of both halves of one subject."""
+    first, second = (half.astype(np.float64) for half in two_halves(odd, even))
+    broken = ~(np.isfinite(first).all(axis=0) & np.isfinite(second).all(axis=0))
+    if broken.any():
+        raise ValueError(
+            f"odd and even of {what} must be finite; {int(broken.sum())} of "
+            f"{broken.size} voxels hold NaN or infinity. Leave these voxels out of "
+            "both halves."
+        )
+    return correlation_rdm(first), correlation_rdm(second)
+
+
+def _pearson(first: np.ndarray, second: np.ndarray) -> float:
+    """Pearson r of two RDMs, NaN if one does not vary."""
+    columns = voxel_reliability(first[:, None], second[:, None])
+    return float(columns[0])
 
 
 def _centred(

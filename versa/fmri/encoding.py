@@ -30,7 +30,6 @@ __all__ = [
     "debias",
     "fold_means",
     "loo_ridge",
-    "mean_eigenvalue",
 ]
 
 AUTO_ALPHAS = tuple(10.0**power for power in range(-4, 5))
@@ -111,33 +110,6 @@ def alpha_grid(alphas: str | ArrayLike, mean_eigenvalue: float) -> np.ndarray:
     return grid
 
 
-def mean_eigenvalue(gram: np.ndarray) -> float:
-    """Mean eigenvalue ``trace(K) / n_images`` of the centred Gram matrix.
-
-    Parameters
-    ----------
-    gram : ndarray of shape (n_images, n_images)
-        ``X @ X.T`` of the raw features.
-
-    Returns
-    -------
-    mean : float
-        Variance of the features summed over units; zero if it is only rounding.
-
-    Examples
-    --------
-    >>> mean_eigenvalue(np.diag([1.0, 1.0, 1.0, 1.0]))
-    0.75
-    >>> mean_eigenvalue(np.ones((4, 4)))
-    0.0
-    """
-    n_images = len(gram)
-    trace = float(np.trace(gram) - gram.sum() / n_images)
-    return (
-        trace / n_images if trace > _rounding(n_images, float(np.trace(gram))) else 0.0
-    )
-
-
 def loo_ridge(
     gram: Any,
     responses: Any,
@@ -200,24 +172,63 @@ def loo_ridge(
     >>> bool(np.corrcoef(predicted[:, 0], voxels[:, 0])[0, 1] > 0.99)
     True
     """
-    with one_blas_thread():
-        return _loo_ridge(gram, responses, alphas, alpha_per_voxel)
+    solution = solve(gram, responses, alphas, alpha_per_voxel=alpha_per_voxel)
+    return LooRidge(solution.predicted, solution.alpha)
 
 
-def _loo_ridge(
-    gram: Any, responses: Any, alphas: str | ArrayLike, alpha_per_voxel: bool
-) -> LooRidge:
+class Solution(NamedTuple):
+    """Predictions, and which penalty of the grid each of them was made with."""
+
+    predicted: Any  # (n_images, n_voxels)
+    choice: Any  # (n_images, n_voxels), places in the grid
+    grid: Any  # (n_alphas,)
+
+    @property
+    def alpha(self) -> Any:
+        """The chosen penalties, (n_images, n_voxels)."""
+        from array_api_compat import array_namespace
+
+        xp = array_namespace(self.grid)
+        flat = xp.reshape(self.choice, (-1,))
+        return xp.reshape(xp.take(self.grid, flat), tuple(self.choice.shape))
+
+
+def solve(
+    gram: Any,
+    responses: Any,
+    alphas: str | ArrayLike = "auto",
+    *,
+    alpha_per_voxel: bool = True,
+) -> Solution:
+    """What `loo_ridge` does, with the grid and the places in it."""
     from array_api_compat import array_namespace, device
 
     gram, responses = _same_kind(gram, responses)
     xp = array_namespace(gram, responses)
-    n_images, n_voxels = _check(xp, gram, responses)
-    gram = xp.astype(gram, xp.float64)
+    _check(xp, gram, responses)
+    with one_blas_thread():
+        gram = xp.astype(gram, xp.float64)
+        eigenvalues, vectors = _spectrum(xp, gram)
+        total = float(xp.sum(eigenvalues))
+        grid = alpha_grid(alphas, total / gram.shape[0])
+        # without variance between images every alpha gives the mean of the others
+        operators = _operators(xp, eigenvalues, vectors, grid if total else grid[:1])
+        run = _alpha_per_voxel if alpha_per_voxel else _one_alpha
+        predicted, choice = run(xp, operators, responses)
     where = device(gram)
-    basis = xp.asarray(_helmert(n_images), dtype=xp.float64, device=where)
+    return Solution(predicted, choice, xp.asarray(grid, dtype=xp.float64, device=where))
+
+
+def _spectrum(xp: Any, gram: Any) -> tuple[Any, Any]:
+    """Eigenvalues (N - 1,) of the centred Gram matrix and its eigenvectors
+    (N, N - 1), orthogonal to the constant."""
+    n_images = gram.shape[0]
+    basis = xp.asarray(_helmert(n_images), dtype=xp.float64, device=gram.device)
     eigenvalues, vectors = xp.linalg.eigh(basis.T @ gram @ basis)
     top = float(eigenvalues[-1])
-    noise = _rounding(n_images, abs(float(xp.linalg.trace(gram))))
+    # what centring leaves of features that are equal for all images
+    trace = abs(float(xp.linalg.trace(gram)))
+    noise = n_images * float(np.finfo(float).eps) * trace
     if float(eigenvalues[0]) < -max(1e-6 * abs(top), noise):
         raise ValueError(
             "gram must be X @ X.T, without negative eigenvalues; its smallest is "
@@ -226,44 +237,38 @@ def _loo_ridge(
     if float(xp.sum(eigenvalues)) <= noise:
         eigenvalues = xp.zeros_like(eigenvalues)
     eigenvalues = xp.where(eigenvalues > 0, eigenvalues, xp.zeros_like(eigenvalues))
-    grid = alpha_grid(alphas, float(xp.sum(eigenvalues)) / n_images)
-    if float(xp.sum(eigenvalues)) == 0:
-        grid = grid[:1]  # every alpha gives the mean of the other images
-    vectors = basis @ vectors  # (n_images, n_images - 1), orthogonal to the constant
-    operators = _operators(xp, eigenvalues, vectors, grid)
-    grid = xp.asarray(grid, dtype=xp.float64, device=where)
+    return eigenvalues, basis @ vectors
 
-    predicted = xp.empty((n_images, n_voxels), dtype=xp.float64, device=where)
-    if not n_voxels:
-        return LooRidge(predicted, predicted)
-    on_cpu = isinstance(gram, np.ndarray)
-    chunks = _chunks(n_images, n_voxels, on_cpu=on_cpu)
-    if alpha_per_voxel:
-        alpha = xp.empty((n_images, n_voxels), dtype=xp.float64, device=where)
 
-        def solve(chunk: slice) -> None:
-            y = xp.astype(responses[:, chunk], xp.float64)
-            predicted[:, chunk], choice = _predict(xp, operators, y)
-            alpha[:, chunk] = xp.reshape(
-                xp.take(grid, xp.reshape(choice, (-1,))), choice.shape
-            )
+def _alpha_per_voxel(
+    xp: Any, operators: "_Operators", responses: Any
+) -> tuple[Any, Any]:
+    shape, where = tuple(responses.shape), operators.residual.device
+    predicted = xp.empty(shape, dtype=xp.float64, device=where)
+    choice = xp.empty(shape, dtype=xp.int64, device=where)
 
-        if on_cpu:
-            map_in_threads(solve, chunks)
-        else:
-            for chunk in chunks:
-                solve(chunk)
-        return LooRidge(predicted, alpha)
+    def run(chunk: slice) -> None:
+        y = xp.astype(responses[:, chunk], xp.float64)
+        predicted[:, chunk], choice[:, chunk] = _predict(xp, operators, y)
 
+    if isinstance(responses, np.ndarray):
+        map_in_threads(run, _chunks(*shape, on_cpu=True))
+    else:
+        for chunk in _chunks(*shape, on_cpu=False):
+            run(chunk)
+    return predicted, choice
+
+
+def _one_alpha(xp: Any, operators: "_Operators", responses: Any) -> tuple[Any, Any]:
     responses = xp.astype(responses, xp.float64)
+    shape = tuple(responses.shape)
+    if not shape[1]:
+        return responses, xp.zeros(shape, dtype=xp.int64, device=responses.device)
+    chunks = _chunks(*shape, on_cpu=isinstance(responses, np.ndarray))
     errors = [_summed_errors(xp, operators, responses[:, chunk]) for chunk in chunks]
     choice = xp.argmin(sum(errors[1:], start=errors[0]), axis=0)  # first of equals
     rows = xp.stack([operators.residual[int(k), i, :] for i, k in enumerate(choice)])
-    chosen = xp.take(grid, choice)
-    return LooRidge(
-        responses - rows @ responses,
-        xp.broadcast_to(chosen[:, None], tuple(predicted.shape)),
-    )
+    return responses - rows @ responses, xp.broadcast_to(choice[:, None], shape)
 
 
 def fold_means(responses: np.ndarray) -> np.ndarray:
@@ -319,11 +324,6 @@ def debias(predicted: np.ndarray, responses: np.ndarray) -> np.ndarray:
     """
     n_images = responses.shape[0]
     return predicted + (responses - responses.mean(axis=0)) / (n_images - 1)
-
-
-def _rounding(n_images: int, trace: float) -> float:
-    """What centring leaves of features that are equal for all images."""
-    return n_images * float(np.finfo(float).eps) * trace
 
 
 class _Operators(NamedTuple):
@@ -431,7 +431,7 @@ def _summed_errors(xp: Any, operators: _Operators, y: Any) -> Any:
 def _chunks(n_images: int, n_voxels: int, *, on_cpu: bool) -> list[slice]:
     """Columns of each piece of work: as many pieces as keep every core busy."""
     elements = _CHUNK_ELEMENTS if on_cpu else _CHUNK_ELEMENTS * 64
-    rounds = -(-n_voxels // max(32, elements // n_images))
+    rounds = max(1, -(-n_voxels // max(32, elements // n_images)))
     n_pieces = -(-rounds // n_cores()) * n_cores() if on_cpu else rounds
     step = max(32, -(-n_voxels // n_pieces))
     return [slice(i, min(i + step, n_voxels)) for i in range(0, n_voxels, step)]
@@ -460,7 +460,7 @@ def _same_kind(gram: Any, responses: Any) -> tuple[Any, Any]:
     return gram, responses
 
 
-def _check(xp: Any, gram: Any, responses: Any) -> tuple[int, int]:
+def _check(xp: Any, gram: Any, responses: Any) -> None:
     if gram.ndim != 2 or gram.shape[0] != gram.shape[1]:
         raise ValueError(
             f"gram must be (n_images, n_images); got {tuple(gram.shape)}. "
@@ -491,4 +491,3 @@ def _check(xp: Any, gram: Any, responses: Any) -> tuple[int, int]:
             f"gram must be symmetric; it differs from its transpose by {asymmetry:.3g}."
             " Pass X @ X.T of the features X (n_images, n_units)."
         )
-    return n_images, responses.shape[1]

@@ -1,29 +1,12 @@
-"""How well odd and even runs of a subject agree: voxel by voxel, and as RDMs.
-
-What the subjects of a group share, the noise ceiling, is in :mod:`versa.fmri.ceilings`;
-its functions can be had from here as well.
-"""
+"""How well the odd and even runs of a subject agree, voxel by voxel."""
 
 import logging
-from collections.abc import Sequence
 from numbers import Real
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from versa.fmri.ceilings import ceilings_table, noise_ceiling, subject_bounds
-from versa.fmri.rdm import correlation_rdm
-
-__all__ = [
-    "ceilings_table",
-    "group_rdm_reliability",
-    "noise_ceiling",
-    "rdm_reliability",
-    "reliable_voxels",
-    "spearman_brown",
-    "subject_bounds",
-    "voxel_reliability",
-]
+__all__ = ["reliable_voxels", "spearman_brown", "voxel_reliability"]
 
 logger = logging.getLogger("versa")
 
@@ -63,7 +46,7 @@ def voxel_reliability(odd: ArrayLike, even: ArrayLike) -> np.ndarray:
     >>> voxel_reliability(odd, even)
     array([1. , nan, 0.5])
     """
-    first, second = _halves(odd, even)
+    first, second = two_halves(odd, even)
     n_voxels = first.shape[1]
     r = np.full(n_voxels, np.nan)
     for start in range(0, n_voxels, _CHUNK):
@@ -119,90 +102,6 @@ def spearman_brown(r: ArrayLike, *, length: float = 2.0) -> np.ndarray:
     positive = np.maximum(values, 0.0)
     predicted = length * positive / (1.0 + (length - 1.0) * positive)
     return np.where(values < 0, values, predicted)
-
-
-def rdm_reliability(odd: ArrayLike, even: ArrayLike) -> float:
-    """Correlation of one subject's RDMs of odd and even runs.
-
-    Parameters
-    ----------
-    odd, even : array-like of shape (n_images, n_voxels)
-        Responses in the two halves of the runs, rows in the same order.
-
-    Returns
-    -------
-    r : float
-        Pearson r of the two correlation-distance RDMs, without Spearman-Brown; NaN if
-        an RDM does not vary.
-
-    Raises
-    ------
-    ValueError
-        If shapes differ, there are fewer than 3 images, or values are not finite.
-
-    Examples
-    --------
-    >>> x = np.random.default_rng(0).normal(size=(5, 20))
-    >>> round(rdm_reliability(x, 3 * x + 1), 6)
-    1.0
-    """
-    return _pearson(*_rdms(odd, even, "the subject"))
-
-
-def group_rdm_reliability(
-    odds: Sequence[ArrayLike], evens: Sequence[ArrayLike]
-) -> float:
-    """Correlation of the group's mean RDMs of odd and even runs.
-
-    Parameters
-    ----------
-    odds, evens : sequence of array-like of shape (n_images, n_voxels)
-        Responses of each subject in the two halves of the runs; n_voxels may differ
-        between subjects.
-
-    Returns
-    -------
-    r : float
-        Pearson r of the mean odd and the mean even RDM, without Spearman-Brown.
-
-    Raises
-    ------
-    ValueError
-        If there are no subjects, or not the same in both, or a subject's halves do
-        not fit (see :func:`rdm_reliability`).
-
-    Notes
-    -----
-    Both means are over the same subjects, so what these subjects have in common by
-    chance counts as reliable. The noise ceiling,
-    :func:`versa.fmri.ceilings.noise_ceiling`, is over different subjects.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> halves = [rng.normal(size=(5, 20)), rng.normal(size=(5, 9))]
-    >>> round(group_rdm_reliability(halves, halves), 6)
-    1.0
-    """
-    if len(odds) != len(evens) or not len(odds):
-        raise ValueError(
-            "odds and evens must hold the same subjects, at least one; got "
-            f"{len(odds)} and {len(evens)}."
-        )
-    pairs = [
-        _rdms(odd, even, f"subject {row}")
-        for row, (odd, even) in enumerate(zip(odds, evens, strict=True), start=1)
-    ]
-    lengths = sorted({first.size for first, _ in pairs})
-    if len(lengths) > 1:
-        raise ValueError(
-            "all subjects must have the same images; their RDMs have "
-            f"{' and '.join(map(str, lengths))} pairs."
-        )
-    return _pearson(
-        np.mean([first for first, _ in pairs], axis=0),
-        np.mean([second for _, second in pairs], axis=0),
-    )
 
 
 def reliable_voxels(reliability: ArrayLike, threshold: float = 0.3) -> np.ndarray:
@@ -262,7 +161,7 @@ def reliable_voxels(reliability: ArrayLike, threshold: float = 0.3) -> np.ndarra
     return keep
 
 
-def _halves(odd: ArrayLike, even: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def two_halves(odd: ArrayLike, even: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Both halves as arrays of one shape, (n_images, n_voxels)."""
     first, second = np.asarray(odd), np.asarray(even)
     if first.shape != second.shape or first.ndim != 2:
@@ -291,22 +190,3 @@ def _deviations(x: np.ndarray) -> np.ndarray:
     x /= np.abs(x).max(axis=0)
     x -= x.mean(axis=0)
     return x
-
-
-def _rdms(odd: ArrayLike, even: ArrayLike, what: str) -> tuple[np.ndarray, np.ndarray]:
-    """RDMs of both halves of one subject."""
-    first, second = (half.astype(np.float64) for half in _halves(odd, even))
-    broken = ~(np.isfinite(first).all(axis=0) & np.isfinite(second).all(axis=0))
-    if broken.any():
-        raise ValueError(
-            f"odd and even of {what} must be finite; {int(broken.sum())} of "
-            f"{broken.size} voxels hold NaN or infinity. Leave these voxels out of "
-            "both halves."
-        )
-    return correlation_rdm(first), correlation_rdm(second)
-
-
-def _pearson(first: np.ndarray, second: np.ndarray) -> float:
-    """Pearson r of two RDMs, NaN if one does not vary."""
-    columns = voxel_reliability(first[:, None], second[:, None])
-    return float(columns[0])

@@ -6,13 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from versa.fmri.encoding import (
-    alpha_grid,
-    debias,
-    fold_means,
-    loo_ridge,
-    mean_eigenvalue,
-)
+from versa.fmri.encoding import debias, fold_means, solve
 from versa.fmri.rdm import correlation_rdm, rdm_from_covariance
 from versa.parallel import map_in_threads
 
@@ -26,7 +20,6 @@ __all__ = [
 
 # Correlation distances are known to about 1e-16; a whole RDM below this is rounding.
 _NO_DISTANCE = 1e-12
-_NEARLY = 1.001  # far below the step of any grid
 
 
 class EncodingTarget(NamedTuple):
@@ -123,25 +116,27 @@ def encoded_rdms(
     (2, 45)
     """
     if alpha_per_voxel:  # voxels are independent: all subjects in one go
-        predicted, alpha = loo_ridge(gram, target.responses, alphas)
+        fitted = [solve(gram, target.responses, alphas)]
+        predicted = [fitted[0].predicted[:, part] for part in target.parts]
     else:
         fitted = [
-            loo_ridge(gram, target.responses[:, part], alphas, alpha_per_voxel=False)
+            solve(gram, target.responses[:, part], alphas, alpha_per_voxel=False)
             for part in target.parts
         ]
-        predicted = np.concatenate([result.predicted for result in fitted], axis=1)
-        alpha = np.concatenate([result.alpha for result in fitted], axis=1)
+        predicted = [solution.predicted for solution in fitted]
     rdms = map_in_threads(
-        lambda part: _both_rdms(predicted[:, part], target.shift[:, part]),
-        target.parts,
+        lambda pair: _both_rdms(pair[0], target.shift[:, pair[1]]),
+        zip(predicted, target.parts, strict=True),
     )
-    grid = alpha_grid(alphas, mean_eigenvalue(gram))
+    grid = fitted[0].grid
+    counts = sum(
+        np.bincount(solution.choice.ravel(), minlength=len(grid)) for solution in fitted
+    )
     return EncodedRdms(
         np.stack([versa for versa, _ in rdms]),
         np.stack([debiased for _, debiased in rdms]),
-        # the solver rounds the scale of the grid in another way
-        float(np.mean(alpha <= grid.min() * _NEARLY)),
-        float(np.mean(alpha >= grid.max() / _NEARLY)),
+        float(counts[grid == grid.min()].sum() / target.responses.size),
+        float(counts[grid == grid.max()].sum() / target.responses.size),
     )
 
 

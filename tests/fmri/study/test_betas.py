@@ -13,8 +13,9 @@ from tests.scans import AFFINE, CONDITIONS, SHAPE, brain, write_bids
 from versa.fmri.betas.conditions import ConditionBetas
 from versa.fmri.betas.glm import GLMSettings, fit_betas
 from versa.fmri.betas.runs import find_runs
+from versa.fmri.ceilings import rdm_reliability
 from versa.fmri.dataset.checking import check_dataset
-from versa.fmri.reliability import rdm_reliability, voxel_reliability
+from versa.fmri.reliability import voxel_reliability
 from versa.fmri.sectors.sector import Sector
 from versa.fmri.study.betas import estimate_betas, reliability_table
 from versa.fmri.study.files import (

@@ -20,6 +20,7 @@ from versa.cache import atomic_write
 from versa.fmri.betas.conditions import ConditionBetas
 from versa.fmri.betas.glm import GLMSettings, conditions_of, fit_betas
 from versa.fmri.betas.runs import find_runs, find_subjects
+from versa.fmri.ceilings import rdm_reliability
 from versa.fmri.dataset.tables import write_json, write_table
 from versa.fmri.dataset.top_files import (
     FORMAT,
@@ -28,7 +29,6 @@ from versa.fmri.dataset.top_files import (
     read_participants,
     subject_labels,
 )
-from versa.fmri.reliability import rdm_reliability
 from versa.fmri.study.files import (
     read_betas,
     read_conditions,
