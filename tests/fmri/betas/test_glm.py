@@ -14,7 +14,8 @@ from nilearn.glm.first_level import FirstLevelModel
 from tests.scans import AFFINE, CONDITIONS, N_SCANS, SHAPE, T_R, brain, write_bids
 from versa.fmri.betas.glm import GLMSettings, design_matrix, estimate, fit_betas
 from versa.fmri.betas.runs import Run, find_runs
-from versa.fmri.reliability import rdm_reliability, voxel_reliability
+from versa.fmri.ceilings import rdm_reliability
+from versa.fmri.reliability import voxel_reliability
 from versa.fmri.sectors.sector import Sector
 from versa.fmri.volumes.nifti import read_series
 
