@@ -10,6 +10,7 @@ from PIL import Image
 
 from versa.fmri.betas.conditions import dataset_from_betas
 from versa.fmri.betas.elsewhere import (
+    ImageOptions,
     betas_from_array,
     betas_from_images,
     betas_from_runs,
@@ -147,27 +148,32 @@ def test_an_unknown_space_is_refused(tmp_path, volumes):
         betas_from_images({}, subject="01", space="TAL")
 
 
+def of_runs(images, space, **more):
+    options = ImageOptions("01", space, None, None, None, "a.u.", "test")
+    return betas_from_runs(images, options, **more)
+
+
 def test_runs_are_averaged_and_halved(tmp_path, volumes, caplog):
     images = []
     for run in (1, 2, 3):
         paths = save(tmp_path / f"{run}", {n: v * run for n, v in volumes.items()})
         images += [(name, run, path) for name, path in paths.items()]
-    betas = betas_from_runs(images, subject="01", space="individual")
+    betas = of_runs(images, "individual")
     truth = np.stack([volumes[name][brain()] for name in NAMES])
     np.testing.assert_allclose(betas.values, 2 * truth, rtol=1e-6)
     np.testing.assert_allclose(betas.odd, 2 * truth, rtol=1e-6)  # runs 1 and 3
     np.testing.assert_allclose(betas.even, 2 * truth, rtol=1e-6)  # run 2
-    partly = betas_from_runs(images[:-1], subject="01", space="individual")
+    partly = of_runs(images[:-1], "individual")
     assert "run 3 lacks ear; their betas are means over the other runs" in caplog.text
     np.testing.assert_allclose(partly.values[2], 1.5 * truth[2], rtol=1e-6)
-    single = betas_from_runs(images[:3], subject="01", space="individual")
+    single = of_runs(images[:3], "individual")
     assert single.odd is None
     with pytest.raises(ValueError, match=r"the even half must have .* ear is missing"):
-        betas_from_runs(images[:5], subject="01", space="individual")
+        of_runs(images[:5], "individual")
     with pytest.raises(ValueError, match="condition must be among cup, dog, ear; got"):
-        betas_from_runs(images, subject="01", space="TAL", conditions=["fan"])
+        of_runs(images, "TAL", conditions=["fan"])
     with pytest.raises(ValueError, match="halves must be among runs; got 'repeats'"):
-        betas_from_runs(images, subject="01", space="TAL", halves="repeats")
+        of_runs(images, "TAL", halves="repeats")
 
 
 def pictures(folder, arrays):

@@ -52,6 +52,12 @@ _CONVENTION_KEYS = (
     "LeftRightConvention",
     "L-R convention (0:unknown, 1:radiological, 2:neurological)",
 )
+_UNSAID = {
+    "space": "in which space it is; pass it as space=, such as 'TAL', 'MNI152' or "
+    "'individual' (native and AC-PC)",
+    "convention": "where left is; pass convention='radiological' (BrainVoyager's "
+    "standard) or 'neurological'",
+}
 _RESOLUTION_KEYS = ("Resolution", "VTC resolution relative to VMR (1, 2, or 3)")
 _VOI_SPACES = {"TAL": "TAL", "MNI": "MNI152", "BV": None}
 _VTC_HEADER = 1 << 16  # bytes; a VTC starts with two file names and 30 bytes
@@ -151,16 +157,18 @@ def read_volumes(
     of_vmr: Mapping[str, Any] = {}
     if vmr is not None and kind != "vmr":
         _, of_vmr, _ = read_file(vmr, ("vmr",))
-    stated = _settled_space(
+    stated = _agreed(
         path,
+        "space",
         {
             path.name: _SPACES.get(_first(header, _SPACE_KEYS)),
             "its VMR": _SPACES.get(_first(of_vmr, _SPACE_KEYS)),
             "space=": space,
         },
     )
-    side = _settled_convention(
+    side = _agreed(
         path,
+        "convention",
         {
             path.name: _CONVENTIONS.get(_first(header, _CONVENTION_KEYS)),
             "its VMR": _CONVENTIONS.get(_first(of_vmr, _CONVENTION_KEYS)),
@@ -324,12 +332,15 @@ def read_voi(
             f"{path} must list its voxels in {listing(_VOI_SPACES)}; its reference "
             f"space is {reference}. Save it in one of these spaces."
         )
-    stated = _settled_space(path, {path.name: _VOI_SPACES[reference], "space=": space})
+    stated = _agreed(
+        path, "space", {path.name: _VOI_SPACES[reference], "space=": space}
+    )
     coordinates = _voi_voxels(path, header, vois)
     if reference != "BV":
         return coordinates, stated
-    side = _settled_convention(
+    side = _agreed(
         path,
+        "convention",
         {
             path.name: _CONVENTIONS.get(_first(header, _CONVENTION_KEYS)),
             "convention=": convention,
@@ -480,41 +491,23 @@ def _first(header: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
     return next((header[key] for key in keys if key in header), None)
 
 
-def _settled_space(path: Path, claims: Mapping[str, str | None]) -> str:
-    """Space on which all who say one agree; a variant of MNI152 is more exact."""
-    said = {who: space for who, space in claims.items() if space is not None}
+def _agreed(path: Path, what: str, claims: Mapping[str, str | None]) -> str:
+    """What all who say one agree on; a variant of MNI152 is more exact than MNI152."""
+    said = {who: value for who, value in claims.items() if value is not None}
     if not said:
+        raise ValueError(f"{path} does not say {_UNSAID[what]}.")
+    for value in said.values():
+        if what == "space":
+            check_space(value)
+        elif value not in _CONVENTIONS.values():
+            raise ValueError(unknown("convention", value, _CONVENTIONS.values()))
+    agreed = max(said.values(), key=len)
+    if any(not agreed.startswith(value) for value in said.values()):
+        listed = ", ".join(f"{who} says {value!r}" for who, value in said.items())
         raise ValueError(
-            f"{path} does not say in which space it is; pass it as space=, such as "
-            "'TAL', 'MNI152' or 'individual' (native and AC-PC)."
+            f"{path} must have one {what}; {listed}. Correct what is wrong."
         )
-    for space in said.values():
-        check_space(space)
-    settled = max(said.values(), key=len)
-    if any(not settled.startswith(space) for space in said.values()):
-        _contradiction(path, "space", said)
-    return settled
-
-
-def _settled_convention(path: Path, claims: Mapping[str, str | None]) -> str:
-    """Convention on which all who say one agree."""
-    said = {who: side for who, side in claims.items() if side is not None}
-    if not said:
-        raise ValueError(
-            f"{path} does not say where left is; pass convention='radiological' "
-            "(BrainVoyager's standard) or 'neurological'."
-        )
-    for side in said.values():
-        if side not in _CONVENTIONS.values():
-            raise ValueError(unknown("convention", side, _CONVENTIONS.values()))
-    if len(set(said.values())) > 1:
-        _contradiction(path, "convention", said)
-    return next(iter(said.values()))
-
-
-def _contradiction(path: Path, what: str, said: Mapping[str, str]) -> None:
-    claims = ", ".join(f"{who} says {value!r}" for who, value in said.items())
-    raise ValueError(f"{path} must have one {what}; {claims}. Correct what is wrong.")
+    return agreed
 
 
 def _check_maps(path: Path, header: Mapping[str, Any]) -> None:

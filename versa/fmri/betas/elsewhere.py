@@ -1,7 +1,8 @@
-"""Betas made elsewhere: arrays, NIfTI images and BrainVoyager maps."""
+"""Betas made elsewhere: arrays and NIfTI images."""
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,46 @@ from versa.fmri.volumes.voxels import (
 from versa.wording import listing, unknown
 
 logger = logging.getLogger("versa")
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """How the images of a subject are read, and what is known of them."""
+
+    subject: str
+    space: str
+    mask: PathLike | None  # the voxels to read; by default those with data
+    activity: PathLike | None  # the contrast of all conditions against rest
+    resample: str | None
+    unit: str
+    source: str
+
+    def betas(
+        self,
+        conditions: Sequence[str],
+        values: np.ndarray,  # (n_conditions, n_voxels), as odd and even
+        mask: np.ndarray,
+        affine: np.ndarray,
+        odd: np.ndarray | None,
+        even: np.ndarray | None,
+    ) -> ConditionBetas:
+        """The betas that were read, with the map of activity beside them."""
+        activity = None
+        if self.activity is not None:
+            activity = read_map(self.activity, mask, affine, resample=self.resample)
+        return ConditionBetas(
+            self.subject,
+            tuple(conditions),
+            values,
+            mask,
+            affine,
+            self.space,
+            odd=odd,
+            even=even,
+            activity=activity,
+            unit=self.unit,
+            source=self.source,
+        )
 
 
 def betas_from_array(
@@ -149,7 +190,7 @@ def betas_from_images(
     activity : path-like, optional
         Image of the contrast of all conditions against rest.
     resample : {"nearest", "linear"}, optional
-        How to bring images onto the grid of the first one. Images whose voxels lie at
+        How to resample images to the grid of the first one. Images whose voxels are at
         the same places in another order (LAS, RAS, ...) need no resampling.
     unit, source : str
         See :class:`~versa.fmri.betas.ConditionBetas`.
@@ -166,115 +207,67 @@ def betas_from_images(
         If images are missing or damaged, their grids or numbers differ, or the space
         is not known.
     """
-    parts: dict[str, list[tuple[Path, int]]] = {}
     names: tuple[str, ...] = ()
+    parts: dict[str, list[Path]] = {}
     for what, given in (("images", images), ("odd", odd), ("even", even)):
         if given is None:
             continue
         if isinstance(given, Mapping):
-            wanted = tuple(given if conditions is None else conditions)
-            wanted = names or wanted
-            if set(wanted) - set(given) or (
-                conditions is None and set(given) - set(wanted)
-            ):
+            names = names or tuple(given if conditions is None else conditions)
+            unasked = conditions is None and len(given) > len(names)
+            if unasked or set(names) - set(given):
                 raise ValueError(
                     f"{what} of subject {subject} must have an image for each of "
-                    f"{listing(wanted)}; got {listing(given)}."
+                    f"{listing(names)}; got {listing(given)}."
                 )
-            parts[what] = [(Path(given[name]), 1) for name in wanted]
+            parts[what] = [Path(given[name]) for name in names]
         elif conditions is None:
             raise ValueError(
                 f"conditions must name the volumes of {given}; got none. Volumes are "
                 "not matched by position unless their names are given."
             )
         else:
-            wanted = tuple(conditions)
-            parts[what] = [(Path(given), len(wanted))]
-        names = wanted
-    if not names:
+            names = tuple(conditions)
+            parts[what] = [Path(given)]
+    if not parts.get("images"):
         raise ValueError(f"images of subject {subject} must be at least one; got none.")
-    files = [file for part in parts.values() for file in part]
+    files = [path for part in parts.values() for path in part]
     beside = [Path(p) for p in (mask, activity) if p is not None]
-    space = _space([path for path, _ in files] + beside, space)
+    options = ImageOptions(
+        subject=subject,
+        space=_space([*files, *beside], space),
+        mask=mask,
+        activity=activity,
+        resample=resample,
+        unit=unit,
+        source=source or f"images such as {files[0].name}",
+    )
     values, inside, affine = read_voxels(
-        [path for path, _ in files],
-        n_volumes=[count for _, count in files],
+        files,
+        n_volumes=[len(names) // len(part) for part in parts.values() for _ in part],
         groups=[row for row, part in enumerate(parts.values()) for _ in part],
         mask=mask,
         resample=resample,
     )
-    halves = {
-        what: values[row * len(names) : (row + 1) * len(names)]
-        for row, what in enumerate(parts)
-    }
-    return ConditionBetas(
-        subject,
-        names,
-        halves["images"],
-        inside,
-        affine,
-        space,
-        odd=halves.get("odd"),
-        even=halves.get("even"),
-        activity=None
-        if activity is None
-        else read_map(activity, inside, affine, resample=resample),
-        unit=unit,
-        source=source or f"images such as {files[0][0].name}",
+    halves = dict(zip(parts, np.split(values, len(parts)), strict=True))
+    return options.betas(
+        names, halves["images"], inside, affine, halves.get("odd"), halves.get("even")
     )
 
 
 def betas_from_runs(
     images: Sequence[tuple[str, int, PathLike]],
+    options: ImageOptions,
     *,
-    subject: str,
-    space: str,
     conditions: Sequence[str] | None = None,
     halves: str | None = "runs",
-    mask: PathLike | None = None,
-    activity: PathLike | None = None,
-    resample: str | None = None,
-    unit: str = "a.u.",
-    source: str = "",
 ) -> ConditionBetas:
-    """Read NIfTI images of conditions run by run, and average them over runs.
+    """Means over the runs of NIfTI images, each of a condition and a run in its order.
 
-    Parameters
-    ----------
-    images : sequence of (condition, run, path)
-        One 3-D image per condition and run, runs in their order. A condition may have
-        several images in a run, and need not be in every run (which is reported).
-    subject : str
-        Label such as ``"01"``.
-    space : str
-        See :class:`~versa.Sector`.
-    conditions : sequence of str, optional
-        Which conditions, and their order; by default all, as they first occur.
-    halves : {"runs"}, optional
-        Odd and even runs, of those that have the conditions; with a single run there
-        are no halves.
-    mask : path-like, optional
-        Image of the voxels to read; by default those with data in all runs.
-    activity : path-like, optional
-        Image of the contrast of all conditions against rest.
-    resample : {"nearest", "linear"}, optional
-        How to bring images onto the grid of the first one.
-    unit, source : str
-        See :class:`~versa.fmri.betas.ConditionBetas`.
-
-    Returns
-    -------
-    betas : ConditionBetas
-        Means over the images of a condition. Voxels that are NaN or infinite in any
-        image, or 0 in all images of a run, are not in its mask.
-
-    Raises
-    ------
-    ValueError
-        If images are missing or damaged, or lie on different grids, or a half lacks a
-        condition.
+    A condition may have several images in a run, and need not be in every run (which is
+    reported). Voxels that are 0 in all images of a run are not in the mask.
     """
-    check_space(space)
+    check_space(options.space)
     names = [name for name, _, _ in images]
     runs = [run for _, run, _ in images]
     wanted = list(dict.fromkeys(names) if conditions is None else conditions)
@@ -282,9 +275,9 @@ def betas_from_runs(
         if name not in names:
             raise ValueError(unknown("condition", name, dict.fromkeys(names)))
     used = [one for one in images if one[0] in wanted]
-    given = [path for _, _, path in used] + [p for p in (mask, activity) if p]
-    for path in given:
-        check_stated_space(Path(path), space)
+    beside = [path for path in (options.mask, options.activity) if path]
+    for path in [path for _, _, path in used] + beside:
+        check_stated_space(Path(path), options.space)
     for run in dict.fromkeys(runs):
         missing = set(wanted) - {name for name, own, _ in used if own == run}
         if missing:
@@ -294,38 +287,23 @@ def betas_from_runs(
                 listing(sorted(missing)),
             )
     if len(set(runs)) == 1 and halves == "runs":
-        logger.info("subject %s has one run: there are no odd and even runs.", subject)
+        logger.info(
+            "subject %s has one run: there are no odd and even runs.", options.subject
+        )
         halves = None
     if halves not in (None, "runs"):
         raise ValueError(unknown("halves", halves, ("runs",)))
+    of_run = [run for _, run, _ in used]
     values, inside, affine = read_voxels(
         [path for _, _, path in used],
-        groups=[run for _, run, _ in used],
-        mask=mask,
-        resample=resample,
+        groups=of_run,
+        mask=options.mask,
+        resample=options.resample,
     )
     found, mean, odd, even = average_trials(
-        values,
-        [name for name, _, _ in used],
-        [run for _, run, _ in used],
-        conditions=wanted,
-        halves=halves,
+        values, [name for name, _, _ in used], of_run, conditions=wanted, halves=halves
     )
-    return ConditionBetas(
-        subject,
-        found,
-        mean,
-        inside,
-        affine,
-        space,
-        odd=odd,
-        even=even,
-        activity=None
-        if activity is None
-        else read_map(activity, inside, affine, resample=resample),
-        unit=unit,
-        source=source,
-    )
+    return options.betas(found, mean, inside, affine, odd, even)
 
 
 def _space(paths: Sequence[Path], space: str | None) -> str:

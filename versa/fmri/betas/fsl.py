@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from versa.fmri.betas.conditions import ConditionBetas
-from versa.fmri.betas.elsewhere import betas_from_runs
+from versa.fmri.betas.elsewhere import ImageOptions, betas_from_runs
 from versa.fmri.volumes.spaces import check_space
 from versa.fmri.volumes.voxels import PathLike
 from versa.wording import listing, unique_names, unknown
@@ -36,7 +36,7 @@ def read_feat(
     """Read the betas of FEAT folders, one per run, averaged over the runs.
 
     FEAT leaves its images in the space of each run and its registrations in ``reg/``;
-    these are not applied here. Bring the images of all runs into one space first, as
+    these are not applied here. Transform the images of all runs to one space first, as
     ``featregapply`` does, if the runs were not aligned before FEAT.
 
     Parameters
@@ -60,7 +60,7 @@ def read_feat(
     activity : path-like, optional
         Image of the contrast of all conditions against rest.
     resample : {"nearest", "linear"}, optional
-        How to bring runs onto the grid of the first one.
+        How to resample runs to the grid of the first one.
     unit : str, default="a.u."
         Unit of the betas.
 
@@ -72,7 +72,7 @@ def read_feat(
     Raises
     ------
     ValueError
-        If files are missing, runs lie on different grids, or a condition is not there.
+        If files are missing, runs are on different grids, or a condition is missing.
     """
     check_space(space)
     given = [folders] if isinstance(folders, str | os.PathLike) else folders
@@ -114,18 +114,9 @@ def read_feat(
             (name, run, _feat_image(path, f"{maps}{found[name][0]}")) for name in kept
         ]
         _warn_of_registration(path, space, len(paths))
-    return betas_from_runs(
-        estimates,
-        subject=subject,
-        space=space,
-        conditions=conditions,
-        halves=halves,
-        mask=mask,
-        activity=activity,
-        resample=resample,
-        unit=unit,
-        source=f"FEAT ({maps}), {listing(path.name for path in paths)}",
-    )
+    source = f"FEAT ({maps}), {listing(path.name for path in paths)}"
+    options = ImageOptions(subject, space, mask, activity, resample, unit, source)
+    return betas_from_runs(estimates, options, conditions=conditions, halves=halves)
 
 
 def _copes(folder: Path) -> dict[str, tuple[int, bool]]:
@@ -203,7 +194,7 @@ def _feat_image(folder: Path, stem: str) -> Path:
 
 
 def _warn_of_registration(folder: Path, space: str, n_runs: int) -> None:
-    """Say that a registration lies there which is not applied."""
+    """Warn of a registration that is not applied."""
     path = folder / "reg" / "example_func2standard.mat"
     if not path.is_file() or (space == "individual" and n_runs == 1):
         return

@@ -15,6 +15,7 @@ import numpy as np
 
 from versa.fmri.dataset.tables import read_json
 from versa.fmri.dataset.top_files import subject_labels
+from versa.fmri.volumes.nifti import header_repetition_time
 from versa.wording import listing, unknown
 
 if TYPE_CHECKING:
@@ -139,23 +140,7 @@ def read_events(
 
 
 def find_subjects(folder: str | os.PathLike[str]) -> list[str]:
-    """Labels of the subjects that have a folder.
-
-    Parameters
-    ----------
-    folder : path-like
-        A BIDS folder.
-
-    Returns
-    -------
-    subjects : list of str
-        Without ``sub-``, in the order of their names.
-
-    Raises
-    ------
-    ValueError
-        If there is none.
-    """
+    """Labels of the subjects that have a folder sub-... in a BIDS folder, sorted."""
     folder = Path(folder)
     found = subject_labels(folder)
     if not found:
@@ -363,8 +348,6 @@ def _metadata(
 
 def _repetition_time(bold: Path, about: Mapping[str, Any]) -> float:
     """Repetition time in s, of the sidecar and the header alike."""
-    from versa.fmri.volumes.nifti import header_repetition_time
-
     header = header_repetition_time(bold)
     stated = about.get("RepetitionTime")
     if stated is None:

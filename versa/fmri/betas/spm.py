@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from versa.fmri.betas.conditions import ConditionBetas
-from versa.fmri.betas.elsewhere import betas_from_runs
+from versa.fmri.betas.elsewhere import ImageOptions, betas_from_runs
 from versa.fmri.volumes.spaces import check_space
 from versa.fmri.volumes.voxels import PathLike
 from versa.wording import listing
@@ -91,17 +91,10 @@ def read_spm(
     else:
         names = _header_names(images, headers)
     estimates = _spm_conditions(names, images, folder)
-    return betas_from_runs(
-        estimates,
-        subject=subject,
-        space=space,
-        conditions=conditions,
-        halves=halves,
-        mask=mask,
-        activity=activity,
-        unit=unit,
-        source=f"SPM, {folder.name}",
+    options = ImageOptions(
+        subject, space, mask, activity, None, unit, source=f"SPM, {folder.name}"
     )
+    return betas_from_runs(estimates, options, conditions=conditions, halves=halves)
 
 
 def _beta_images(folder: Path) -> dict[int, Path]:
