@@ -9,7 +9,7 @@ import numpy as np
 
 from versa.fmri.betas.glm import GLMSettings, design_matrix
 from versa.fmri.betas.runs import find_runs
-from versa.fmri.dataset.top_files import read_participants
+from versa.fmri.dataset.tables import read_participants
 from versa.fmri.sectors.making import PAPER_CUT
 from versa.fmri.sectors.sector import Sector
 from versa.fmri.study.files import read_subject_grid, read_subject_map

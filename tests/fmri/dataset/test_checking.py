@@ -14,7 +14,7 @@ from PIL import Image
 from versa.fmri.dataset.braindata import BrainDataset
 from versa.fmri.dataset.checking import check_dataset
 from versa.fmri.dataset.folder import read_dataset, write_dataset
-from versa.fmri.dataset.problems import Finding
+from versa.fmri.dataset.problems import Problem
 from versa.fmri.dataset.stimuli import StimulusSet
 from versa.fmri.sectors.sector import Sector
 
@@ -766,9 +766,9 @@ def test_real_rdms_are_without_errors(shared, tmp_path):
 
 def test_findings_know_their_levels():
     with pytest.raises(ValueError, match="level must be error or warning; got 'bad'"):
-        Finding("x", "bad", "y")
+        Problem("x", "bad", "y")
     levels = itertools.product(["error", "warning"], ["a"])
-    assert [str(Finding(file, level, "t")) for level, file in levels] == [
+    assert [str(Problem(file, level, "t")) for level, file in levels] == [
         "error: a: t",
         "warning: a: t",
     ]

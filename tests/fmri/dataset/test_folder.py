@@ -350,7 +350,7 @@ def cut_betas(folder):
         (change(ABOUT, versa={"Sectors": "V1"}), "names as Sectors; got V1"),
         (
             change(ABOUT, versa={"Sectors": ["pOTC", "EarlyV", "pOTC"]}),
-            f"{ABOUT} Sectors must be unique; repeated: 'pOTC'",
+            f"{ABOUT}: Sectors must be unique; repeated: 'pOTC'",
         ),
         (
             change(ABOUT, versa={"HasCoordinates": "no"}),
@@ -358,9 +358,9 @@ def cut_betas(folder):
         ),
         (
             remove("stimuli/bee.png"),
-            r"stimuli.tsv: image files must .* bee \(.*bee.png",
+            "stimuli/bee.png must exist; it is the image of 'bee'",
         ),
-        (write("stimuli/bee.png", "wasp"), "stimuli.tsv: .* SHA-256 of 'bee' differs"),
+        (write("stimuli/bee.png", "wasp"), "bee.png must be the file .*; its SHA-256"),
         (
             replace("stimuli.tsv", "bee.png", "../../images/bee.png"),
             "stimuli.tsv must name files inside .*got '../../images/bee.png'",
@@ -377,7 +377,7 @@ def cut_betas(folder):
         ),
         (
             write("participants.tsv", "participant_id\nsub-02\nsub-03\n"),
-            "there is no folder for sub-03 and no line for sub-P1",
+            "there is no folder for sub-03",
         ),
         (
             change(f"{SECOND}.json", Conditions=SWAPPED),
@@ -397,7 +397,7 @@ def cut_betas(folder):
         ),
         (
             change(f"{SECOND}.json", Space="none"),
-            f"{SECOND}.nii must have the unit and space of .* got .* and 'none'",
+            f"{SECOND}.nii must have the space of .*, 'TAL'; got 'none'",
         ),
         (change(f"{FIRST}.json", Space="Tal"), f"{FIRST}.json: space .* got 'Tal'"),
         (
@@ -419,7 +419,7 @@ def cut_betas(folder):
             values(f"{FIRST}.nii", lambda x: x[..., 0]),
             rf"{FIRST}.nii must be .* with 4 images; got \(4, 5, 6\)",
         ),
-        (remove(MASK), "for every subject; there is no sub-P1_desc-EarlyV_mask.nii"),
+        (remove(MASK), "sub-P1_desc-EarlyV_mask.nii must exist; every subject must"),
         (values(MASK, lambda x: x * 0), f"{MASK} must .* at least one voxel; all 120"),
         (
             values(MASK, lambda x: np.ones_like(x[:3])),
@@ -443,7 +443,7 @@ def test_broken_folders_are_refused(folder, damage, text):
 
 
 def test_a_folder_that_does_not_exist_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"dataset folder must exist; got .*nowhere"):
+    with pytest.raises(ValueError, match=r"nowhere must be a folder that exists"):
         read_dataset(tmp_path / "nowhere")
 
 
@@ -451,9 +451,9 @@ def test_a_mask_beside_the_listed_sectors_is_reported(folder, dataset, caplog):
     shutil.copy(folder / MASK, (folder / MASK).with_name("sub-P1_desc-V4_mask.nii"))
     with caplog.at_level(logging.WARNING, logger="versa"):
         assert_same(read_dataset(folder), dataset)
-    assert "sub-P1_desc-V4_mask.nii: left out" in caplog.text
+    assert "sub-P1_desc-V4_mask.nii is left out" in caplog.text
     own = json.loads((folder / "dataset_description.json").read_text())["versa"]
     del own["Sectors"]
     change_json(folder / "dataset_description.json", versa=own)
-    with pytest.raises(ValueError, match=r"sub-02 has no counterpart of .*V4_mask.nii"):
+    with pytest.raises(ValueError, match=r"sub-02_desc-V4_mask.nii must exist; every"):
         read_dataset(folder)

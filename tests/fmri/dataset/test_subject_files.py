@@ -147,7 +147,7 @@ def change_rdm(folder, change):
         (lambda lines: [*lines[:-1], "cup\tdog\tn/a"], "must hold numbers; .*'n/a'"),
         (
             lambda lines: [*lines[:-1], "cup\tdog\tnan"],
-            "'IT'. must be finite; subject 02",
+            "must hold finite dissimilarities; 1 of 6",
         ),
         (lambda lines: ["a\tb\tc", *lines[1:]], "IT_rdm.tsv must be a tab-separated"),
     ],
@@ -160,7 +160,7 @@ def test_broken_rdm_tables_are_refused(rdm_folder, change, text):
 
 def test_a_missing_rdm_is_named(rdm_folder):
     (rdm_folder / "sub-02" / "sub-02_desc-IT_rdm.tsv").unlink()
-    with pytest.raises(ValueError, match=r"there is no sub-02_desc-IT_rdm.tsv"):
+    with pytest.raises(ValueError, match=r"sub-02_desc-IT_rdm.tsv must exist; every"):
         read_dataset(rdm_folder)
 
 

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from versa.fmri.dataset.tables import read_json
-from versa.fmri.dataset.top_files import subject_labels
+from versa.fmri.dataset.tables import read_json, subject_labels
 from versa.fmri.volumes.nifti import header_repetition_time
 from versa.wording import listing, unknown
 

@@ -220,7 +220,7 @@ class BrainDataset:
         counts = {}
         for sector, per_subject in (self.responses or {}).items():
             for subject, values in zip(self.subjects, per_subject, strict=True):
-                broken, constant = _bad_columns(values)
+                broken, constant = bad_columns(values)
                 pair = int(broken.sum()), int(constant.sum())
                 if any(pair):
                     counts[sector, subject] = pair
@@ -269,7 +269,7 @@ class BrainDataset:
         for sector, subject in counts:
             row = list(self.subjects).index(subject)
             values = responses[sector][row]
-            broken, constant = _bad_columns(values)
+            broken, constant = bad_columns(values)
             keep = ~(broken | constant)
             if not keep.any():
                 raise ValueError(
@@ -293,7 +293,7 @@ class BrainDataset:
         return replace(self, responses=responses, sectors=sectors or None)
 
 
-def _bad_columns(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def bad_columns(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which columns hold non-finite values, and which of the others are constant."""
     broken = ~np.isfinite(values).all(axis=0)
     return broken, (values == values[0]).all(axis=0) & ~broken

@@ -1,38 +1,33 @@
-"""Check a dataset folder and say what is wrong with it, file by file."""
+"""Check a dataset folder: what the reader refuses, and what only looks wrong."""
 
+import hashlib
 import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from versa.cache import file_hash
-from versa.fmri.dataset.problems import Finding, Findings
+from versa.fmri.dataset.braindata import bad_columns
+from versa.fmri.dataset.folder import (
+    Contents,
+    each_rdms,
+    each_responses,
+    read_contents,
+)
+from versa.fmri.dataset.problems import LEVELS, Problem, Problems
 from versa.fmri.dataset.stimuli import StimulusSet
-from versa.fmri.dataset.subject_checks import (
-    check_rdms,
-    check_responses,
-    compare_subjects,
-)
-from versa.fmri.dataset.subject_files import files_by_sector
-from versa.fmri.dataset.tables import read_json
-from versa.fmri.dataset.top_files import (
-    LABEL,
-    description_problems,
-    read_image_table,
-    read_participants,
-    subject_folders,
-)
-from versa.fmri.volumes.spaces import check_space
+from versa.fmri.dataset.subject_files import SubjectResponses, sidecar_path
+from versa.fmri.dataset.tables import DESCRIPTION, LABEL, read_json, subject_labels
 from versa.stats.splits import split_halves
 from versa.wording import listing
 
-__all__ = ["Finding", "check_dataset"]
-
-_DESCRIPTION = "dataset_description.json"
 _FEW_SUBJECTS = 4
+_FEW_VOXELS = 50
+_ROUNDING = 8 * np.finfo(float).eps
 _ARCHIVES = (".mat", ".vtc", ".vmp", ".msk", ".voi", ".vmr", ".h5", ".npy", ".npz")
 _FOR_PEOPLE = re.compile(
     r"(README|CHANGES|LICEN[CS]E|CITATION)(\..*)?|(participants|stimuli)\.json"
@@ -44,23 +39,36 @@ _MAPS = re.compile(
 )  # what versa.fmri.study keeps beside the responses
 
 
-def check_dataset(folder: str | os.PathLike[str]) -> list[Finding]:
+class _Facts(NamedTuple):
+    """What is kept of one subject, to be compared with the others."""
+
+    file: Path  # that problems of the subject are noted for
+    content: dict[str, str]  # per sector a hash of its values
+    file_hash: str = ""
+    space: str | None = None
+    affine: np.ndarray | None = None  # of the responses
+    shape: tuple[int, ...] | None = None
+
+
+def check_dataset(folder: str | os.PathLike[str]) -> list[Problem]:
     """Check every file of a dataset folder, and go on after the first problem.
+
+    What :func:`read_dataset` refuses is an error. What it reads but looks wrong is a
+    warning: sectors that overlap, copies of images, volumes or subjects, z-scored
+    responses, few voxels, files that nobody reads.
 
     Parameters
     ----------
     folder : path-like
-        A folder as :func:`versa.write_dataset` makes it, or one made by
-        hand.
+        A folder as :func:`versa.write_dataset` makes it, or one made by hand.
 
     Returns
     -------
-    findings : list of Finding
-        Empty if nothing is wrong. Without an ``"error"`` among them,
-        :func:`versa.read_dataset` reads the folder; what it refuses has at
-        least one. A ``"warning"`` is what can be read but looks wrong. A folder that
-        is something else, such as raw BIDS or the output of fMRIPrep, has one error
-        that says so.
+    problems : list
+        Items with ``file``, ``level`` ("error" or "warning") and ``text``; empty if
+        nothing is wrong. Without an error, :func:`versa.read_dataset` reads the folder;
+        what it refuses has at least one. A folder that is something else, such as raw
+        BIDS or the output of fMRIPrep, has one error that says so.
 
     Notes
     -----
@@ -69,34 +77,32 @@ def check_dataset(folder: str | os.PathLike[str]) -> list[Finding]:
     Examples
     --------
     >>> import tempfile
-    >>> for finding in check_dataset(tempfile.mkdtemp()):
-    ...     print(finding)
+    >>> for problem in check_dataset(tempfile.mkdtemp()):
+    ...     print(problem)
     error: .: is empty; it should hold a dataset.
     """
     folder = Path(folder)
-    findings = Findings(folder)
-    other = _other_kind(folder) if folder.is_dir() else "must be a folder that exists."
+    found: list[Problem] = []
+    problems = Problems(folder, found)
+    other = _other_kind(folder) if folder.is_dir() else ""
     if other:
-        findings.error(folder, other)
-        return findings.found
-    own, used = _check_description(findings)
-    stimuli = _check_images(findings, used)
-    subjects = _check_subjects(findings)
-    used |= {folder / "stimuli.tsv", folder / "participants.tsv"}
-    if subjects:
-        first = folder / f"sub-{subjects[0]}"
-        has_rdms = findings.attempt(first, _has_rdms, first)
-        if has_rdms and (first / "func").exists():
-            findings.error(
-                first,
-                "must hold either func or *_rdm.tsv; got both. A dataset has responses "
-                "or RDMs: keep one.",
-            )
-        if has_rdms is not None:
-            check = _check_rdm_files if has_rdms else _check_response_files
-            check(findings, subjects, stimuli, own, used)
-    _check_unread(findings, used)
-    return findings.by_file()
+        problems.error(folder, other)
+        return found
+    contents = read_contents(folder, problems)
+    if not folder.is_dir():
+        return found
+    _check_about(contents, problems)
+    _check_images(contents, problems)
+    check = _check_rdms if contents.has_rdms else _check_responses
+    facts = check(contents, problems)
+    for row, one in enumerate(facts):
+        _check_copy(problems, one, facts[:row])
+    placed = [one for one in facts if one.affine is not None]
+    for one in placed[1:]:
+        _check_grid(problems, one, placed[0])
+    _check_unread(contents, problems)
+    first = {one.file: row for row, one in reversed(list(enumerate(found)))}
+    return sorted(found, key=lambda one: (first[one.file], LEVELS.index(one.level)))
 
 
 # ---- what kind of folder it is --------------------------------------------------
@@ -109,7 +115,7 @@ def _other_kind(folder: Path) -> str:
     whole = folder.resolve().parent
     if folder.resolve().name.startswith("sub-") and (whole / "stimuli.tsv").exists():
         return f"is one subject of a dataset; check the dataset, {whole}."
-    about = _json_or_nothing(folder / _DESCRIPTION)
+    about = _json_or_nothing(folder / DESCRIPTION)
     ours = ("sub-*/func/*desc-betas*", "sub-*/*_rdm.tsv")
     if "versa" in about or any(any(folder.glob(pattern)) for pattern in ours):
         return ""
@@ -135,7 +141,7 @@ def _other_kind(folder: Path) -> str:
             "stimuli.tsv and responses per image. If it holds preprocessed runs, "
             "versa-data betas makes a dataset of it."
         )
-    if about or subject_folders(folder) or (folder / "participants.tsv").exists():
+    if about or subject_labels(folder) or (folder / "participants.tsv").exists():
         return ""
     names = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
     if not names:
@@ -152,7 +158,7 @@ def _other_kind(folder: Path) -> str:
             "through a mapping file: `versa-data convert`."
         )
     return (
-        f"is no dataset: there is no {_DESCRIPTION}, participants.tsv or stimuli.tsv "
+        f"is no dataset: there is no {DESCRIPTION}, participants.tsv or stimuli.tsv "
         f"among {listing(sorted(names))}."
     )
 
@@ -176,63 +182,56 @@ def _makers(about: Mapping[str, Any]) -> list[str]:
     ]
 
 
-# ---- the files at the top -------------------------------------------------------
+# ---- description, subjects and images -------------------------------------------
 
 
-def _check_description(findings: Findings) -> tuple[dict[str, Any], set[Path]]:
-    """What the description says to versa, as far as it can be used; its path."""
-    path = findings.folder / _DESCRIPTION
-    about = findings.attempt(path, read_json, path)
-    if about is None:
-        return {}, {path}
-    for problem in description_problems(about):
-        findings.error(path, problem)
-    if not str(about.get("License", "")).strip():
-        findings.warning(
+def _check_about(contents: Contents, problems: Problems) -> None:
+    """Licence and number of subjects."""
+    path = contents.folder / DESCRIPTION
+    if contents.about and not str(contents.about.get("License", "")).strip():
+        problems.warning(
             path, "has no License, so nobody knows whether the data may be used."
         )
-    own = about.get("versa", {})
-    own = dict(own) if isinstance(own, dict) else {}
-    sectors = own.get("Sectors")
-    if not isinstance(sectors, list) or not all(isinstance(s, str) for s in sectors):
-        own.pop("Sectors", None)
-    return own, {path}
+    path = contents.folder / "participants.tsv"
+    n_subjects = len(contents.subjects)
+    if "participants.tsv" in [one.file for one in problems.found or ()]:
+        return
+    if n_subjects == 1:
+        problems.warning(path, "has one subject, who cannot be split into halves.")
+    elif 1 < n_subjects < _FEW_SUBJECTS:
+        n_splits = split_halves(n_subjects).n_splits
+        word = "half-split" if n_splits == 1 else "half-splits"
+        problems.warning(
+            path,
+            f"has {n_subjects} subjects, which give {n_splits} {word}: scores will "
+            "have wide intervals or none.",
+        )
 
 
-def _check_images(findings: Findings, used: set[Path]) -> StimulusSet | None:
-    """The images of stimuli.tsv; ids are right even where files are not."""
-    path = findings.folder / "stimuli.tsv"
-    table = findings.attempt(path, read_image_table, findings.folder)
-    if table is None:
-        used.update((findings.folder / "stimuli").rglob("*"))
-        return None
-    used.update(table.files)
+def _check_images(contents: Contents, problems: Problems) -> None:
+    """Images that cannot be decoded, differ in kind, or are there twice."""
+    if contents.images is None or contents.stimuli is None:
+        return
     looks: dict[str, tuple[str, tuple[int, int]]] = {}
     by_content = defaultdict(list)
-    for name, file, expected in zip(*table, strict=True):
-        if not file.is_file():
-            findings.error(file, f"must exist; it is the image of {name!r}.")
-            continue
-        found = findings.attempt(file, file_hash, file)
-        if found is not None and found != expected:
-            findings.error(
-                file,
-                f"must be the file that stimuli.tsv describes; its SHA-256 is {found}, "
-                f"not {expected or 'empty'}. Use the image that was shown, or correct "
-                "the table.",
-            )
-        by_content[found].append(name)
-        look = findings.attempt(file, _look, file)
-        if look is not None:
-            looks[name] = look
-    _check_looks(findings, looks)
+    for name, file, digest in zip(
+        contents.images.names,
+        contents.images.files,
+        contents.stimuli.hashes,
+        strict=True,
+    ):
+        if file.is_file():
+            by_content[digest].append(name)
+            look = problems.attempt(file, _look, file)
+            if look is not None:
+                looks[name] = look
+    _check_looks(problems, looks)
     for names in by_content.values():
         if len(names) > 1:
-            findings.warning(
-                path, f"has one image under {len(names)} names: {listing(names)}."
+            problems.warning(
+                contents.folder / "stimuli.tsv",
+                f"has one image under {len(names)} names: {listing(names)}.",
             )
-    hashes = ["0" * 64] * len(table.names)  # only ids are compared from here on
-    return findings.attempt(path, StimulusSet, table.names, table.files, hashes)
 
 
 def _look(path: Path) -> tuple[str, tuple[int, int]]:
@@ -257,13 +256,13 @@ def _look(path: Path) -> tuple[str, tuple[int, int]]:
 
 
 def _check_looks(
-    findings: Findings, looks: Mapping[str, tuple[str, tuple[int, int]]]
+    problems: Problems, looks: Mapping[str, tuple[str, tuple[int, int]]]
 ) -> None:
     """Images that versa.fit refuses unless it is told to convert them."""
-    folder = findings.folder / "stimuli"
+    folder = problems.folder / "stimuli"
     other = [f"{name} ({mode})" for name, (mode, _) in looks.items() if mode != "RGB"]
     if other:
-        findings.warning(
+        problems.warning(
             folder,
             f"has {len(other)} of {len(looks)} images that are not RGB: "
             f"{listing(other)}. They are refused unless convert_images=True.",
@@ -276,170 +275,235 @@ def _check_looks(
             f"{width} x {height} ({listing(names, limit=3)})"
             for (width, height), names in sizes.items()
         ]
-        findings.warning(
+        problems.warning(
             folder,
             f"has images of {len(sizes)} sizes: {listing(parts)}. They are refused "
             "unless convert_images=True.",
         )
 
 
-def _check_subjects(findings: Findings) -> list[str]:
-    """Labels of the subjects that have a folder, in their order."""
-    path = findings.folder / "participants.tsv"
-    found = subject_folders(findings.folder)
-    labels = findings.attempt(path, read_participants, findings.folder)
-    if labels is None:
-        ids = [name for name in found if re.fullmatch(f"sub-{LABEL}", name)]
-        return [name.removeprefix("sub-") for name in ids]
-    ids = [f"sub-{label}" for label in labels]
-    missing = [name for name in ids if name not in found]
-    if missing:
-        findings.error(
-            path,
-            "must list the subject folders; there is no folder for "
-            f"{listing(missing)}.",
-        )
-    for name in found:
-        if name not in ids:
-            findings.error(
-                findings.folder / name,
-                "must have a line in participants.tsv. Add it, or move the folder "
-                "away.",
+# ---- the files of the subjects ----------------------------------------------------
+
+
+def _check_responses(contents: Contents, problems: Problems) -> list[_Facts]:
+    """Sidecars, masks and values of all subjects, one after the other."""
+    facts = []
+    for one in each_responses(contents, problems):
+        _check_sidecar(problems, one, placed=contents.has_coordinates)
+        for name, values in one.responses.items():
+            if values.shape[1] < _FEW_VOXELS:
+                subject = one.betas.parent.parent.name.removeprefix("sub-")
+                problems.warning(
+                    contents.files[subject][name],
+                    f"has {values.shape[1]} voxels; an RDM of fewer than {_FEW_VOXELS} "
+                    "is noisy.",
+                )
+        _check_overlap(problems, one)
+        _check_values(problems, one, contents.stimuli)
+        facts.append(
+            _Facts(
+                one.betas,
+                {name: _hash(values) for name, values in one.responses.items()},
+                problems.attempt(one.betas, file_hash, one.betas) or "",
+                one.space,
+                one.affine,
+                one.shape,
             )
-    if len(ids) == 1:
-        findings.warning(path, "has one subject, who cannot be split into halves.")
-    elif len(ids) < _FEW_SUBJECTS:
-        n_splits = split_halves(len(ids)).n_splits
-        word = "half-split" if n_splits == 1 else "half-splits"
-        findings.warning(
+        )
+    return facts
+
+
+def _check_sidecar(problems: Problems, one: SubjectResponses, *, placed: bool) -> None:
+    """Unit and space that are not given."""
+    path = sidecar_path(one.betas)
+    if one.sidecar is not None and "Units" not in one.sidecar:
+        problems.warning(
+            path, "has no Units, so they are taken to be a.u.; write what they are."
+        )
+    if placed and one.space == "none":
+        problems.warning(
             path,
-            f"has {len(ids)} subjects, which give {n_splits} {word}: scores will have "
-            "wide intervals or none.",
+            "says nothing about the space of the voxels (Space), so sectors cannot be "
+            "put on a brain or be cut by coordinates. Write TAL, MNI152... or "
+            "individual.",
         )
-    return [name.removeprefix("sub-") for name in ids if name in found]
 
 
-# ---- the files of the subjects --------------------------------------------------
-
-
-def _has_rdms(folder: Path) -> bool:
-    return any(folder.glob("*_rdm.tsv"))
-
-
-def _sector_files(folder: Path, subject: str, ending: str) -> dict[str, Path]:
-    return files_by_sector(list(folder.iterdir()), subject, ending)
-
-
-def _check_response_files(
-    findings: Findings,
-    subjects: Sequence[str],
-    stimuli: StimulusSet | None,
-    own: Mapping[str, Any],
-    used: set[Path],
-) -> None:
-    """Responses and masks of all subjects, one after the other."""
-    masks: dict[str, dict[str, Path]] = {}
-    for subject in subjects:
-        func = findings.folder / f"sub-{subject}" / "func"
-        if not func.is_dir():
-            findings.error(func, "must exist, with *_desc-betas_stat.nii in it.")
-            continue
-        found = findings.attempt(
-            func, _sector_files, func, subject, r"mask\.nii(?:\.gz)?"
-        )
-        if found is None:
-            used.update(func.iterdir())
-        else:
-            masks[subject] = found
-    names = _check_sectors(findings, masks, own, "func", "mask.nii")
-    placed = own.get("HasCoordinates", True) is not False
-    if not placed:
-        path = findings.folder / _DESCRIPTION
-        findings.attempt(path, check_space, own.get("Space", "none"))
+def _check_rdms(contents: Contents, problems: Problems) -> list[_Facts]:
+    """Values of the RDMs of all subjects."""
     facts = []
-    for subject, found in masks.items():
-        func = findings.folder / f"sub-{subject}" / "func"
-        chosen = {name: found[name] for name in names if name in found}
-        used.update(found.values())
-        used.update(func.glob(f"sub-{subject}_*desc-betas*"))
-        one = check_responses(findings, func, chosen, stimuli, placed=placed)
-        if one is not None:
-            facts.append(one)
-    if facts:
-        compare_subjects(findings, facts)
-
-
-def _check_rdm_files(
-    findings: Findings,
-    subjects: Sequence[str],
-    stimuli: StimulusSet | None,
-    own: Mapping[str, Any],
-    used: set[Path],
-) -> None:
-    """RDM tables of all subjects."""
-    tables: dict[str, dict[str, Path]] = {}
-    for subject in subjects:
-        folder = findings.folder / f"sub-{subject}"
-        found = findings.attempt(folder, _sector_files, folder, subject, r"rdm\.tsv")
-        if found is not None:
-            tables[subject] = found
-    names = _check_sectors(findings, tables, own, "", "rdm.tsv")
-    path = findings.folder / _DESCRIPTION
-    findings.attempt(path, check_space, own.get("Space", "none"))
-    pairs = None if stimuli is None else list(combinations(stimuli.names, 2))
-    facts = []
-    for subject, found in tables.items():
-        chosen = {name: found[name] for name in names if name in found}
-        used.update(found.values())
-        folder = findings.folder / f"sub-{subject}"
-        facts.append(check_rdms(findings, folder, chosen, pairs))
-    compare_subjects(findings, facts)
-
-
-def _check_sectors(
-    findings: Findings,
-    files: Mapping[str, Mapping[str, Path]],
-    own: Mapping[str, Any],
-    below: str,
-    ending: str,
-) -> list[str]:
-    """Names of the sectors, which every subject must have."""
-    listed = own.get("Sectors")
-    names = dict.fromkeys(
-        [name for found in files.values() for name in found]
-        if listed is None
-        else listed
-    )
-    if not names and files:
-        findings.error(
-            findings.folder,
-            "must have at least one sector; there is no "
-            f"sub-{next(iter(files))}_desc-<Sector>_{ending}.",
-        )
-    for subject, found in files.items():
-        folder = findings.folder / f"sub-{subject}" / below
-        for name in names:
-            if name not in found:
-                findings.error(
-                    folder / f"sub-{subject}_desc-{name}_{ending}",
-                    "must exist; every subject must have every sector.",
+    for folder, rdms in each_rdms(contents, problems):
+        for name, rdm in rdms.items():
+            path = contents.files[folder.name.removeprefix("sub-")][name]
+            if np.ptp(rdm) <= _ROUNDING * np.abs(rdm).max():
+                problems.warning(
+                    path, "has one dissimilarity for all pairs; it has no correlation."
                 )
-        for name, path in found.items():
-            if name not in names:
-                findings.warning(
+            n_negative = int(np.count_nonzero(rdm < 0))
+            if n_negative:
+                problems.warning(
                     path,
-                    f"is left out, because Sectors in {_DESCRIPTION} does not name it.",
+                    f"has {n_negative} of {rdm.size} dissimilarities below 0. Cross-"
+                    "validated distances may be; similarities are not meant.",
                 )
-    return list(names)
+        facts.append(_Facts(folder, {name: _hash(rdm) for name, rdm in rdms.items()}))
+    return facts
+
+
+def _hash(values: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
+
+
+def _check_overlap(problems: Problems, one: SubjectResponses) -> None:
+    """Sectors that share voxels, by counting once how often each voxel is used."""
+    if len(one.sectors) < 2:
+        return
+    places = {name: np.flatnonzero(part.mask) for name, part in one.sectors.items()}
+    voxels, counts = np.unique(np.concatenate([*places.values()]), return_counts=True)
+    shared = voxels[counts > 1]
+    if not shared.size:
+        return
+    # (n_sectors, n_shared); products of rows count what two sectors share
+    inside = np.stack([np.isin(shared, part) for part in places.values()])
+    common = inside.astype(np.float64) @ inside.T.astype(np.float64)
+    names = list(places)
+    found = [
+        f"{names[i]} and {names[j]} ({int(common[i, j])})"
+        for i, j in np.argwhere(np.triu(common, k=1) > 0)
+    ]
+    problems.warning(
+        one.betas.parent,
+        f"has sectors that share voxels: {listing(found)}. If they are meant to be "
+        "apart, correct the masks.",
+    )
+
+
+def _check_values(
+    problems: Problems, one: SubjectResponses, stimuli: StimulusSet | None
+) -> None:
+    """NaN, constant and standardised voxels, and images of one response."""
+    betas = one.betas
+    for name, part in one.responses.items():
+        broken, constant = bad_columns(part)
+        n_broken, n_constant = int(broken.sum()), int(constant.sum())
+        if n_broken or n_constant:
+            problems.warning(
+                betas,
+                f"has {n_broken} voxels with NaN or infinity and {n_constant} constant "
+                f"ones among the {part.shape[1]} of {name}. They are refused unless "
+                "drop_bad_voxels=True.",
+            )
+        if broken.all() or constant.all():
+            continue
+        _check_same_rows(problems, betas, name, part, stimuli)
+        clean = part[:, ~(broken | constant)]
+        if clean.size and _is_standardised(clean):
+            problems.warning(
+                betas,
+                f"looks z-scored: every voxel of {name} has mean 0 and standard "
+                "deviation 1 over the images. That changes RDMs; betas as the GLM "
+                "gives them are wanted.",
+            )
+
+
+def _check_same_rows(
+    problems: Problems,
+    betas: Path,
+    name: str,
+    part: np.ndarray,
+    stimuli: StimulusSet | None,
+) -> None:
+    """Images with the same response in every voxel of a sector."""
+    if part.shape[1] < 2:
+        return  # rounded values of a single voxel may well be equal
+    seen: dict[str, int] = {}
+    for row, response in enumerate(part):
+        first = seen.setdefault(_hash(response), row)
+        if first != row:
+            one, two = (
+                (f"volume {first + 1}", f"volume {row + 1}")
+                if stimuli is None
+                else (repr(stimuli.names[first]), repr(stimuli.names[row]))
+            )
+            problems.warning(
+                betas,
+                f"has the same response to {one} and {two} in every voxel of {name}; "
+                "was a volume copied?",
+            )
+            return
+
+
+def _is_standardised(part: np.ndarray) -> bool:
+    """Whether columns have mean 0 and standard deviation 1."""
+    if len(part) < 3:
+        return False
+    spread = [part.std(axis=0, ddof=ddof) for ddof in (0, 1)]
+    return bool(np.abs(part.mean(axis=0)).max() < 1e-3) and any(
+        bool(np.abs(one - 1).max() < 1e-3) for one in spread
+    )
+
+
+def _check_copy(problems: Problems, one: _Facts, before: Sequence[_Facts]) -> None:
+    """Responses or RDMs that are those of another subject."""
+    for other in before:
+        if one.file_hash and one.file_hash == other.file_hash:
+            problems.warning(
+                one.file,
+                f"is byte for byte {other.file.name}, of another subject; was it "
+                "copied?",
+            )
+            return
+        same = [
+            name for name, key in one.content.items() if other.content.get(name) == key
+        ]
+        if same:
+            problems.warning(
+                one.file,
+                f"has the very values of {other.file.name}, of another subject, in "
+                f"{listing(same)}; was it copied?",
+            )
+            return
+
+
+def _check_grid(problems: Problems, one: _Facts, first: _Facts) -> None:
+    """Orientation and voxel size that differ between subjects, or a whole grid."""
+    from nibabel.orientations import aff2axcodes
+
+    if one.affine is None or first.affine is None:
+        return
+    if np.linalg.matrix_rank(one.affine) < 4 or np.linalg.matrix_rank(first.affine) < 4:
+        return  # an error already
+    codes = ["".join(map(str, aff2axcodes(part.affine))) for part in (one, first)]
+    sizes = [abs(np.linalg.det(affine)) for affine in (one.affine, first.affine)]
+    if codes[0] != codes[1]:
+        problems.warning(
+            one.file,
+            f"has the orientation {codes[0]}, and {first.file.name} has {codes[1]}; "
+            "were left and right, or other axes, flipped on the way?",
+        )
+    elif not np.isclose(sizes[0], sizes[1], rtol=1e-3):
+        problems.warning(
+            one.file,
+            f"has voxels of {sizes[0]:.3g} mm3, and {first.file.name} has "
+            f"{sizes[1]:.3g}.",
+        )
+    elif one.space == first.space and one.space not in (None, "individual", "none"):
+        same = np.allclose(one.affine, first.affine, rtol=0, atol=1e-3)
+        if one.shape != first.shape or not same:
+            problems.warning(
+                one.file,
+                f"lies on another grid than {first.file.name}, although both are in "
+                f"{one.space}.",
+            )
 
 
 # ---- files that nobody reads ----------------------------------------------------
 
 
-def _check_unread(findings: Findings, used: set[Path]) -> None:
+def _check_unread(contents: Contents, problems: Problems) -> None:
     """Files and folders that no reader opens: a misspelt name looks like that."""
-    folder = findings.folder
-    noted = [folder / one.file for one in findings.found]
+    folder, used = contents.folder, _read_files(contents)
+    noted = [folder / one.file for one in problems.found or ()]
     inside = {path for file in used for path in file.parents}
     known = {*used, *inside, *(path for one in noted for path in (one, *one.parents))}
     stems = {file.parent / file.name.partition(".nii")[0] for file in used}
@@ -449,7 +513,7 @@ def _check_unread(findings: Findings, used: set[Path]) -> None:
         folders[:] = sorted(name for name in folders if here / name in inside)
         for name in left:
             if here != folder or name not in _FOLDERS_FOR_PEOPLE:
-                findings.warning(
+                problems.warning(
                     here / name,
                     "is not read by anybody. If it is meant to be, correct its name.",
                 )
@@ -462,7 +526,7 @@ def _check_unread(findings: Findings, used: set[Path]) -> None:
             and here / name.removesuffix(".json") not in stems
         ]
         if left:
-            findings.warning(
+            problems.warning(
                 here,
                 f"has files that nobody reads: {listing(left)}. If one of them is "
                 "meant to be read, correct its name.",
@@ -471,3 +535,19 @@ def _check_unread(findings: Findings, used: set[Path]) -> None:
 
 def _is_unread(path: Path, known: set[Path]) -> bool:
     return path not in known and not path.name.startswith(".")
+
+
+def _read_files(contents: Contents) -> set[Path]:
+    """The files that the reader opens, or would open if others were right."""
+    folder = contents.folder
+    used = {folder / name for name in (DESCRIPTION, "stimuli.tsv", "participants.tsv")}
+    images = contents.images
+    used.update((folder / "stimuli").rglob("*") if images is None else images.files)
+    for subject in contents.subjects:
+        files, place = contents.files.get(subject), contents.subject_folder(subject)
+        if files is not None:
+            used.update(files.values())
+            used.update(place.glob(f"sub-{subject}_*desc-betas*"))
+        elif place.is_dir():
+            used.update(place.iterdir())
+    return used

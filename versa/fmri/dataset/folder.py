@@ -25,39 +25,43 @@ the image's header rounds to float32.
 """
 
 import hashlib
-import logging
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
-from versa.cache import atomic_write
+from versa.cache import atomic_write, file_hash
 from versa.fmri.dataset.braindata import BrainDataset
+from versa.fmri.dataset.problems import Problem, Problems
 from versa.fmri.dataset.stimuli import StimulusSet
 from versa.fmri.dataset.subject_files import (
+    SubjectResponses,
     files_by_sector,
     read_rdm,
     read_responses,
     write_rdms,
     write_responses,
 )
-from versa.fmri.dataset.tables import write_json, write_table
-from versa.fmri.dataset.top_files import (
+from versa.fmri.dataset.tables import (
+    DESCRIPTION,
     FORMAT,
+    LABEL,
+    ImageTable,
     check_labels,
     read_description,
     read_image_table,
     read_participants,
-    subject_folders,
+    subject_labels,
+    write_json,
+    write_table,
 )
+from versa.fmri.volumes.spaces import check_space
 from versa.wording import listing
-
-__all__ = ["read_dataset", "write_dataset", "write_stimuli"]
-
-logger = logging.getLogger("versa")
 
 
 def write_dataset(dataset: BrainDataset, folder: str | os.PathLike[str]) -> Path:
@@ -116,18 +120,32 @@ def write_dataset(dataset: BrainDataset, folder: str | os.PathLike[str]) -> Path
     return folder
 
 
-def read_dataset(folder: str | os.PathLike[str]) -> BrainDataset:
+@overload
+def read_dataset(folder: str | os.PathLike[str]) -> BrainDataset: ...
+@overload
+def read_dataset(
+    folder: str | os.PathLike[str], problems: list[Problem]
+) -> BrainDataset | None: ...
+@overload
+def read_dataset(folder: str | os.PathLike[str], problems: None) -> BrainDataset: ...
+def read_dataset(
+    folder: str | os.PathLike[str], problems: list[Problem] | None = None
+) -> BrainDataset | None:
     """Read a dataset from a folder, checking every file.
 
     Parameters
     ----------
     folder : path-like
-        As :func:`write_dataset` makes it; the head of this module has the layout.
+        As :func:`write_dataset` makes it, or made by hand.
+    problems : list, optional
+        Takes every problem of a file as an item with ``file``, ``level`` ("error" or
+        "warning") and ``text``; reading goes on with the other files. Without a list
+        the first error is raised.
 
     Returns
     -------
     dataset : BrainDataset
-        The dataset.
+        The dataset; None if `problems` has got an error.
 
     Raises
     ------
@@ -135,29 +153,28 @@ def read_dataset(folder: str | os.PathLike[str]) -> BrainDataset:
         If anything is missing, damaged, or at odds with another file: the images with
         their hashes, the order of conditions with that of the images, the grid of a
         mask with that of the responses. Nothing is re-sorted or resampled.
+
+    See Also
+    --------
+    versa.fmri.dataset.check_dataset : The same, and what can be read but looks wrong.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise ValueError(f"the dataset folder must exist; got {folder}.")
-    about, own = read_description(folder)
-    stimuli = _read_stimuli(folder)
-    subjects = _read_subjects(folder)
-    first = folder / f"sub-{subjects[0]}"
-    has_rdms = any(first.glob("*_rdm.tsv"))
-    if has_rdms and (first / "func").exists():
-        raise ValueError(
-            f"{first} must hold either func or *_rdm.tsv; got both. A dataset has "
-            "responses or RDMs: keep one."
-        )
-    read = _read_rdms if has_rdms else _read_responses
+    found: list[Problem] = []
+    reports = Problems(folder, None if problems is None else found)
+    contents = read_contents(folder, reports)
+    values = (_rdms if contents.has_rdms else _responses)(contents, reports)
+    if problems is not None:
+        problems += found
+    if contents.stimuli is None or any(one.level == "error" for one in found):
+        return None
     return BrainDataset(
-        name=about["Name"],
-        stimuli=stimuli,
-        subjects=subjects,
-        licence=str(about.get("License", "")),
-        citation=str(about.get("HowToAcknowledge", "")),
-        description=str(own.get("Description", "")),
-        **read(folder, subjects, stimuli, own),
+        name=contents.about["Name"],
+        stimuli=contents.stimuli,
+        subjects=contents.subjects,
+        licence=str(contents.about.get("License", "")),
+        citation=str(contents.about.get("HowToAcknowledge", "")),
+        description=str(contents.own.get("Description", "")),
+        **values,
     )
 
 
@@ -188,20 +205,7 @@ def _write_description(dataset: BrainDataset, folder: Path) -> None:
 
 
 def write_stimuli(stimuli: StimulusSet, folder: Path) -> None:
-    """Write the images and their table, ``stimuli`` and ``stimuli.tsv``.
-
-    Parameters
-    ----------
-    stimuli : StimulusSet
-        The images.
-    folder : Path
-        The dataset folder, which has no ``stimuli`` yet.
-
-    Raises
-    ------
-    ValueError
-        If an image file is missing, or is not what was hashed.
-    """
+    """Write the images, byte for byte, and their table."""
     target = folder / "stimuli"
     target.mkdir()
     files = [path.name for path in stimuli.paths]
@@ -229,70 +233,197 @@ def write_stimuli(stimuli: StimulusSet, folder: Path) -> None:
     )
 
 
-# ---- reading --------------------------------------------------------------------
+# ---- reading ----------------------------------------------------------------------
 
 
-def _read_stimuli(folder: Path) -> StimulusSet:
-    """The images that stimuli.tsv names, with the hashes it gives."""
+@dataclass
+class Contents:
+    """What lies in a dataset folder, but for the values, as far as it could be read."""
+
+    folder: Path
+    about: dict[str, Any] = field(default_factory=dict)
+    own: dict[str, Any] = field(default_factory=dict)  # what is said to versa only
+    images: ImageTable | None = None
+    stimuli: StimulusSet | None = None  # ids are right even where files are not
+    subjects: list[str] = field(default_factory=list)  # those with a folder
+    has_rdms: bool = False
+    files: dict[str, dict[str, Path]] = field(default_factory=dict)  # subject, sector
+    sector_names: list[str] = field(default_factory=list)
+
+    @property
+    def has_coordinates(self) -> bool:
+        """Whether the voxels have a known place."""
+        return self.own.get("HasCoordinates", True) is not False
+
+    def subject_folder(self, subject: str) -> Path:
+        """Where the masks or the RDMs of a subject are."""
+        folder = self.folder / f"sub-{subject}"
+        return folder if self.has_rdms else folder / "func"
+
+
+def read_contents(folder: Path, problems: Problems) -> Contents:
+    """Everything but the values: description, images, subjects, sectors."""
+    contents = Contents(folder)
+    if not folder.is_dir():
+        problems.error(folder, "must be a folder that exists.")
+        return contents
+    contents.about, contents.own = read_description(folder, problems)
     path = folder / "stimuli.tsv"
-    names, files, hashes = read_image_table(folder)
-    try:
-        stimuli = StimulusSet.from_paths(files, names)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    stimuli.check_same(names, hashes, str(path))
-    return stimuli
-
-
-def _read_subjects(folder: Path) -> list[str]:
-    """Subject labels in the order of participants.tsv, all of which have a folder."""
-    labels = read_participants(folder)
-    ids = [f"sub-{label}" for label in labels]
-    found = subject_folders(folder)
-    missing = [item for item in ids if item not in found]
-    extra = [item for item in found if item not in ids]
-    if missing or extra:
-        parts = [
-            f"{label} {listing(items)}"
-            for label, items in (("no folder for", missing), ("no line for", extra))
-            if items
-        ]
-        raise ValueError(
-            f"{folder / 'participants.tsv'} must list the subject folders of the "
-            f"dataset; there is {' and '.join(parts)}."
+    contents.images = problems.attempt(path, read_image_table, folder)
+    if contents.images is not None:
+        contents.stimuli = _read_stimuli(path, contents.images, problems)
+    contents.subjects = _read_subjects(folder, problems)
+    if not contents.subjects:
+        return contents
+    first = folder / f"sub-{contents.subjects[0]}"
+    contents.has_rdms = any(first.glob("*_rdm.tsv"))
+    if contents.has_rdms and (first / "func").exists():
+        problems.error(
+            first,
+            "must hold either func or *_rdm.tsv; got both. A dataset has responses or "
+            "RDMs: keep one.",
         )
-    return labels
+    if contents.has_rdms or not contents.has_coordinates:
+        space = contents.own.get("Space", "none")
+        problems.attempt(folder / DESCRIPTION, check_space, space)
+    _find_sectors(contents, problems)
+    return contents
 
 
-def _read_responses(
-    folder: Path, subjects: list[str], stimuli: StimulusSet, own: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Responses and sectors of all subjects, with unit and space."""
-    funcs = [folder / f"sub-{subject}" / "func" for subject in subjects]
-    for func in funcs:
-        if not func.is_dir():
-            raise ValueError(
-                f"{func} must exist, with *_desc-betas_stat.nii in it; it is missing, "
-                "and so are *_rdm.tsv beside it."
+def _read_stimuli(
+    path: Path, table: ImageTable, problems: Problems
+) -> StimulusSet | None:
+    """The images that stimuli.tsv names, with the hashes of their files."""
+    hashes = []
+    for name, file, expected in zip(*table, strict=True):
+        found = None
+        if file.is_file():
+            found = problems.attempt(file, file_hash, file)
+        else:
+            problems.error(file, f"must exist; it is the image of {name!r}.")
+        if found not in (None, expected):
+            problems.error(
+                file,
+                f"must be the file that stimuli.tsv describes; its SHA-256 is {found}, "
+                f"not {expected or 'empty'}. Use the image that was shown, or correct "
+                "the table.",
             )
-    masks = [
-        files_by_sector(func.iterdir(), subject, r"mask\.nii(?:\.gz)?")
-        for func, subject in zip(funcs, subjects, strict=True)
-    ]
-    names = _sector_names(folder, own, subjects, masks, "mask.nii")
-    found = [
-        read_responses(func, {name: paths[name] for name in names}, stimuli)
-        for func, paths in zip(funcs, masks, strict=True)
-    ]
-    first = found[0]
-    for other in found[1:]:
-        if (other.unit, other.space) != (first.unit, first.space):
-            raise ValueError(
-                f"{other.betas} must have the unit and space of {first.betas}, "
-                f"{first.unit!r} and {first.space!r}; got {other.unit!r} and "
-                f"{other.space!r}."
+        hashes.append(found or "0" * 64)
+    return problems.attempt(path, StimulusSet, table.names, table.files, hashes)
+
+
+def _read_subjects(folder: Path, problems: Problems) -> list[str]:
+    """Labels of the subjects that have a folder, in the order of participants.tsv."""
+    path = folder / "participants.tsv"
+    found = subject_labels(folder)
+    labels = problems.attempt(path, read_participants, folder)
+    if labels is None:
+        return [label for label in found if re.fullmatch(LABEL, label)]
+    missing = [f"sub-{label}" for label in labels if label not in found]
+    if missing:
+        problems.error(
+            path,
+            "must list the subject folders; there is no folder for "
+            f"{listing(missing)}.",
+        )
+    for label in found:
+        if label not in labels:
+            problems.error(
+                folder / f"sub-{label}",
+                "must have a line in participants.tsv. Add it, or move the folder "
+                "away.",
             )
-    placed = own.get("HasCoordinates", True)
+    return [label for label in labels if label in found]
+
+
+def _find_sectors(contents: Contents, problems: Problems) -> None:
+    """Files and names of the sectors, which every subject must have."""
+    ending = "rdm.tsv" if contents.has_rdms else "mask.nii"
+    pattern = r"rdm\.tsv" if contents.has_rdms else r"mask\.nii(?:\.gz)?"
+    for subject in contents.subjects:
+        folder = contents.subject_folder(subject)
+        if not folder.is_dir():
+            problems.error(
+                folder, "must exist, with *_desc-betas_stat.nii in it; it is missing."
+            )
+            continue
+        files = list(folder.iterdir())
+        found = problems.attempt(folder, files_by_sector, files, subject, pattern)
+        if found is not None:
+            contents.files[subject] = found
+    listed = contents.own.get("Sectors")
+    every = [name for found in contents.files.values() for name in found]
+    names = contents.sector_names = list(
+        dict.fromkeys(every if listed is None else listed)
+    )
+    if not names and contents.files:
+        problems.error(
+            contents.folder,
+            "must have at least one sector; there is no "
+            f"sub-{next(iter(contents.files))}_desc-<Sector>_{ending}.",
+        )
+    for subject, found in contents.files.items():
+        for name in names:
+            if name not in found:
+                problems.error(
+                    contents.subject_folder(subject)
+                    / f"sub-{subject}_desc-{name}_{ending}",
+                    "must exist; every subject must have every sector.",
+                )
+        for name, path in found.items():
+            if name not in names:
+                problems.warning(
+                    path,
+                    f"is left out, because Sectors in {DESCRIPTION} does not name it.",
+                )
+
+
+def each_responses(
+    contents: Contents, problems: Problems
+) -> Iterator[SubjectResponses]:
+    """Responses of one subject after the other, of one unit and space."""
+    first = None
+    for subject, files in contents.files.items():
+        masks = {name: files[name] for name in contents.sector_names if name in files}
+        func = contents.subject_folder(subject)
+        one = read_responses(func, masks, contents.stimuli, problems)
+        if one is None:
+            continue
+        first = one._replace(responses={}, sectors={}) if first is None else first
+        for what in ("unit", "space"):
+            value, expected = getattr(one, what), getattr(first, what)
+            if None not in (value, expected) and value != expected:
+                problems.error(
+                    one.betas,
+                    f"must have the {what} of {first.betas.name}, {expected!r}; got "
+                    f"{value!r}.",
+                )
+        yield one
+
+
+def each_rdms(
+    contents: Contents, problems: Problems
+) -> Iterator[tuple[Path, dict[str, np.ndarray]]]:
+    """Folder and RDMs of one subject after the other."""
+    if contents.stimuli is None:
+        return
+    pairs = list(combinations(contents.stimuli.names, 2))
+    for subject, files in contents.files.items():
+        rdms = {}
+        for name in contents.sector_names:
+            if name in files:
+                rdm = problems.attempt(files[name], read_rdm, files[name], pairs)
+                if rdm is not None:
+                    rdms[name] = rdm
+        yield contents.subject_folder(subject), rdms
+
+
+def _responses(contents: Contents, problems: Problems) -> dict[str, Any]:
+    """Responses and sectors of all subjects, with unit and space, if all are right."""
+    found = list(each_responses(contents, problems))
+    names, placed = contents.sector_names, contents.has_coordinates
+    if any(set(names) - set(one.sectors) for one in found) or not found:
+        return {}
     return {
         "responses": {name: [one.responses[name] for one in found] for name in names},
         "sectors": (
@@ -300,63 +431,19 @@ def _read_responses(
             if placed
             else None
         ),
-        "unit": first.unit,
-        "space": first.space if placed else own.get("Space", "none"),
+        "unit": found[0].unit,
+        "space": found[0].space if placed else contents.own.get("Space", "none"),
     }
 
 
-def _read_rdms(
-    folder: Path, subjects: list[str], stimuli: StimulusSet, own: Mapping[str, Any]
-) -> dict[str, Any]:
-    """RDMs of all subjects, with unit and space."""
-    paths = [
-        files_by_sector((folder / f"sub-{subject}").iterdir(), subject, r"rdm\.tsv")
-        for subject in subjects
-    ]
-    names = _sector_names(folder, own, subjects, paths, "rdm.tsv")
-    pairs = list(combinations(stimuli.names, 2))
+def _rdms(contents: Contents, problems: Problems) -> dict[str, Any]:
+    """RDMs of all subjects, with unit and space, if all are right."""
+    found = [rdms for _, rdms in each_rdms(contents, problems)]
+    names = contents.sector_names
+    if any(set(names) - set(rdms) for rdms in found) or not found:
+        return {}
     return {
-        "rdms": {
-            name: np.array([read_rdm(found[name], pairs) for found in paths])
-            for name in names
-        },
-        "unit": own.get("Unit", "a.u."),
-        "space": own.get("Space", "none"),
+        "rdms": {name: np.array([rdms[name] for rdms in found]) for name in names},
+        "unit": contents.own.get("Unit", "a.u."),
+        "space": contents.own.get("Space", "none"),
     }
-
-
-def _sector_names(
-    folder: Path,
-    own: Mapping[str, Any],
-    subjects: list[str],
-    paths: list[dict[str, Path]],
-    ending: str,
-) -> list[str]:
-    """Names of the sectors, which every subject must have."""
-    listed = own.get("Sectors")
-    names = list(paths[0]) if listed is None else list(listed)
-    if not names:
-        raise ValueError(
-            f"{folder} must have at least one sector; there is no "
-            f"sub-{subjects[0]}_desc-<Sector>_{ending}."
-        )
-    for subject, found in zip(subjects, paths, strict=True):
-        missing = [name for name in names if name not in found]
-        if missing:
-            raise ValueError(
-                f"{folder} must have every sector for every subject; there is no "
-                f"sub-{subject}_desc-{missing[0]}_{ending}."
-            )
-        extra = [found[name] for name in found if name not in names]
-        if extra and listed is None:
-            raise ValueError(
-                f"{folder} must have every sector for every subject; sub-{subjects[0]} "
-                f"has no counterpart of {extra[0]}."
-            )
-        if extra:
-            logger.warning(
-                "%s: left out, because Sectors in dataset_description.json does not "
-                "name it.",
-                listing(extra),
-            )
-    return names

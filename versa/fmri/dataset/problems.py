@@ -1,21 +1,22 @@
-"""What a check of a dataset folder finds, file by file."""
+"""What is wrong with a dataset folder: raised at once, or noted file by file."""
 
+import logging
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-
-__all__ = ["LEVELS", "Finding", "Findings"]
 
 LEVELS = ("error", "warning")
 
 Result = TypeVar("Result")
 
+logger = logging.getLogger("versa")
+
 
 @dataclass(frozen=True)
-class Finding:
+class Problem:
     """One thing that is wrong, or looks wrong, with a file of a dataset folder.
 
     Parameters
@@ -31,7 +32,7 @@ class Finding:
 
     Examples
     --------
-    >>> print(Finding("participants.tsv", "error", "must exist; it is missing."))
+    >>> print(Problem("participants.tsv", "error", "must exist; it is missing."))
     error: participants.tsv: must exist; it is missing.
     """
 
@@ -50,67 +51,45 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Findings:
-    """What was found in one folder so far.
-
-    Parameters
-    ----------
-    folder : Path
-        The dataset folder.
-    found : list of Finding
-        In the order in which they were found.
-    """
+class Problems:
+    """Where the reader of a folder reports; errors are raised if `found` is None."""
 
     folder: Path
-    found: list[Finding] = field(default_factory=list)
+    found: list[Problem] | None = None
 
     def error(self, path: Path, text: str) -> None:
-        """Note what keeps the dataset from being read or used."""
+        """Refuse `path`; the text begins with a verb."""
+        if self.found is None:
+            raise ValueError(f"{path} {text}")
         self._note(path, "error", text)
 
     def warning(self, path: Path, text: str) -> None:
-        """Note what somebody should look at."""
-        self._note(path, "warning", text)
+        """Note what somebody should look at, or log it."""
+        if self.found is None:
+            logger.warning("%s %s", path, text)
+        else:
+            self._note(path, "warning", text)
 
     def attempt(
         self, path: Path, read: Callable[..., Result], *arguments: Any
     ) -> Result | None:
-        """Call a reader; note its refusal as an error of `path`, and go on.
-
-        Parameters
-        ----------
-        path : Path
-            The file that is to blame.
-        read : callable
-            What to try.
-        *arguments : object
-            What to call it with.
-
-        Returns
-        -------
-        result : object or None
-            None if it was refused.
-        """
+        """Call a reader; its refusal is an error of `path`, and the result None."""
         try:
             return read(*arguments)
         except (ValueError, OSError) as error:
-            self.error(path, " ".join(str(error).split()))
+            if self.found is None:
+                if isinstance(error, OSError) or str(path) in str(error):
+                    raise
+                raise ValueError(f"{path}: {error}") from error
+            self._note(path, "error", " ".join(str(error).split()))
             return None
-
-    def by_file(self) -> list[Finding]:
-        """All findings, those of one file side by side, its errors first."""
-        first = {one.file: row for row, one in reversed(list(enumerate(self.found)))}
-        return sorted(
-            self.found, key=lambda one: (first[one.file], LEVELS.index(one.level))
-        )
 
     def _note(self, path: Path, level: str, text: str) -> None:
         file = path.relative_to(self.folder).as_posix()
-        # a reader's sentence starts with the file, which the finding has already
+        # a reader's sentence begins with the file, which the problem has already
         for start in (f"{path}: ", f"{path} "):
             text = text.removeprefix(start)
         inner = re.compile(rf"(?<![\w./\\-]){re.escape(f'{self.folder}{os.sep}')}")
-        text = inner.sub("", text)
-        finding = Finding(file, level, text)
-        if finding not in self.found:
-            self.found.append(finding)
+        problem = Problem(file, level, inner.sub("", text))
+        if self.found is not None and problem not in self.found:
+            self.found.append(problem)

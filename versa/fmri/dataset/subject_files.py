@@ -9,9 +9,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from versa.fmri.dataset.braindata import BrainDataset
+from versa.fmri.dataset.problems import Problems
 from versa.fmri.dataset.stimuli import StimulusSet
-from versa.fmri.dataset.tables import read_json, read_table, write_json, write_table
-from versa.fmri.dataset.top_files import LABEL
+from versa.fmri.dataset.tables import (
+    LABEL,
+    read_json,
+    read_table,
+    write_json,
+    write_table,
+)
 from versa.fmri.sectors.sector import Sector
 from versa.fmri.volumes.grids import same_affine
 from versa.fmri.volumes.nifti import (
@@ -26,50 +32,29 @@ from versa.fmri.volumes.nifti import (
 from versa.fmri.volumes.spaces import check_space
 from versa.wording import listing
 
-__all__ = [
-    "SubjectResponses",
-    "betas_path",
-    "check_conditions",
-    "exact_affine",
-    "files_by_sector",
-    "read_mask_like",
-    "read_rdm",
-    "read_responses",
-    "read_space",
-    "read_volumes",
-    "sidecar_path",
-    "write_rdms",
-    "write_responses",
-]
-
 
 class SubjectResponses(NamedTuple):
-    """What the files of one subject hold."""
+    """What the files of one subject hold, as far as they could be read."""
 
     betas: Path
-    responses: dict[str, np.ndarray]
+    sidecar: dict[str, Any] | None  # None: not readable
+    space: str | None
+    affine: np.ndarray | None
+    shape: tuple[int, ...] | None  # (x, y, z)
+    responses: dict[str, np.ndarray]  # per sector (n_images, n_voxels)
     sectors: dict[str, Sector]
-    unit: str
-    space: str
+
+    @property
+    def unit(self) -> str | None:
+        """Unit of the responses; None if the sidecar could not be read."""
+        return None if self.sidecar is None else str(self.sidecar.get("Units", "a.u."))
+
+
+# ---- writing ----------------------------------------------------------------------
 
 
 def write_responses(dataset: BrainDataset, row: int, func: Path) -> None:
-    """Write one subject's responses, their sidecar, and a mask per sector.
-
-    Parameters
-    ----------
-    dataset : BrainDataset
-        A dataset with responses.
-    row : int
-        Which subject.
-    func : Path
-        The folder to make.
-
-    Raises
-    ------
-    ValueError
-        If sectors hold different values for a voxel that they share.
-    """
+    """Write one subject's responses, their sidecar, and a mask per sector."""
     func.mkdir(parents=True)
     subject = dataset.subjects[row]
     names = dataset.sector_names
@@ -119,17 +104,7 @@ def _list_masks(counts: list[int]) -> list[np.ndarray]:
 
 
 def write_rdms(dataset: BrainDataset, row: int, folder: Path) -> None:
-    """Write one subject's RDMs, a table per sector.
-
-    Parameters
-    ----------
-    dataset : BrainDataset
-        A dataset of RDMs.
-    row : int
-        Which subject.
-    folder : Path
-        The subject's folder, to be made.
-    """
+    """Write one subject's RDMs, a table per sector."""
     folder.mkdir()
     pairs = list(combinations(dataset.stimuli.names, 2))
     for name, rdms in (dataset.rdms or {}).items():
@@ -143,29 +118,13 @@ def write_rdms(dataset: BrainDataset, row: int, folder: Path) -> None:
         )
 
 
+# ---- reading ----------------------------------------------------------------------
+
+
 def files_by_sector(
     files: Iterable[Path], subject: str, ending: str
 ) -> dict[str, Path]:
-    """Choose files of one subject and kind, by the sector in their names.
-
-    Parameters
-    ----------
-    files : iterable of Path
-        What lies in the subject's folder.
-    subject : str
-        Label without ``sub-``.
-    ending : str
-        Regular expression for what follows the sector's name, such as ``rdm.tsv``.
-
-    Returns
-    -------
-    found : dict of str to Path
-        One file per sector, in the order of the file names.
-
-    Raises
-    ------
-    ValueError
-        If a sector has two files.
+    """Files of one subject and kind, by the sector in their names, in their order.
 
     Examples
     --------
@@ -188,26 +147,8 @@ def files_by_sector(
     return found
 
 
-def read_rdm(path: Path, pairs: Sequence[tuple[str, str]]) -> list[float]:
-    """Read one RDM table.
-
-    Parameters
-    ----------
-    path : Path
-        The table.
-    pairs : sequence of (str, str)
-        The pairs of images that its lines must have, in this order.
-
-    Returns
-    -------
-    rdm : list of float
-        The dissimilarities.
-
-    Raises
-    ------
-    ValueError
-        If a pair is missing, or in another place, or a value is not a number.
-    """
+def read_rdm(path: Path, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+    """One RDM table, whose lines must be these pairs of images in this order."""
     table = read_table(path, ["stim_a", "stim_b", "dissimilarity"])
     given = list(zip(table["stim_a"], table["stim_b"], strict=True))
     if len(given) != len(pairs):
@@ -223,71 +164,80 @@ def read_rdm(path: Path, pairs: Sequence[tuple[str, str]]) -> list[float]:
             f"and {given[row][1]!r}."
         )
     try:
-        return list(map(float, table["dissimilarity"]))
+        rdm = np.array(list(map(float, table["dissimilarity"])))
     except ValueError as error:
         raise ValueError(f"{path} must hold numbers; {error}.") from None
+    n_bad = int(np.count_nonzero(~np.isfinite(rdm)))
+    if n_bad:
+        raise ValueError(
+            f"{path} must hold finite dissimilarities; {n_bad} of {rdm.size} pairs are "
+            "NaN or infinite."
+        )
+    return rdm
 
 
 def read_responses(
-    func: Path, masks: Mapping[str, Path], stimuli: StimulusSet
-) -> SubjectResponses:
-    """Read one subject's responses in the voxels of every sector.
+    func: Path,
+    masks: Mapping[str, Path],
+    stimuli: StimulusSet | None,
+    problems: Problems,
+) -> SubjectResponses | None:
+    """One subject's responses in the voxels of every sector.
 
     Parameters
     ----------
     func : Path
-        The folder with the responses.
+        The folder with the files.
     masks : mapping of str to Path
         Mask file of each sector.
-    stimuli : StimulusSet
-        The images; the sidecar must list them in their order.
+    stimuli : StimulusSet or None
+        The images, which the sidecar must list in their order; None if not known.
+    problems : Problems
+        Takes what is wrong; where it raises nothing, what is right is read.
 
     Returns
     -------
-    found : SubjectResponses
-        Responses (n_images, n_voxels) and sectors by name, with unit and space.
-
-    Raises
-    ------
-    ValueError
-        If a file is missing, damaged or at odds with another one.
+    found : SubjectResponses or None
+        None if there is no file of responses.
     """
-    betas = betas_path(func)
+    betas = problems.attempt(func, betas_path, func)
+    if betas is None:
+        return None
     path = sidecar_path(betas)
-    sidecar = read_json(path)
-    check_conditions(sidecar, path, betas, stimuli)
-    volumes, affine = read_volumes(betas, len(stimuli))
-    space = read_space(betas, sidecar, path)
-    check_stated_space(betas, space)
-    exact = exact_affine(sidecar, path, affine)
-    responses = {}
-    sectors = {}
+    sidecar = problems.attempt(path, read_json, path)
+    space = None
+    if sidecar is not None:
+        if stimuli is not None:
+            problems.attempt(path, _check_conditions, sidecar, path, betas, stimuli)
+        space = problems.attempt(path, read_space, betas, sidecar, path)
+    conditions = (sidecar or {}).get("Conditions")
+    n_images = len(conditions) if isinstance(conditions, list) else None
+    n_images = n_images if stimuli is None else len(stimuli)
+    read = problems.attempt(betas, _read_volumes, betas, n_images)
+    if read is None:
+        return SubjectResponses(betas, sidecar, space, None, None, {}, {})
+    volumes, affine = read
+    problems.attempt(betas, check_stated_space, betas, space or "none")
+    exact = None
+    if sidecar is not None:
+        exact = problems.attempt(path, exact_affine, sidecar, path, affine)
+    exact = affine if exact is None else exact
+    shape = volumes.shape[:3]
+    found = SubjectResponses(betas, sidecar, space, exact, shape, {}, {})
     for name, file in masks.items():
-        mask = read_mask_like(file, volumes.shape[:3], affine, betas.name)
-        responses[name] = take_voxels(volumes, mask)
-        sectors[name] = Sector(name, mask, exact, space)
-    unit = str(sidecar.get("Units", "a.u."))
-    return SubjectResponses(betas, responses, sectors, unit, space)
+        mask = problems.attempt(file, _read_mask_like, file, shape, affine, betas.name)
+        if mask is None:
+            continue
+        sector = problems.attempt(betas, Sector, name, mask, exact, space or "none")
+        if sector is None:
+            break  # the affine is that of all sectors
+        found.responses[name] = take_voxels(volumes, mask)
+        found.sectors[name] = sector
+    return found
 
 
 def betas_path(func: Path) -> Path:
-    """The one file of responses in a subject's folder.
-
-    Parameters
-    ----------
-    func : Path
-        The folder ``sub-XX/func``.
-
-    Returns
-    -------
-    betas : Path
-        The only ``sub-XX_..._desc-betas..._*.nii`` or ``.nii.gz``.
-
-    Raises
-    ------
-    ValueError
-        If there is none, or more than one.
-    """
+    """The only ``sub-XX_..._desc-betas..._*.nii`` or ``.nii.gz`` of ``sub-XX/func``."""
     found = [
         path
         for path in sorted(func.glob(f"{func.parent.name}_*desc-betas*"))
@@ -306,15 +256,6 @@ def betas_path(func: Path) -> Path:
 def sidecar_path(image: Path) -> Path:
     """The JSON file that belongs to an image.
 
-    Parameters
-    ----------
-    image : Path
-        A ``.nii`` or ``.nii.gz`` file.
-
-    Returns
-    -------
-    path : Path
-
     Examples
     --------
     >>> sidecar_path(Path("sub-01_desc-betas_stat.nii.gz")).name
@@ -323,25 +264,10 @@ def sidecar_path(image: Path) -> Path:
     return image.with_name(image.name.partition(".nii")[0] + ".json")
 
 
-def check_conditions(
+def _check_conditions(
     sidecar: Mapping[str, Any], path: Path, betas: Path, stimuli: StimulusSet
 ) -> None:
-    """Refuse responses whose conditions are not the images, in their order.
-
-    Parameters
-    ----------
-    sidecar : mapping
-        Content of the sidecar.
-    path, betas : Path
-        The sidecar's file and that of the responses, for the message.
-    stimuli : StimulusSet
-        The images.
-
-    Raises
-    ------
-    ValueError
-        If ``Conditions`` is missing or differs.
-    """
+    """Refuse responses whose conditions are not the images, in their order."""
     conditions = sidecar.get("Conditions")
     if not isinstance(conditions, list):
         raise ValueError(
@@ -351,34 +277,13 @@ def check_conditions(
     stimuli.check_same(conditions, what=f"Conditions of {path}")
 
 
-def read_volumes(betas: Path, n_images: int) -> tuple[np.ndarray, np.ndarray]:
-    """Responses of one subject, one volume per image.
-
-    Parameters
-    ----------
-    betas : Path
-        The image of responses.
-    n_images : int
-        How many volumes it must have.
-
-    Returns
-    -------
-    volumes : ndarray of shape (x, y, z, n_images)
-        As stored; a memory map where possible.
-    affine : ndarray of shape (4, 4)
-        From voxel indices to mm.
-
-    Raises
-    ------
-    ValueError
-        If the file is missing or damaged, or has another shape, or its affine is not
-        finite.
-    """
+def _read_volumes(betas: Path, n_images: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Responses (x, y, z, n_images), a memory map where possible, and their affine."""
     volumes, affine = read_image(betas)
-    if volumes.ndim != 4 or volumes.shape[3] != n_images:
+    if volumes.ndim != 4 or n_images not in (None, volumes.shape[3]):
+        count = f" with {n_images} images" if n_images is not None else ""
         raise ValueError(
-            f"{betas} must be (x, y, z, n_images) with {n_images} images; got "
-            f"{volumes.shape}."
+            f"{betas} must be (x, y, z, n_images){count}; got {volumes.shape}."
         )
     if not np.isfinite(affine).all():
         raise ValueError(
@@ -388,31 +293,10 @@ def read_volumes(betas: Path, n_images: int) -> tuple[np.ndarray, np.ndarray]:
     return volumes, affine
 
 
-def read_mask_like(
+def _read_mask_like(
     path: Path, shape: tuple[int, ...], affine: np.ndarray, betas: str
 ) -> np.ndarray:
-    """A mask on the grid of the responses.
-
-    Parameters
-    ----------
-    path : Path
-        The mask's file.
-    shape : tuple of int
-        The (x, y, z) of the responses.
-    affine : ndarray of shape (4, 4)
-        Theirs, too.
-    betas : str
-        Name of their file, for the message.
-
-    Returns
-    -------
-    mask : ndarray of bool, shape (x, y, z)
-
-    Raises
-    ------
-    ValueError
-        If the file is missing or damaged, or lies on another grid.
-    """
+    """A mask on the grid of the responses."""
     mask, own_affine = read_mask(path)
     if mask.shape != shape:
         raise ValueError(
@@ -429,27 +313,7 @@ def read_mask_like(
 def exact_affine(
     sidecar: Mapping[str, Any], path: Path, affine: np.ndarray
 ) -> np.ndarray:
-    """The affine in float64, which a sidecar may keep beside the header's float32.
-
-    Parameters
-    ----------
-    sidecar : mapping
-        Content of the sidecar.
-    path : Path
-        Its file, for the message.
-    affine : ndarray of shape (4, 4)
-        That of the header.
-
-    Returns
-    -------
-    exact : ndarray of shape (4, 4)
-        ``Affine`` of the sidecar, or else `affine`.
-
-    Raises
-    ------
-    ValueError
-        If the two differ by more than rounding.
-    """
+    """The affine in float64, which a sidecar may keep beside the header's float32."""
     try:
         exact = np.array(sidecar.get("Affine", affine), dtype=float)
     except (TypeError, ValueError):
@@ -463,27 +327,7 @@ def exact_affine(
 
 
 def read_space(betas: Path, sidecar: Mapping[str, Any], path: Path) -> str:
-    """Space of the responses, from their sidecar or their file's name.
-
-    Parameters
-    ----------
-    betas : Path
-        The file of the responses.
-    sidecar : mapping
-        Content of the sidecar.
-    path : Path
-        Its file, for the message.
-
-    Returns
-    -------
-    space : str
-        As :class:`~versa.Sector` takes it.
-
-    Raises
-    ------
-    ValueError
-        If the two differ, or versa does not know the space.
-    """
+    """Space of the responses, from their sidecar or the name of their file."""
     match = re.search(r"_space-([^_]+)_", betas.name)
     named = match[1] if match else "none"
     space = sidecar.get("Space", named)

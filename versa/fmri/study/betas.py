@@ -21,13 +21,14 @@ from versa.fmri.betas.conditions import ConditionBetas
 from versa.fmri.betas.glm import GLMSettings, conditions_of, fit_betas
 from versa.fmri.betas.runs import find_runs, find_subjects
 from versa.fmri.ceilings import rdm_reliability
-from versa.fmri.dataset.tables import write_json, write_table
-from versa.fmri.dataset.top_files import (
+from versa.fmri.dataset.tables import (
     FORMAT,
     check_labels,
     read_description,
     read_participants,
     subject_labels,
+    write_json,
+    write_table,
 )
 from versa.fmri.study.files import (
     read_betas,

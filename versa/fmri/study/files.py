@@ -18,8 +18,7 @@ from versa.fmri.dataset.subject_files import (
     read_space,
     sidecar_path,
 )
-from versa.fmri.dataset.tables import read_json, write_json
-from versa.fmri.dataset.top_files import check_labels
+from versa.fmri.dataset.tables import check_labels, read_json, write_json
 from versa.fmri.reliability import voxel_reliability
 from versa.fmri.sectors.sector import Sector
 from versa.fmri.volumes.grids import onto_grid

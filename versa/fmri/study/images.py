@@ -8,7 +8,7 @@ from pathlib import Path
 from versa.cache import atomic_write
 from versa.fmri.dataset.folder import write_stimuli
 from versa.fmri.dataset.stimuli import StimulusSet
-from versa.fmri.dataset.top_files import read_image_table, read_participants
+from versa.fmri.dataset.tables import read_image_table, read_participants
 from versa.fmri.study.files import read_conditions
 from versa.wording import listing
 

@@ -20,11 +20,11 @@ import numpy as np
 
 from versa.cache import atomic_write
 from versa.fmri.dataset.subject_files import files_by_sector
-from versa.fmri.dataset.tables import write_json
-from versa.fmri.dataset.top_files import (
+from versa.fmri.dataset.tables import (
     check_labels,
     read_description,
     read_participants,
+    write_json,
 )
 from versa.fmri.reliability import reliable_voxels
 from versa.fmri.sectors.atlases import atlas_sector, fetch_atlas
