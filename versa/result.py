@@ -84,6 +84,11 @@ class FitResult:
         return self.provenance["model"]["name"]
 
     @property
+    def card(self) -> dict[str, Any]:
+        """The record of the network's model card; empty for a network without one."""
+        return self.provenance["model"].get("card") or {}
+
+    @property
     def dataset(self) -> str:
         """Name of the dataset."""
         return self.provenance["dataset"]["name"]

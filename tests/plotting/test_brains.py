@@ -1,20 +1,25 @@
-"""Pictures: the pixels are where the voxels are, and the files are whole."""
+"""Figures of brains: the pixels are where the voxels are, and the files are whole."""
 
+import re
 import sys
 
 import numpy as np
 import pytest
+from matplotlib import pyplot
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from PIL import Image
 
 from versa.fmri.sectors.making import split_at_y
 from versa.fmri.sectors.sector import Sector
-from versa.plotting import (
+from versa.plotting.brains import (
+    plot_glass,
     plot_reliability,
     plot_sectors,
-    save_figure,
-    sector_colours,
+    plot_surface,
+    write_view,
 )
+from versa.plotting.style import save_figure, sector_colours
 
 AFFINE = np.array([[3.0, 0, 0, -45], [0, 3, 0, -89], [0, 0, 3, -30], [0, 0, 0, 1]])
 SHAPE = (31, 30, 15)
@@ -221,3 +226,85 @@ def test_other_kinds_of_files_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"as \.png, \.svg, \.pdf; got 'a\.bmp'"):
         save_figure(Figure(), tmp_path / "a.bmp")
     assert not list(tmp_path.iterdir())
+
+
+# On nilearn's templates.
+
+MNI_AFFINE = np.array([[-4.0, 0, 0, 90], [0, 4, 0, -126], [0, 0, 4, -72], [0, 0, 0, 1]])
+MNI_SHAPE = (46, 55, 46)
+MNI = "MNI152NLin6Asym"
+
+
+def ball(x, y, z, radius=14):
+    index = np.indices(MNI_SHAPE).reshape(3, -1).T
+    places = index @ MNI_AFFINE[:3, :3].T + MNI_AFFINE[:3, 3]
+    return (((places - [x, y, z]) ** 2).sum(axis=1) < radius**2).reshape(MNI_SHAPE)
+
+
+def pixels(figure, tmp_path):
+    path = save_figure(figure, tmp_path / "figure.png", dpi=80)
+    return np.asarray(Image.open(path).convert("RGB")) / 255
+
+
+def near(image, colour):
+    return np.abs(image - to_rgb(colour)).max(axis=2) < 0.1
+
+
+def test_glass(tmp_path):
+    sectors = [
+        Sector("EarlyV", ball(-12, -88, 0), MNI_AFFINE, MNI),
+        Sector("aOTC", ball(38, -42, -14), MNI_AFFINE, MNI),
+    ]
+    ax = plot_glass(sectors, title="mine")
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert texts == [f"{one.name} ({one.n_voxels} voxels)" for one in sectors]
+    assert ax.get_title() == "mine"
+    assert pyplot.get_fignums() == []
+    image = pixels(ax, tmp_path)
+    colours = sector_colours(["EarlyV", "aOTC"])
+    top = image[: int(0.8 * len(image))]
+    above = 0.75 * image.shape[1]  # the last of the four views, left is left
+    middles = {}
+    for name in ("EarlyV", "aOTC"):
+        columns = np.flatnonzero(near(top, colours[name]).any(axis=0))
+        middles[name] = np.median(columns[columns > above])
+    assert middles["EarlyV"] < middles["aOTC"] - 0.03 * image.shape[1]
+
+
+def test_surface_has_the_hemisphere_of_the_voxels(tmp_path):
+    values = np.where(ball(36, -55, -16), 0.9, np.nan)
+    ax = plot_surface(values, MNI_AFFINE, space=MNI, title="right")
+    image = pixels(ax, tmp_path)
+    yellow = near(image, "#c5e021")
+    half = int(0.43 * image.shape[1])
+    assert yellow[:, half : 2 * half].sum() > 20
+    assert yellow[:, :half].sum() == 0
+    assert pyplot.get_fignums() == []
+    given = Figure().add_subplot()
+    assert plot_surface(values, MNI_AFFINE, space=MNI, ax=given) is given
+
+
+def test_a_page_that_needs_no_network(tmp_path):
+    values = np.where(ball(36, -55, -16), 0.9, np.nan)
+    path = write_view(tmp_path / "v.html", values, MNI_AFFINE, space=MNI, title="mine")
+    text = path.read_text()
+    assert "mine" in text
+    assert not re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=[\"']https?:", text)
+    with pytest.raises(ValueError, match=r"written as \.html; got 'v.png'"):
+        write_view(tmp_path / "v.png", values, MNI_AFFINE, space=MNI)
+
+
+def test_other_spaces_are_refused(tmp_path):
+    sector = Sector("V1", ball(0, -80, 0), MNI_AFFINE, "TAL")
+    with pytest.raises(ValueError, match="sector V1 must be in MNI152; got TAL"):
+        plot_glass({"V1": sector})
+    with pytest.raises(
+        ValueError, match="fsaverage5 must be in MNI152; got individual"
+    ):
+        plot_surface(sector.mask, MNI_AFFINE, space="individual")
+    with pytest.raises(ValueError, match="must be in MNI152; got none"):
+        write_view(tmp_path / "v.html", sector.mask, MNI_AFFINE, space="none")
+    with pytest.raises(ValueError, match="view must be among ventral"):
+        plot_surface(sector.mask, MNI_AFFINE, space=MNI, view="below")
+    with pytest.raises(ValueError, match="one or more; got none"):
+        plot_glass([])

@@ -13,7 +13,6 @@ from scipy.stats import rankdata
 
 from tests.pictured import in_base64, patch, pictured_fit
 from tests.synthetic import synthetic_fit
-from versa.plotting.figures import save_figure
 from versa.plotting.rdms import (
     mds_coordinates,
     plot_map,
@@ -21,6 +20,7 @@ from versa.plotting.rdms import (
     plot_rdm,
     plot_rdms,
 )
+from versa.plotting.style import save_figure
 from versa.result import FitResult
 
 BASELINES = Path(__file__).parent / "baselines"

@@ -13,9 +13,9 @@ from matplotlib.testing.compare import compare_images
 
 from tests.synthetic import LAYERS, SECTORS, synthetic_fit
 from versa.comparison import compare
-from versa.plotting.everything import draw_results
-from versa.plotting.figures import model_styles, save_figure
+from versa.plotting.catalogue import draw_results
 from versa.plotting.scores import plot_best, plot_layers, plot_null
+from versa.plotting.style import model_styles, save_figure
 from versa.result import FitResult, best_layer_scores
 from versa.stats.intervals import corrected_interval, fisher_mean
 
@@ -68,10 +68,11 @@ def columns(table, **where):
 
 
 @pytest.mark.parametrize("method", ["versa", "versa-debiased", "rsa"])
-@pytest.mark.parametrize("interval", ["subjects", "splits"])
-def test_curves_and_bands_are_the_numbers_of_the_table(fits, method, interval):
-    ending = "_subjects" if interval == "subjects" else ""
-    ax = plot_layers(fits, method=method, interval=interval, test_train_ratio="literal")
+@pytest.mark.parametrize("df", ["subjects", "splits"])
+def test_curves_and_bands_are_the_numbers_of_the_table(fits, method, df):
+    ending = "_subjects" if df == "subjects" else ""
+    comparison = compare(fits, test_train_ratio="literal")
+    ax = plot_layers(comparison, method=method, df=df)
     for panel, sector in zip(panels_of(ax), SECTORS, strict=True):
         assert panel.get_title(loc="left") == sector
         shown = curves(panel)
@@ -90,7 +91,7 @@ def test_curves_and_bands_are_the_numbers_of_the_table(fits, method, interval):
     assert panels_of(ax)[0].get_ylim() == panels_of(ax)[1].get_ylim()
     about = ax.get_legend().get_title().get_text().replace("\N{NO-BREAK SPACE}", " ")
     assert "made-up: 7 subjects, 4 images, 35 half-splits" in about
-    assert ("S − 1 = 6 df" if interval == "subjects" else "J − 1 = 69 df") in about
+    assert ("S − 1 = 6 df" if df == "subjects" else "J − 1 = 69 df") in about
 
 
 def test_ceiling_and_null_are_drawn_where_they_apply(fits):
@@ -105,7 +106,7 @@ def test_ceiling_and_null_are_drawn_where_they_apply(fits):
             (band,) = panel.patches
             assert band.get_y() == low
             assert band.get_y() + band.get_height() == pytest.approx(high)
-            null = shown.get("null: an encoder that learned nothing")
+            null = shown.get("null: intercept-only encoder")
             assert (null is not None) == (method == "versa")
             if null is not None:
                 expected = float(fisher_mean(first.null.sel(sector=sector).values))
@@ -224,14 +225,14 @@ def test_the_leak_is_what_is_lost_without_it(fits):
             shown["debiased veRSA"].get_ydata(), r["versa-debiased"]
         )
         loss = r["versa"][-1] - r["versa-debiased"][-1]
-        assert panel.get_title(loc="right") == f"largest loss {loss:.3f} (fc6)"
-        (area,) = [one for one in panel.collections if one.get_label()[:4] == "lost"]
+        assert panel.get_title(loc="right") == f"largest decrease {loss:.3f} (fc6)"
+        (area,) = [one for one in panel.collections if "decrease" in one.get_label()]
         corners = np.concatenate([path.vertices for path in area.get_paths()])
         last = corners[corners[:, 0] == 2, 1]
         assert last.min() == r["versa-debiased"][-1]
         assert last.max() == r["versa"][-1]
         assert corners[:, 0].min() > 1  # where there is no loss, there is no area
-        assert shown["null: an encoder that learned nothing"].get_linestyle() == "--"
+        assert shown["null: intercept-only encoder"].get_linestyle() == "--"
 
 
 def test_a_layer_of_which_nothing_is_left_is_marked(fits):
@@ -239,7 +240,7 @@ def test_a_layer_of_which_nothing_is_left_is_marked(fits):
     label = "debiased veRSA not defined: nothing was learned"
     assert curves(panel)[label].get_xdata().tolist() == [2]
     assert label in texts(panel)
-    assert panel.get_title(loc="right") == "no layer loses"
+    assert panel.get_title(loc="right") == "no layer decreases"
 
 
 def test_each_network_has_a_row_of_the_leak(fits):
@@ -300,13 +301,15 @@ def test_nothing_is_cut_off_or_overlaps(fits, plot):
             r"same dataset \(made-up and else\)",
         ),
         (lambda f: plot_best(f, method="vers"), "Did you mean versa"),
-        (lambda f: plot_best(f, interval="images"), "among subjects, splits; got 'im"),
+        (
+            lambda f: plot_best(f, df="images"),
+            "subjects, splits; got 'im",
+        ),
         (lambda f: plot_layers(f, sector="V4"), "among EarlyV, aOTC; got 'V4'"),
         (
             lambda f: plot_null(synthetic_fit(methods=("rsa",))),
             "method must be among rsa; got 'versa'",
         ),
-        (lambda f: plot_layers(f, test_train_ratio=-1), "0 or more, or 'literal'"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(fits, call, text):
@@ -355,7 +358,7 @@ def test_all_figures_of_a_comparison_are_written(tmp_path):
         card = {"method": "ipcl", "architecture": "AlexNet", "top1_linear": accuracy}
         fit.provenance["model"]["card"] = card
     comparison = compare(fits, baseline="net")
-    paths = draw_results(fits, tmp_path / "new", comparison=comparison)
+    paths = draw_results(comparison, tmp_path / "new")
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted(
         path.name for path in paths
     )
@@ -374,11 +377,11 @@ def test_what_does_not_apply_is_left_out_and_logged(fits, tmp_path, caplog):
     paths = draw_results(alone, tmp_path, format="png")
     assert {path.name for path in paths} == {"layers_rsa.png", "best_rsa.png"}
     for text in (
-        "figure diets_rsa left out: there is no comparison with a baseline.",
-        "figure differences_rsa left out: there is no comparison.",
-        "figure accuracy_rsa left out: fewer than two networks have",
-        "figure leak_a-b-seed=1 left out: method must be among rsa; got 'versa'.",
-        "figure mds_brain left out: result must hold brain_rdm",
+        "figure diets_rsa skipped: needs --baseline (baseline= of versa.compare)",
+        "figure differences_rsa skipped: needs two networks or more",
+        "figure accuracy_rsa skipped: needs two networks whose cards hold an accuracy",
+        "figure leak_a/b:seed=1 skipped: needs the methods versa and versa-debiased",
+        "figure mds_brain skipped: needs results that hold RDMs; fit again",
     ):
         assert text in caplog.text
 
@@ -391,19 +394,9 @@ def test_names_that_look_alike_get_files_of_their_own(tmp_path):
     assert leaks == ["leak_net-1.png", "leak_net-1-2.png", "leak_NET-1-3.png"]
 
 
-@pytest.mark.parametrize(
-    ("options", "text"),
-    [
-        ({"format": "jpg"}, "format must be among svg, pdf, png; got 'jpg'"),
-        (
-            {"comparison": compare([synthetic_fit("else")])},
-            "comparison must be of the same results; got one of else",
-        ),
-    ],
-)
-def test_nothing_is_drawn_of_what_does_not_belong(fits, options, text, tmp_path):
-    with pytest.raises(ValueError, match=text):
-        draw_results(fits, tmp_path / "new", **options)
+def test_nothing_is_drawn_of_what_does_not_belong(fits, tmp_path):
+    with pytest.raises(ValueError, match="among svg, pdf, png; got 'jpg'"):
+        draw_results(fits, tmp_path / "new", format="jpg")
     with pytest.raises(ValueError, match="same dataset"):
         draw_results([fits[0], synthetic_fit("x", dataset="else")], tmp_path / "new")
     assert not (tmp_path / "new").exists()

@@ -17,9 +17,12 @@ from versa.report import write_report
 from versa.result import FitResult
 
 PROGRAM = find_chromium()
-pytestmark = pytest.mark.skipif(
-    PROGRAM is None, reason="needs Chromium (Debian: apt-get install chromium)"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        PROGRAM is None, reason="needs Chromium (Debian: apt-get install chromium)"
+    ),
+]
 READY = "!document.querySelector('.matrices').hidden"
 BEST = '[data-dataset="d0"][data-table="best"]'
 
@@ -110,7 +113,7 @@ def test_headings_explain_themselves(page):
     x, y = page.middle(f"{BEST} th:nth-child(9) button")
     page.mouse("Moved", x, y)
     page.until(f"!{tip}.hidden")
-    assert "learned nothing" in page.run(f"{tip}.textContent")
+    assert "intercept-only encoder" in page.run(f"{tip}.textContent")
     page.key("Escape", 27)
     assert page.run(f"{tip}.hidden")
     page.mouse("Moved", 1, 1)
@@ -341,7 +344,7 @@ def test_without_script(browser, report, comparison):
         browser.open(report)
         document = browser.send("DOM.getDocument", depth=-1)
         assert "The viewer needs JavaScript" in json.dumps(document)
-        assert "learned nothing" in json.dumps(document)
+        assert "intercept-only encoder" in json.dumps(document)
     finally:
         browser.send("Emulation.setScriptExecutionDisabled", value=False)
 
@@ -356,12 +359,12 @@ def test_packed_bytes_are_readable_by_others(page, comparison):
 
 def test_a_brain_to_turn(browser, comparison, tmp_path):
     """nilearn's page runs inside the report, by its hashes, and loads nothing."""
-    from tests.plotting.test_templates import AFFINE, SPACE, ball
-    from versa.plotting.templates import write_view
+    from tests.plotting.test_brains import MNI, MNI_AFFINE, ball
+    from versa.plotting.brains import write_view
 
     values = np.where(ball(36, -55, -16, 25), 0.8, np.nan)
     view = write_view(
-        tmp_path / "view.html", values, AFFINE, space=SPACE, threshold=0.05
+        tmp_path / "view.html", values, MNI_AFFINE, space=MNI, threshold=0.05
     )
     pictures = [("reliability of subject 01", view)]
     path = write_report(

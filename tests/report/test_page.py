@@ -18,14 +18,12 @@ from tests.pictured import patch
 from tests.reported import reported, reported_fit
 from tests.synthetic import synthetic_fit
 from versa.comparison import compare
-from versa.plotting.everything import draw_results
+from versa.plotting.catalogue import draw_results
 from versa.report import write_report
-from versa.report.cautions import cautions
-from versa.report.figures import draw_figures
-from versa.report.files import picture_address, report_file
+from versa.report.embedding import draw_figures, picture_address, report_file
 from versa.report.glossary import GLOSSARY
 from versa.report.matrices import matrices, pack_integers, quantised
-from versa.report.prose import methods_paragraphs, summary_sentences
+from versa.report.prose import cautions, methods_paragraphs, summary_sentences
 from versa.report.references import bibtex
 from versa.report.tables import network_table, score_tables
 from versa.result import FitResult
@@ -186,16 +184,16 @@ def test_old_and_small_results(tmp_path):
     page = Page(written(compare([plain]), tmp_path))
     assert ("d0", "pairs") not in page.tables
     assert page.data["d0"]["rdms"] is None
-    figures = draw_figures(compare([plain]), plain.best())
-    left_out = {figure.title: figure.left_out for figure in figures if figure.left_out}
-    assert set(left_out) == {
+    figures = draw_figures(compare([plain]))
+    skipped = {figure.title: figure.skipped for figure in figures if figure.skipped}
+    assert set(skipped) == {
         "All networks against each other",
         "Networks against the baseline",
         "Accuracy and brain score",
-        "RDMs of the brain and of the best network",
+        "RDMs of the brain and of a network",
         "Map of the stimuli in the brain",
     }
-    assert "hold no RDMs" in left_out["Map of the stimuli in the brain"]
+    assert "needs results that hold RDMs" in skipped["Map of the stimuli in the brain"]
 
 
 def test_figures(caplog):
@@ -208,15 +206,15 @@ def test_figures(caplog):
         for n, card in enumerate(cards)
     ]
     comparison = compare(fits, baseline="net0")
-    figures = draw_figures(comparison, comparison.best())
-    assert [figure.left_out for figure in figures] == [""] * 8
+    figures = draw_figures(comparison)
+    assert [figure.skipped for figure in figures] == [""] * 8
     for figure in figures:
         assert figure.address.startswith("data:image/")
         assert 200 < figure.width < 4000
         assert "7 subjects, 6 images, 35 half-splits." in figure.caption
     caplog.set_level("INFO", "versa")
-    draw_figures(compare(fits[:1]), fits[0].best())
-    assert "figure left out (Networks against the baseline): no baseline" in caplog.text
+    draw_figures(compare(fits[:1]))
+    assert "figure diets_versa-debiased skipped: needs --baseline" in caplog.text
 
 
 def test_quantised_distances():
@@ -304,10 +302,10 @@ def test_scores_that_mean_nothing_are_not_dressed_up():
     noise = compare([FitResult(data)])
     best = noise.best()
     text = " ".join(summary_sentences(noise, best))
-    assert "which cannot be told from 0" in text
+    assert "which is not significantly different from 0" in text
     assert "at or above the ceiling" not in text
-    (warning,) = [one for one in cautions(noise, best) if "told from 0" in one]
-    assert warning.startswith("EarlyV, aOTC: the noise ceiling cannot be told from 0")
+    (warning,) = [one for one in cautions(noise, best) if "different from 0" in one]
+    assert warning.startswith("EarlyV, aOTC: the noise ceiling is not significantly")
 
 
 def test_the_layers_of_every_network_are_named():
@@ -319,7 +317,7 @@ def test_the_layers_of_every_network_are_named():
 def test_dollars_are_no_formulas(tmp_path):
     fits = [reported_fit(f"ev$x_{{$il{n}", n) for n in range(2)]
     comparison = compare(fits)
-    paths = draw_results(fits, tmp_path / "figures", comparison=comparison)
+    paths = draw_results(comparison, tmp_path / "figures")
     assert {path.name.split("_")[0] for path in paths} >= {"layers", "best", "leak"}
     assert "ev$x_{$il1" in (tmp_path / "figures/best_rsa.svg").read_text()
     page = write_report(comparison, tmp_path / "report.html").read_text()

@@ -315,7 +315,7 @@ def _require_writable(options: argparse.Namespace) -> None:
     if options.picture and options.report is None:
         raise ValueError("--picture must come with --report; give it a file.")
     if options.report is not None:
-        from versa.report.files import report_file, shown_file
+        from versa.report.embedding import report_file, shown_file
 
         _try("--report", Path(options.report), report_file(options.report))
         for picture in options.picture:
@@ -431,13 +431,13 @@ def _write(comparison: "Comparison", folder: Path, options: argparse.Namespace) 
 def _draw(comparison: "Comparison", options: argparse.Namespace) -> None:
     """Write the figures and the report, if they were asked for."""
     if options.figures is not None:
-        from versa.plotting.everything import draw_results
+        from versa.plotting.catalogue import draw_results
 
         folder = Path(options.figures)
-        drawn = draw_results(comparison.results, folder, comparison=comparison)
+        drawn = draw_results(comparison, folder)
         print(f"\nDrawn in {folder}{os.sep}: {listing(p.name for p in drawn)}.")
     if options.report is not None:
-        from versa.report import write_report
+        from versa.report.page import write_report
 
         pictures = [(Path(path).stem, path) for path in options.picture]
         path = write_report(comparison, options.report, pictures=pictures)

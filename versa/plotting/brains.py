@@ -1,29 +1,31 @@
-"""Pictures of sectors and of voxel maps, as cuts through the brain."""
+"""Figures of sectors and of voxel maps: cuts, and nilearn's templates."""
 
+import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from versa.cache import atomic_write
 from versa.fmri.sectors.making import PAPER_CUT
 from versa.fmri.sectors.sector import Sector
 from versa.fmri.volumes.spaces import check_space, to_talairach
-from versa.plotting.figures import sector_colours
-from versa.wording import listing
+from versa.plotting.style import INK, sector_colours
+from versa.wording import listing, unknown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-__all__ = ["plot_reliability", "plot_sectors"]
 
 _STEP = 1.0  # mm between the points of a picture
 _MARGIN = 12.0  # mm around the voxels, where there is no brain to show
 _GAP = 22.0  # mm between panels
 _FAINT = 0.02  # of the brightest values of a background: empty
-_INK = "#444444"
 _PAPER = "#f5f5f5"
+_VIEWS = ("ventral", "lateral", "medial", "posterior", "dorsal", "anterior")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,18 +63,18 @@ def plot_sectors(
         In one space; their grids may differ in size and orientation.
     background : (values, affine), optional
         An image of the brain in the same space, with its affine. By default the MNI152
-        template that nilearn brings, for sectors in MNI152; else none.
+        template of nilearn, for sectors in MNI152; else none.
     y : float, optional
         Talairach y in mm of a plane to draw (dashed), in TAL and MNI152. By default
         that between pOTC and aOTC; None draws none.
     transform : str, default="lancaster"
-        From MNI to Talairach, as of :func:`~versa.fmri.volumes.spaces.to_talairach`.
+        From MNI to Talairach, as in :func:`versa.fmri.volumes.to_talairach`.
     cuts : (x, y, z), optional
         Where to cut, in mm. By default where the sectors are largest.
     title : str, optional
         Title of the figure.
     ax : Axes, optional
-        Where to draw; by default a new figure, which is no figure of pyplot.
+        Where to draw; by default a new figure not registered with pyplot.
 
     Returns
     -------
@@ -141,9 +143,9 @@ def plot_reliability(
     affine : array-like of shape (4, 4)
         From voxel indices to mm.
     space : str, default="individual"
-        As of :class:`~versa.Sector`.
+        As in :class:`~versa.Sector`.
     background : (values, affine), optional
-        As of :func:`plot_sectors`.
+        As in :func:`plot_sectors`.
     limits : (low, high), default=(0, 1)
         Values of the ends of the colour scale; those beyond get its end colours.
     cuts : (x, y, z), optional
@@ -215,6 +217,233 @@ def plot_reliability(
     bar.outline.set_visible(False)
     scale.text(0.5, -6.5, f"{inside.size} voxels", **_caption(scale, ha="center"))
     return ax
+
+
+def plot_glass(
+    sectors: Mapping[str, Sector] | Iterable[Sector],
+    *,
+    title: str | None = None,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draw sectors into nilearn's glass brain.
+
+    Parameters
+    ----------
+    sectors : mapping to, or iterable of, Sector
+        In MNI152, the space of the glass brain.
+    title : str, optional
+        Title of the figure.
+    ax : Axes, optional
+        Where to draw; by default a new figure not registered with pyplot.
+
+    Returns
+    -------
+    ax : Axes
+        The glass brain from the left, the back, the right and above, with each sector
+        in its colour.
+
+    Raises
+    ------
+    ValueError
+        If a sector is in another space.
+    """
+    from matplotlib.colors import ListedColormap
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from nilearn.plotting import plot_glass_brain
+
+    items = list(sectors.values() if isinstance(sectors, Mapping) else sectors)
+    if not items:
+        raise ValueError("sectors to draw must be one or more; got none.")
+    for sector in items:
+        _require_mni(sector.space, f"sector {sector.name}")
+    if ax is None:
+        ax = Figure(figsize=(8.0, 2.6)).add_subplot()
+    colours = sector_colours(sector.name for sector in items)
+    display = plot_glass_brain(
+        None, display_mode="lyrz", figure=ax.figure, axes=ax, annotate=True
+    )
+    for sector in items:
+        image = _image(sector.mask.astype(np.float32), sector.affine)
+        display.add_overlay(
+            image,
+            threshold=0.5,
+            cmap=ListedColormap([colours[sector.name]]),
+        )
+    ax.legend(
+        handles=[
+            Line2D([], [], marker="s", linestyle="", color=colours[sector.name],
+                   label=f"{sector.name} ({sector.n_voxels} voxels)")
+            for sector in items
+        ],
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0.02),
+        ncols=min(4, len(items)),
+        frameon=False,
+    )  # fmt: skip
+    if title:
+        ax.set_title(title)
+    return ax
+
+
+def plot_surface(
+    values: ArrayLike,
+    affine: ArrayLike,
+    *,
+    space: str,
+    view: str = "ventral",
+    limits: tuple[float, float] = (0.0, 1.0),
+    label: str = "reliability (r of odd and even runs)",
+    title: str | None = None,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draw a map of voxels on both hemispheres of fsaverage5, inflated.
+
+    Parameters
+    ----------
+    values : array-like of shape (x, y, z)
+        The map; NaN where there is none.
+    affine : array-like of shape (4, 4)
+        From voxel indices to mm.
+    space : str
+        It must be MNI152. fsaverage's own space is MNI305; nilearn samples a volume in
+        MNI152 on it as it stands, which is off by a few millimetres.
+    view : {"ventral", "lateral", "medial", "posterior", "dorsal", "anterior"}
+        From where.
+    limits : (float, float), default=(0, 1)
+        Ends of the colours. Vertices below the first are not coloured.
+    label : str
+        Of the colour bar.
+    title : str, optional
+        Title of the figure.
+    ax : Axes, optional
+        Where to draw; by default a new figure not registered with pyplot.
+
+    Returns
+    -------
+    ax : Axes
+        With the left and the right hemisphere and a colour bar inside.
+
+    Raises
+    ------
+    ValueError
+        If the map is in another space, or `view` is unknown.
+    """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+    from nilearn.datasets import fetch_surf_fsaverage
+    from nilearn.plotting import plot_surf
+    from nilearn.surface import vol_to_surf
+
+    _require_mni(space, "a map on fsaverage5")
+    if view not in _VIEWS:
+        raise ValueError(unknown("view", view, _VIEWS))
+    volume = np.asarray(values, dtype=np.float32)
+    known = np.isfinite(volume)
+    if ax is None:
+        ax = Figure(figsize=(7.0, 3.4)).add_subplot()
+    ax.set_axis_off()
+    mesh = fetch_surf_fsaverage("fsaverage5")  # comes with nilearn
+    affine = np.asarray(affine, dtype=float)
+    image = _image(np.where(known, volume, 0), affine)
+    inside = _image(known.astype(np.uint8), affine)
+    box = ax.get_position()
+    for n, side in enumerate(("left", "right")):
+        place = (
+            box.x0 + n * 0.43 * box.width,
+            box.y0,
+            0.43 * box.width,
+            box.height,
+        )
+        part = ax.figure.add_axes(place, projection="3d")
+        with warnings.catch_warnings():  # vertices without voxels become NaN
+            warnings.filterwarnings("ignore", "Mean of empty slice")
+            sampled = vol_to_surf(image, mesh[f"pial_{side}"], mask_img=inside)
+        texture = np.ravel(np.ma.filled(sampled, np.nan))
+        texture[~(texture >= limits[0])] = np.nan
+        plot_surf(
+            mesh[f"infl_{side}"],
+            surf_map=texture,
+            bg_map=mesh[f"sulc_{side}"],
+            hemi=side,
+            view=view,
+            engine="matplotlib",
+            cmap="viridis",
+            vmin=limits[0],
+            vmax=limits[1],
+            colorbar=False,
+            axes=part,
+            figure=ax.figure,
+        )
+        part.set_title(side, fontsize="small", color=INK, y=0.95)
+    bar = ax.inset_axes((0.9, 0.2, 0.025, 0.6))
+    colours = ScalarMappable(Normalize(*limits), "viridis")
+    ax.figure.colorbar(colours, cax=bar, label=label)
+    if title:
+        ax.set_title(title)
+    return ax
+
+
+def write_view(
+    path: str | Path,
+    values: ArrayLike,
+    affine: ArrayLike,
+    *,
+    space: str,
+    threshold: float | None = None,
+    title: str | None = None,
+) -> Path:
+    """Write a page on which a map of voxels can be turned and cut by the mouse.
+
+    Parameters
+    ----------
+    path : path-like
+        An ``.html`` file. It needs no network.
+    values : array-like of shape (x, y, z)
+        The map; NaN counts as 0.
+    affine : array-like of shape (4, 4)
+        From voxel indices to mm.
+    space : str
+        It must be MNI152, the space of the brain behind.
+    threshold : float, optional
+        Voxels whose absolute value is not above this are left out.
+    title : str, optional
+        Title of the page.
+
+    Returns
+    -------
+    path : Path
+        The file, written atomically.
+
+    Raises
+    ------
+    ValueError
+        If the map is in another space, or the file is no ``.html``.
+    """
+    from nilearn.plotting import view_img
+
+    path = Path(path)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"a view must be written as .html; got {path.name!r}.")
+    _require_mni(space, "a view on the MNI152 brain")
+    volume = np.nan_to_num(np.asarray(values, dtype=np.float32))
+    view = view_img(
+        _image(volume, np.asarray(affine, dtype=float)),
+        threshold=threshold,
+        title=title,
+        cmap="viridis",
+        symmetric_cmap=False,
+        colorbar=True,
+    )
+    # nilearn's page has an icon from its own site
+    page = re.sub(r"<link rel=\"icon\".*?>", "", view.get_standalone(), flags=re.S)
+    with atomic_write(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return path
+
+
+# Parts of the cuts.
 
 
 def _background(
@@ -311,7 +540,7 @@ def _caption(panel: "Axes", ha: str = "left") -> dict[str, Any]:
     """How small print is set."""
     return {
         "transform": panel.transAxes, "ha": ha, "va": "bottom", "fontsize": 8,
-        "color": _INK,
+        "color": INK,
     }  # fmt: skip
 
 
@@ -328,7 +557,7 @@ def _points(box: _Box, axis: int, cut: float) -> np.ndarray:
 def _nearest(
     values: np.ndarray, affine: np.ndarray, points: np.ndarray, outside: Any
 ) -> np.ndarray:
-    """Values of the voxels in which places lie."""
+    """Values of the voxels at these places."""
     inverse = np.linalg.inv(affine)
     index = np.rint(points @ inverse[:3, :3].T + inverse[:3, 3]).astype(int)
     inside = ((index >= 0) & (index < values.shape)).all(axis=-1)
@@ -338,7 +567,7 @@ def _nearest(
 
 
 def _placed(box: _Box, axis: int) -> dict[str, Any]:
-    """Where the picture of a cut lies in its panel."""
+    """Where the picture of a cut is in its panel."""
     across, up = (other for other in range(3) if other != axis)
     edges = (box.low[across], box.high[across], box.low[up], box.high[up])
     return {
@@ -437,7 +666,7 @@ def _draw_plane(
             box.ticks(up),
             depth,
             levels=[y],
-            colors=[_INK],
+            colors=[INK],
             linestyles="dashed",
             linewidths=1.2,
         )
@@ -456,7 +685,7 @@ def _draw_legend(
     ]
     if y is not None:
         text = f"Talairach y = {y:g} mm"
-        handles.append(Line2D([], [], color=_INK, ls="dashed", lw=1.2, label=text))
+        handles.append(Line2D([], [], color=INK, ls="dashed", lw=1.2, label=text))
     panel.legend(
         handles=handles,
         loc="upper left",
@@ -466,3 +695,21 @@ def _draw_legend(
         fontsize=8,
         borderaxespad=0.0,
     )
+
+
+# Parts of the figures on templates.
+
+
+def _require_mni(space: str, what: str) -> None:
+    """Refuse what is not in the space of nilearn's templates."""
+    if not space.startswith("MNI152"):
+        raise ValueError(
+            f"{what} must be in MNI152; got {space}. plot_sectors and plot_reliability "
+            "draw cuts in any space."
+        )
+
+
+def _image(values: np.ndarray, affine: np.ndarray) -> Any:
+    import nibabel
+
+    return nibabel.Nifti1Image(values, affine)

@@ -1,4 +1,4 @@
-"""Figures that set networks side by side: visual diets, and accuracy."""
+"""Figures that set networks side by side: visual diets, accuracy, all differences."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,23 +6,37 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from versa.comparison import compare
-from versa.plotting.best import (
-    best_layers,
-    column_ending,
+from versa.comparison import Comparison
+from versa.plotting.style import (
+    BAND,
+    GREY,
+    INK,
+    NULL_LABEL,
+    SMALL,
+    TEXT,
+    as_comparison,
+    ci_columns,
+    df_text,
     draw_head,
     draw_null,
-    null_handles,
+    finish_panel,
+    head_height,
+    letters_wide,
+    model_styles,
+    panels,
+    sectors_to_draw,
+    select,
+    violin,
+    violin_ends,
+    with_df,
 )
-from versa.plotting.differences import plot_comparison
-from versa.plotting.figures import model_styles, panels
 from versa.result import FitResult, best_layer_scores
 from versa.wording import listing, unknown
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
-
-__all__ = ["plot_accuracy", "plot_comparison", "plot_diets"]
+    from matplotlib.collections import QuadMesh
 
 logger = logging.getLogger("versa")
 
@@ -39,49 +53,48 @@ _WITH_LABELS = {
 }
 _MARKERS = ("o", "D", "s", "^", "v", "P", "X", "p", "h", "<", ">", "*", "d", "8")
 _N_COLOURS = 8  # that model_styles tells apart
-_TEXT, _SMALL = 8.0, 7.0  # points
-_INK = "#444444"
-_GREY = "#777777"
-_BAND = "#DDDDDD"
+_RANGE = "range of its violin (1.5 IQR)"
 _GAP = "#B22222"
-_RANGE: dict[str, Any] = {"color": _INK, "lw": 0.9, "ls": ":"}
+_KEY = 1.7  # inches of the key beside the panels
+_EMPTY = "#ececec"
+_OWN = "#666666"  # numbers on empty cells
+_READABLE = 10  # networks, above which the cells hold no numbers
 
 
 def plot_diets(
-    results: Sequence[FitResult],
+    results: Comparison | Sequence[FitResult],
     *,
-    baseline: str,
+    baseline: str | None = None,
     method: str = "versa-debiased",
     sector: str | None = None,
-    interval: str = "subjects",
-    test_train_ratio: float | str = 1.0,
+    df: str = "subjects",
     ax: "Axes | None" = None,
 ) -> "Axes":
     """Draw networks against one of them, as the paper's Figure 3 draws visual diets.
 
     Each violin holds the scores of a network's cross-validated best layer in both
-    halves of all half-splits, up to 1.5 interquartile ranges beyond the quartiles; the
-    dot is the mean, through Fisher z.
+    halves of all half-splits, and ends at the last one within 1.5 interquartile ranges
+    of the quartiles; the dot is the mean, through Fisher z.
 
     Parameters
     ----------
-    results : sequence of FitResult
-        Two or more, of the same dataset. They are drawn in their order, named by the
-        diets of their cards where nothing else differs between them.
-    baseline : str
+    results : Comparison or sequence of FitResult
+        Two or more networks, fitted to the same dataset. They are drawn in their order,
+        named by the diets of their cards where nothing else differs between them. The
+        intervals have the test_train_ratio of the comparison (1 without one).
+    baseline : str, optional
         Name of the network to measure the others by: its mean (line), the interval of
-        its mean (band) and the ends of its violin (dotted), which the paper draws.
+        its mean (band) and the ends of its violin (dotted), which the paper draws. By
+        default the baseline of the comparison.
     method : str, default="versa-debiased"
         A method of the results. With ``"versa"`` the null is drawn too.
     sector : str, optional
         By default a panel for each sector.
-    interval : {"subjects", "splits"}, default="subjects"
+    df : {"subjects", "splits"}, default="subjects"
         Degrees of freedom of the band: subjects - 1, or evaluations - 1 as in the
         paper.
-    test_train_ratio : float or "literal", default=1.0
-        As of :meth:`versa.result.FitResult.best`.
     ax : Axes, optional
-        Where to draw; by default a new figure, which is no figure of pyplot.
+        Where to draw; by default a new figure not registered with pyplot.
 
     Returns
     -------
@@ -98,25 +111,25 @@ def plot_diets(
     ----------
     Konkle & Alvarez (2022), https://doi.org/10.1038/s41467-022-28091-4
     """
-    comparison = compare(results, baseline=baseline, test_train_ratio=test_train_ratio)
-    best, sectors = best_layers(comparison, method, sector)
-    ending = column_ending("interval", interval)
-    others = [one for one in comparison.results if one.model != baseline]
-    if not others:
-        raise ValueError(
-            f"results must hold a network beside the baseline; got {baseline} alone."
-        )
-    (standard,) = (one for one in comparison.results if one.model == baseline)
+    comparison = as_comparison(results, baseline)
+    sectors = sectors_to_draw(comparison, (method,), sector, df)
+    standard, others = _against(comparison, baseline)
+    best = _best_layers(comparison, method, sectors)
     styles = model_styles(one.model for one in comparison.results)
     labels = _short_names(others)
-    longest = max(len(label) for label in labels)
+    lines = [
+        "cross-validated best layer; violins: split evaluations; dots: their means",
+        f"baseline: {standard.model}",
+    ]
     width = 4.6 if len(sectors) == 1 else max(2.4, 0.7 + 0.3 * len(others))
-    whole, parts = panels(ax, len(sectors), size=(width, 3.0 + 0.035 * longest))
+    head = head_height(standard, lines, [_RANGE] * 4, width * len(sectors))
+    height = 2.2 + 0.035 * max(map(len, labels)) + head
+    whole, parts = panels(ax, len(sectors), size=(width, height))
+    handles: list[Any] = []
     for panel, name in zip(parts, sectors, strict=True):
-        row = best[baseline, name]
-        ends = row[f"ci_low{ending}"], row[f"ci_high{ending}"]
-        _draw_band(panel, row["r"], ends, _scores(standard, method, name))
-        draw_null(panel, row["null_r"])
+        row = best[standard.model, name]
+        handles += _draw_band(panel, row, _scores(standard, method, name), df, standard)
+        handles += draw_null(panel, row["null_r"])
         for place, one in enumerate(others):
             style = styles[one.model]
             _draw_violin(panel, place, _scores(one, method, name), style.colour)
@@ -129,41 +142,32 @@ def plot_diets(
             range(len(others)), labels,
             rotation=40, ha="right", rotation_mode="anchor",
         )  # fmt: skip
-        _finish(panel, name)
+        finish_panel(panel, name)
     _share_scores(parts, method)
-    freedom = _freedom(standard, interval)
-    draw_head(
-        whole,
-        comparison,
-        [
-            "cross-validated best layer; violins: split evaluations; dots: their means",
-            f"baseline: {baseline}",
-        ],
-        [*_band_handles(freedom), *null_handles(method == "versa")],
-    )
+    draw_head(whole, standard, lines, handles)
     return whole
 
 
 def plot_accuracy(
-    results: Sequence[FitResult],
+    results: Comparison | FitResult | Sequence[FitResult],
     *,
     method: str = "versa-debiased",
     sector: str | None = None,
     accuracy: str | Sequence[str] = "top1_linear",
-    interval: str = "subjects",
-    test_train_ratio: float | str = 1.0,
+    df: str = "subjects",
     ax: "Axes | None" = None,
 ) -> "Axes":
     """Draw accuracy on ImageNet against brain score, as the paper's Figure 4.
 
     The colour is the method of training, the marker the architecture; networks that
     were trained with category labels have open markers. A grey line is the noise
-    ceiling, an arrow what the best of these networks leaves to it.
+    ceiling, an arrow the gap between it and the best of these networks.
 
     Parameters
     ----------
-    results : sequence of FitResult
-        Of the same dataset, with model cards in their provenance.
+    results : Comparison, FitResult or sequence of FitResult
+        Networks fitted to the same dataset, with model cards in their provenance. The
+        intervals have the test_train_ratio of the comparison (1 without one).
     method : str, default="versa-debiased"
         A method of the results. With ``"versa"`` the null is drawn too.
     sector : str, optional
@@ -172,14 +176,12 @@ def plot_accuracy(
         Which published accuracy of the cards, in percent: ``"top1_linear"`` of a
         linear read-out, ``"top1_knn"`` of nearest neighbours, ``"top1"`` of the
         network's own classifier. Of several the first that a card holds. Networks
-        without it are left out, and named in the log.
-    interval : {"subjects", "splits"}, default="subjects"
+        without it are not drawn, and named in the log.
+    df : {"subjects", "splits"}, default="subjects"
         Degrees of freedom of the intervals: subjects - 1, or evaluations - 1 as in the
         paper.
-    test_train_ratio : float or "literal", default=1.0
-        As of :meth:`versa.result.FitResult.best`.
     ax : Axes, optional
-        Where to draw; by default a new figure, which is no figure of pyplot.
+        Where to draw; by default a new figure not registered with pyplot.
 
     Returns
     -------
@@ -200,27 +202,31 @@ def plot_accuracy(
     for kind in kinds:
         if kind not in _ACCURACIES:
             raise ValueError(unknown("accuracy", kind, _ACCURACIES))
-    items = (results,) if isinstance(results, FitResult) else tuple(results)
-    # no test is drawn here; with a baseline there are fewer to be made
-    baseline = items[0].model if items and isinstance(items[0], FitResult) else None
-    comparison = compare(items, baseline=baseline, test_train_ratio=test_train_ratio)
-    best, sectors = best_layers(comparison, method, sector)
-    ending = column_ending("interval", interval)
+    comparison = as_comparison(results)
+    sectors = sectors_to_draw(comparison, (method,), sector, df)
+    best = _best_layers(comparison, method, sectors)
     accuracies = _accuracies(comparison.results, kinds)
-    cards = {one.model: _card(one) for one in comparison.results}
+    cards = {one.model: one.card for one in comparison.results}
     fills = _fills(cards[model]["method"] for model in accuracies)
     markers = _markers(cards[model]["architecture"] for model in accuracies)
-
-    width = max(3.0, 2.3 * len(sectors)) + 1.7  # with room for the key
+    first = comparison.results[0]
+    source = ", else of ".join(_ACCURACIES[kind] for kind in kinds)
+    lines = [
+        f"cross-validated best layer; bars: 95% intervals, {df_text(first, df)}",
+        f"published top-1 accuracy on ImageNet of {source}",
+    ]
+    width = max(3.0, 2.3 * len(sectors)) + _KEY
+    head = head_height(first, lines, [NULL_LABEL] * 3, width, margin=_KEY)
     n_keys = len(fills) + len(markers)
-    size = width / len(sectors), max(3.9, 1.5 + 0.16 * n_keys)
+    size = width / len(sectors), max(2.9, 0.5 + 0.16 * n_keys) + head
     whole, parts = panels(ax, len(sectors), size=size)
     low, high = min(accuracies.values()), max(accuracies.values())
     reach = max(high - low, 10.0)
+    handles: list[Any] = []
     for panel, name in zip(parts, sectors, strict=True):
         rows = {model: best[model, name] for model in accuracies}
         for model, row in rows.items():
-            ends = np.array([[row[f"ci_low{ending}"]], [row[f"ci_high{ending}"]]])
+            ends = np.array([[row[end]] for end in ci_columns(df)])
             drawn = panel.errorbar(
                 accuracies[model], row["r"], np.abs(ends - row["r"]), ms=5.5,
                 fmt=markers[cards[model]["architecture"]], elinewidth=0.7,
@@ -230,26 +236,132 @@ def plot_accuracy(
                 bar.set_alpha(0.5)
         panel.set_xlim(low - 0.12 * reach, high + 0.28 * reach)
         panel.locator_params(axis="x", nbins=5, integer=True)
-        of_all = next(iter(rows.values()))  # the same for all networks
-        scores = {model: row["r"] for model, row in rows.items()}
-        _draw_gap(panel, scores, of_all["ceiling"], accuracies, high + 0.14 * reach)
-        draw_null(panel, of_all["null_r"])
-        panel.set_xlabel("top-1 accuracy (%)", fontsize=_TEXT)
-        _finish(panel, name)
+        handles += _draw_gap(panel, rows, accuracies, high + 0.14 * reach)
+        handles += draw_null(panel, next(iter(rows.values()))["null_r"])
+        panel.set_xlabel("top-1 accuracy (%)", fontsize=TEXT)
+        finish_panel(panel, name)
     _share_scores(parts, method)
-    source = ", else of ".join(_ACCURACIES[kind] for kind in kinds)
-    freedom = _freedom(comparison.results[0], interval)
-    draw_head(
-        whole,
-        comparison,
-        [
-            f"cross-validated best layer; bars: 95% intervals, {freedom}",
-            f"published top-1 accuracy on ImageNet of {source}",
-        ],
-        [*_gap_handles(), *null_handles(method == "versa")],
-    )
+    draw_head(whole, first, lines, handles, margin=_KEY)
     _draw_key(whole, fills, markers)
     return whole
+
+
+def plot_comparison(
+    comparison: Comparison | Sequence[FitResult],
+    *,
+    method: str = "versa-debiased",
+    sector: str | None = None,
+    df: str = "subjects",
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draw how all networks differ from each other, and which differences hold.
+
+    A cell is the mean r of the network in its row minus that of the network in its
+    column, for their cross-validated best layers; the diagonal has the mean r itself.
+    Stars mark the differences that are significant after correction.
+
+    Parameters
+    ----------
+    comparison : Comparison or sequence of FitResult
+        Two networks or more. If all were compared with one baseline, that is the only
+        column.
+    method : str, default="versa-debiased"
+        A method of the results. With ``"versa"`` the null is given for each sector.
+    sector : str, optional
+        By default a panel for each sector.
+    df : {"subjects", "splits"}, default="subjects"
+        Degrees of freedom of the tests: subjects - 1 (calibrated), or evaluations - 1
+        as in the paper.
+    ax : Axes, optional
+        Where to draw; by default a new figure not registered with pyplot.
+
+    Returns
+    -------
+    ax : Axes
+        The whole; the panels are its ``child_axes`` if there are several.
+
+    Raises
+    ------
+    ValueError
+        If there is no pair of networks, or the method or sector is none of theirs.
+
+    References
+    ----------
+    Nadeau & Bengio (2003), https://doi.org/10.1023/A:1024068626366
+    """
+    comparison = as_comparison(comparison)
+    sectors = sectors_to_draw(comparison, (method,), sector, df)
+    names = [result.model for result in comparison.results]
+    table = select(comparison.table, method=method)
+    table = table[table["sector"].isin(sectors)]
+    if not len(table):
+        raise ValueError(
+            f"comparison must hold two networks or more; got {listing(names)}."
+        )
+    best = _best_layers(comparison, method, sectors)
+    baseline = comparison.baseline
+    columns = names if baseline is None else [baseline]
+    rows = [name for name in names if name != baseline]
+    numbers = {name: str(n) for n, name in enumerate(names, start=1)}
+    sizes = np.abs(table["difference"].to_numpy(dtype=float))
+    largest = float(sizes[np.isfinite(sizes)].max(initial=0.0)) or 0.01
+    readable = len(names) <= _READABLE
+    cell = 0.46 if readable else 0.17
+    beside = 1.2 + letters_wide(max(len(name) for name in rows))
+    width = max(1.3, 1.15 * cell * len(columns)) + beside / len(sectors)
+    first = comparison.results[0]
+    lines = ["mean r of the cross-validated best layer: row minus column"]
+    if baseline is not None:
+        lines.append(f"column {numbers[baseline]}: {baseline}")
+    lines.append(
+        f"★ corrected p < {comparison.alpha:g} (Bonferroni, {comparison.family} "
+        f"tests, {df_text(first, df)})"
+    )
+    head = head_height(first, lines, [], width * len(sectors), margin=0.0)
+    height = 0.7 + cell * len(rows) + head
+    whole, parts = panels(ax, len(sectors), size=(width, height))
+    for panel, name in zip(parts, sectors, strict=True):
+        pairs = select(table, sector=name)
+        marks = with_df("significant", df)
+        differences, marked = _matrices(pairs, rows, columns, marks)
+        shown = differences.copy()
+        for i, row in enumerate(rows):
+            if row in columns:
+                shown[i, columns.index(row)] = best[row, name]["r"]
+        mesh = _draw_cells(panel, differences, marked, shown, largest, readable)
+        panel.set_xticks(
+            np.arange(len(columns)) + 0.5, [numbers[one] for one in columns]
+        )
+        named = panel is parts[0]
+        left = [f"{one}  {numbers[one]}" if named else numbers[one] for one in rows]
+        panel.set_yticks(np.arange(len(rows)) + 0.5, left)
+        panel.tick_params(length=0, labelsize=SMALL)
+        null = best[names[0], name]["null_r"]
+        title = f"{name}\nnull r = {null:.3f}" if method == "versa" else name
+        panel.set_title(title, loc="left", fontsize=TEXT, fontweight="bold")
+    scale = parts[-1].inset_axes((1.06, 0.0, 0.16 / (cell * len(columns)), 1.0))
+    bar = whole.figure.colorbar(mesh, cax=scale)
+    bar.set_label(f"row - column\nPearson r ({method})", fontsize=SMALL)
+    bar.outline.set_visible(False)
+    scale.tick_params(labelsize=SMALL)
+    title_lines = 2 if method == "versa" else 1
+    draw_head(whole, first, lines, title_lines=title_lines, margin=0.0)
+    return whole
+
+
+def _best_layers(
+    comparison: Comparison, method: str, sectors: Sequence[str]
+) -> dict[tuple[str, str], dict[Any, Any]]:
+    """For each model and sector its row of the cross-validated best layers."""
+    best: dict[tuple[str, str], dict[Any, Any]] = {
+        (row["model"], row["sector"]): row
+        for row in select(comparison.best(), method=method).to_dict("records")
+        if row["sector"] in sectors
+    }
+    for (model, name), row in best.items():
+        if not np.isfinite(row["r"]):
+            logger.warning("%s has no score in %s; it is not drawn there.", model, name)
+    return best
 
 
 def _scores(result: FitResult, method: str, sector: str) -> np.ndarray:
@@ -257,16 +369,86 @@ def _scores(result: FitResult, method: str, sector: str) -> np.ndarray:
     return best_layer_scores(result, method, sector).r.ravel()
 
 
-def _freedom(result: FitResult, interval: str) -> str:
-    """Degrees of freedom of the intervals, in words."""
-    if interval == "subjects":
-        return f"S - 1 = {len(result.subjects) - 1} df"
-    return f"J - 1 = {2 * result.splits.n_splits - 1} df"
+def _share_scores(parts: "Sequence[Axes]", method: str) -> None:
+    """One scale of scores for all panels, written at the first."""
+    ends = np.array([panel.get_ylim() for panel in parts])
+    for panel in parts:
+        panel.set_ylim(ends.min(), ends.max())
+        if panel is not parts[0]:
+            panel.tick_params(labelleft=False)
+    parts[0].set_ylabel(f"Pearson r ({method})", fontsize=TEXT)
 
 
-def _card(result: FitResult) -> dict[str, Any]:
-    """Card of the network; empty for a network without one."""
-    return result.provenance["model"].get("card") or {}
+# Parts of plot_diets.
+
+
+def _against(
+    comparison: Comparison, baseline: str | None
+) -> tuple[FitResult, list[FitResult]]:
+    """The baseline, and the networks to measure by it."""
+    baseline = baseline or comparison.baseline
+    names = [one.model for one in comparison.results]
+    if baseline is None:
+        raise ValueError(
+            "baseline must be named, here or to versa.compare; take one of "
+            f"{listing(names)}."
+        )
+    if baseline not in names:
+        raise ValueError(unknown("baseline", baseline, names))
+    others = [one for one in comparison.results if one.model != baseline]
+    if not others:
+        raise ValueError(
+            f"results must hold a network beside the baseline; got {baseline} alone."
+        )
+    return comparison.results[names.index(baseline)], others
+
+
+def _short_names(results: Sequence[FitResult]) -> list[str]:
+    """Diets of the networks if only they differ, else their names."""
+    cards = [result.card for result in results]
+    diets = [card.get("diet", "") for card in cards]
+    kinds = {(card.get("method"), card.get("architecture")) for card in cards}
+    if all(diets) and len(set(diets)) == len(diets) and len(kinds) == 1:
+        return diets
+    return [result.model for result in results]
+
+
+def _draw_violin(panel: "Axes", place: int, values: np.ndarray, colour: str) -> None:
+    """Density of scores on both sides of a place."""
+    if not np.isfinite(values).all():
+        panel.annotate(
+            "not\ndefined", (place, 0.02), xycoords=("data", "axes fraction"),
+            ha="center", va="bottom", fontsize=SMALL, color=INK,
+        )  # fmt: skip
+        return
+    at, width = violin(values)
+    half = 0.38 * width
+    panel.fill_betweenx(
+        at, place - half, place + half, fc=colour, alpha=0.75, ec=colour, lw=0.8
+    )
+
+
+def _draw_band(
+    panel: "Axes",
+    row: Mapping[str, float],
+    values: np.ndarray,
+    df: str,
+    baseline: FitResult,
+) -> list[Any]:
+    """Mean of the baseline, the interval of its mean, and the ends of its violin."""
+    if not np.isfinite(values).all():
+        return []
+    line: dict[str, Any] = {"color": INK, "lw": 1.2, "zorder": 1}
+    handles: list[Any] = [panel.axhline(row["r"], label="mean of the baseline", **line)]
+    ends = [row[end] for end in ci_columns(df)]
+    if np.isfinite(ends).all():
+        label = f"its 95% interval ({df_text(baseline, df)})"
+        handles.append(panel.axhspan(*ends, color=BAND, lw=0, zorder=0, label=label))
+    line |= {"lw": 0.9, "ls": ":", "label": _RANGE}
+    return handles + [panel.axhline(end, **line) for end in violin_ends(values)]
+
+
+# Parts of plot_accuracy.
 
 
 def _accuracies(
@@ -275,7 +457,7 @@ def _accuracies(
     """Published accuracy of each network that has one."""
     found: dict[str, float] = {}
     for result in results:
-        held = [_card(result).get(kind) for kind in kinds]
+        held = [result.card.get(kind) for kind in kinds]
         values = [value for value in held if value is not None]
         if values:
             found[result.model] = float(values[0])
@@ -322,88 +504,28 @@ def _markers(architectures: Iterable[str]) -> dict[str, str]:
     return {name: _MARKERS[n % len(_MARKERS)] for n, name in enumerate(unique)}
 
 
-def _short_names(results: Sequence[FitResult]) -> list[str]:
-    """Diets of the networks if only they differ, else their names."""
-    cards = [_card(result) for result in results]
-    diets = [card.get("diet", "") for card in cards]
-    kinds = {(card.get("method"), card.get("architecture")) for card in cards}
-    if all(diets) and len(set(diets)) == len(diets) and len(kinds) == 1:
-        return diets
-    return [result.model for result in results]
-
-
-def _ends(values: np.ndarray) -> tuple[float, float]:
-    """Where a violin ends: 1.5 interquartile ranges beyond the quartiles, or before."""
-    low, high = np.quantile(values, [0.25, 0.75])
-    reach = 1.5 * (high - low)
-    return max(values.min(), low - reach), min(values.max(), high + reach)
-
-
-def _draw_violin(panel: "Axes", place: int, values: np.ndarray, colour: str) -> None:
-    """Density of scores on both sides of a place."""
-    from matplotlib.mlab import GaussianKDE
-
-    if not np.isfinite(values).all():
-        panel.annotate(
-            "not\ndefined", (place, 0.02), xycoords=("data", "axes fraction"),
-            ha="center", va="bottom", fontsize=_SMALL, color=_INK,
-        )  # fmt: skip
-        return
-    at = np.linspace(*_ends(values), 100)
-    half = np.full(at.size, 0.38)
-    if np.ptp(values) > 1e-9:
-        density = GaussianKDE(values).evaluate(at)
-        half *= density / density.max()
-    panel.fill_betweenx(
-        at, place - half, place + half, fc=colour, alpha=0.75, ec=colour, lw=0.8
-    )
-
-
-def _draw_band(
-    panel: "Axes", mean: float, ends: tuple[float, float], values: np.ndarray
-) -> None:
-    """Mean of the baseline, the interval of its mean, and the ends of its violin."""
-    if not np.isfinite(values).all():
-        return
-    if np.isfinite(ends).all():
-        panel.axhspan(*ends, color=_BAND, lw=0, zorder=0)
-    panel.axhline(mean, color=_INK, lw=1.2, zorder=1, label="baseline")
-    for end in _ends(values):
-        panel.axhline(end, zorder=1, **_RANGE)
-
-
-def _band_handles(freedom: str) -> list[Any]:
-    """Legend of the lines and the band."""
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-
-    return [
-        Line2D([], [], color=_INK, lw=1.2, label="mean of the baseline"),
-        Patch(color=_BAND, lw=0, label=f"its 95% interval ({freedom})"),
-        Line2D([], [], label="range of its violin (1.5 IQR)", **_RANGE),
-    ]
-
-
 def _draw_gap(
     panel: "Axes",
-    scores: Mapping[str, float],
-    ceiling: float,
+    rows: Mapping[str, Mapping[str, float]],
     accuracies: Mapping[str, float],
     place: float,
-) -> None:
-    """The noise ceiling, and what the best network leaves to it."""
-    defined = [model for model in scores if np.isfinite(scores[model])]
-    if not defined or not np.isfinite(ceiling):
-        return
-    panel.axhline(ceiling, color=_GREY, lw=1.2, zorder=0.5, label="noise ceiling")
-    best = max(defined, key=lambda model: scores[model])
+) -> list[Any]:
+    """The noise ceiling, and the gap between it and the best network."""
+    from matplotlib.lines import Line2D
+
+    ceiling = next(iter(rows.values()))["ceiling"]  # the same for all networks
+    scores = {name: row["r"] for name, row in rows.items() if np.isfinite(row["r"])}
+    if not scores or not np.isfinite(ceiling):
+        return []
+    line = panel.axhline(ceiling, color=GREY, lw=1.2, zorder=0.5, label="noise ceiling")
+    best = max(scores, key=lambda model: scores[model])
     score = scores[best]
     if score >= ceiling:
         panel.annotate(
             "no gap", (1.0, ceiling), (0, 2), ("axes fraction", "data"),
-            "offset points", ha="right", va="bottom", fontsize=_SMALL, color=_GAP,
+            "offset points", ha="right", va="bottom", fontsize=SMALL, color=_GAP,
         )  # fmt: skip
-        return
+        return [line]
     reach = [accuracies[best], place]
     panel.plot(reach, [score, score], color=_GAP, lw=0.6, ls=":", zorder=1)
     panel.annotate(
@@ -415,22 +537,14 @@ def _draw_gap(
     )  # fmt: skip
     panel.annotate(
         f"{ceiling - score:.3f}", (place, (ceiling + score) / 2), (4, 0),
-        textcoords="offset points", rotation=90, va="center", fontsize=_SMALL,
+        textcoords="offset points", rotation=90, va="center", fontsize=SMALL,
         color=_GAP,
     )  # fmt: skip
-
-
-def _gap_handles() -> list[Any]:
-    """Legend of the noise ceiling and of the arrow below it."""
-    from matplotlib.lines import Line2D
-
-    return [
-        Line2D([], [], color=_GREY, lw=1.2, label="noise ceiling"),
-        Line2D(
-            [], [], color=_GAP, marker=r"$\updownarrow$", ms=8, mew=0.2, ls="",
-            label="gap between it and the best network drawn",
-        ),
-    ]  # fmt: skip
+    arrow = Line2D(
+        [], [], color=_GAP, marker=r"$\updownarrow$", ms=8, mew=0.2, ls="",
+        label="gap between it and the best network drawn",
+    )  # fmt: skip
+    return [line, arrow]
 
 
 def _draw_key(
@@ -446,7 +560,7 @@ def _draw_key(
         *(Line2D([], [], label=n, marker="o", **dot, **f) for n, f in fills.items()),
         Line2D([], [], label="architecture", **blank),
         *(
-            Line2D([], [], label=name, marker=marker, color=_GREY, **dot)
+            Line2D([], [], label=name, marker=marker, color=GREY, **dot)
             for name, marker in markers.items()
         ),
     ]
@@ -455,24 +569,73 @@ def _draw_key(
     side.set_axis_off()
     key = side.legend(
         handles=handles, loc="upper left", bbox_to_anchor=(0, 1), frameon=False,
-        fontsize=_SMALL, borderaxespad=0, borderpad=0, labelspacing=0.3,
+        fontsize=SMALL, borderaxespad=0, borderpad=0, labelspacing=0.3,
     )  # fmt: skip
     for heading in (0, 1 + len(fills)):
         key.get_texts()[heading].set_fontweight("bold")
 
 
-def _finish(panel: "Axes", sector: str) -> None:
-    """Title and frame of a panel."""
-    panel.set_title(sector, loc="left", fontsize=_TEXT, fontweight="bold")
-    panel.spines[["top", "right"]].set_visible(False)
-    panel.tick_params(labelsize=_SMALL, length=2.5)
+# Parts of plot_comparison.
 
 
-def _share_scores(parts: "Sequence[Axes]", method: str) -> None:
-    """One scale of scores for all panels, written at the first."""
-    ends = np.array([panel.get_ylim() for panel in parts])
-    for panel in parts:
-        panel.set_ylim(ends.min(), ends.max())
-        if panel is not parts[0]:
-            panel.tick_params(labelleft=False)
-    parts[0].set_ylabel(f"Pearson r ({method})", fontsize=_TEXT)
+def _matrices(
+    pairs: "pd.DataFrame", rows: list[str], columns: list[str], significant: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Differences, row minus column, and whether they are significant."""
+    differences = np.full((len(rows), len(columns)), np.nan)
+    marked = np.zeros(differences.shape, dtype=bool)
+    for pair in pairs.to_dict("records"):
+        a, b = pair["model_a"], pair["model_b"]
+        for row, column, sign in ((a, b, 1), (b, a, -1)):
+            if row in rows and column in columns:
+                at = rows.index(row), columns.index(column)
+                differences[at] = sign * pair["difference"]
+                marked[at] = pair[significant]
+    return differences, marked
+
+
+def _draw_cells(
+    panel: "Axes",
+    differences: np.ndarray,
+    marked: np.ndarray,
+    shown: np.ndarray,
+    largest: float,
+    readable: bool,
+) -> "QuadMesh":
+    """Cells in blue (below 0) to red, grey where there is nothing; numbers, stars."""
+    from matplotlib import colormaps
+
+    mesh = panel.pcolormesh(
+        np.ma.masked_invalid(differences),
+        cmap=colormaps["RdBu_r"].with_extremes(bad=_EMPTY),
+        vmin=-largest, vmax=largest, edgecolors="white", linewidth=1.0,
+    )  # fmt: skip
+    mesh.update_scalarmappable()  # the print must know the colours
+    inks = _inks(np.asarray(mesh.get_facecolor())).reshape(shown.shape)
+    if readable:
+        for (i, j), value in np.ndenumerate(shown):
+            panel.text(
+                j + 0.5, i + 0.5, f"{value:.3f}" if np.isfinite(value) else "-",
+                ha="center", va="center", fontsize=SMALL,
+                color=inks[i, j] if np.isfinite(differences[i, j]) else _OWN,
+            )  # fmt: skip
+    if marked.any():
+        i, j = np.nonzero(marked)
+        panel.scatter(  # in a corner of cells that hold numbers
+            j + (0.84 if readable else 0.5), i + (0.2 if readable else 0.5),
+            marker="*", s=26 if readable else 14, linewidths=0, zorder=3,
+            c=inks[i, j], label="significant",
+        )  # fmt: skip
+    panel.set(aspect="equal", anchor="W", ylim=(len(differences), 0))
+    panel.spines[:].set_visible(False)
+    return mesh
+
+
+def _inks(colours: np.ndarray) -> np.ndarray:
+    """Black or white, whichever is more legible on each colour, (n, 4)."""
+    linear = np.where(
+        colours <= 0.03928, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4
+    )
+    # both have the same contrast (WCAG 2) on grounds of this luminance
+    bright = linear[:, :3] @ [0.2126, 0.7152, 0.0722] > 0.179
+    return np.where(bright, "black", "white")

@@ -1,4 +1,4 @@
-"""Small pictures of stimuli, and their names, on figures."""
+"""Thumbnails of the stimuli, and their names, on figures."""
 
 import base64
 import os
@@ -8,49 +8,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from versa.plotting.style import INK, shorten
 from versa.result import FitResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from PIL.Image import Image
 
-__all__ = [
-    "draw_names",
-    "draw_scale",
-    "draw_spots",
-    "draw_strips",
-    "read_picture",
-    "stored_pictures",
-]
-
 _PIXELS = 96  # longest side of a picture
 _COVERED = 0.5  # share of a map that its pictures cover, if they do not overlap
 _LETTERS = 15  # of a name
 _SMALL = 6.0  # size of names in points; a letter is 0.62 of it wide
-_INK = "#444444"
 _DOT = "#0072B2"
 _WHITE = 243  # of 255: nearly, as JPEG leaves it
 _IN_BASE64 = ("/9j/", "iVBORw")  # how JPEG and PNG begin
 
 
 def stored_pictures(result: FitResult) -> "list[Image] | None":
-    """The pictures of the stimuli that a result holds.
-
-    Parameters
-    ----------
-    result : FitResult
-        A fit.
-
-    Returns
-    -------
-    pictures : list of Image or None
-        In the order of the stimuli; None if they are not all there.
-
-    Raises
-    ------
-    ValueError
-        If one cannot be read.
-    """
+    """The pictures of the stimuli, in their order; None if they are not all stored."""
     stored = result.data.get("thumbnail")
     if stored is None or not all(stored.values):
         return None
@@ -58,24 +33,9 @@ def stored_pictures(result: FitResult) -> "list[Image] | None":
 
 
 def read_picture(picture: str | os.PathLike[str], number: int) -> "Image":
-    """Read a picture and make it small.
+    """Read an image file, or a JPEG or PNG file in base64, as RGB of at most 96 pixels.
 
-    Parameters
-    ----------
-    picture : str or path-like
-        An image file, or a JPEG or PNG file in base64.
-    number : int
-        Which one it is, for messages.
-
-    Returns
-    -------
-    small : Image
-        RGB, of at most 96 pixels, transparent pixels in white.
-
-    Raises
-    ------
-    ValueError
-        If it cannot be read, or has more than 8 bits per channel.
+    Transparent pixels become white. `number` is which picture it is, for messages.
     """
     from PIL import Image, ImageOps
 
@@ -103,19 +63,10 @@ def read_picture(picture: str | os.PathLike[str], number: int) -> "Image":
 
 
 def draw_strips(panel: "Axes", pictures: "list[Image]") -> tuple[float, float]:
-    """Pictures to the left of a matrix and above it.
+    """Pictures, one for each row, to the left of a matrix and above it.
 
-    Parameters
-    ----------
-    panel : Axes
-        With the matrix in (0, n_images), its first row at the top.
-    pictures : list of Image
-        One for each row.
-
-    Returns
-    -------
-    band, overhang : float
-        How many cells the pictures take beside the matrix and beyond its ends.
+    The matrix is in (0, n_images), its first row at the top. Returned is how many cells
+    the pictures take beside the matrix (band) and beyond its ends (overhang).
     """
     from PIL import Image
 
@@ -148,20 +99,10 @@ def draw_strips(panel: "Axes", pictures: "list[Image]") -> tuple[float, float]:
 def draw_names(panel: "Axes", names: list[str]) -> float:
     """Names to the left of a matrix and above it, as many as have room.
 
-    Parameters
-    ----------
-    panel : Axes
-        With the matrix in (0, n_images), its first row at the top.
-    names : list of str
-        One for each row; long ones are shortened in the middle.
-
-    Returns
-    -------
-    band : float
-        How many cells the names take beside the matrix.
+    The matrix is in (0, n_images); returned is how many cells the names take beside it.
     """
     n_images = len(names)
-    short = [_short(name) for name in names]
+    short = [shorten(name, _LETTERS) for name in names]
     points = 72 * _inches(panel)
     length = 0.62 * _SMALL * max(map(len, short)) + 4
     share = min(0.5, length / points)  # of the panel
@@ -176,7 +117,7 @@ def draw_names(panel: "Axes", names: list[str]) -> float:
             (2 * [at], (n_images, n_images + tick), (at, n_images + 1.5 * tick), 90,
              ("center", "bottom")),
         ):  # fmt: skip
-            panel.plot(x, y, color=_INK, lw=0.4)
+            panel.plot(x, y, color=INK, lw=0.4)
             panel.text(
                 *spot,
                 short[n],
@@ -184,7 +125,7 @@ def draw_names(panel: "Axes", names: list[str]) -> float:
                 va=sides[1],
                 rotation=turn,
                 fontsize=_SMALL,
-                color=_INK,
+                color=INK,
             )
     return band
 
@@ -196,26 +137,12 @@ def draw_spots(
     names: Sequence[str],
     size: float | None = None,
 ) -> float:
-    """Pictures, or dots and names, at their places.
+    """Pictures, or dots and names without them, centred at `spots`, (n_images, 2).
 
-    Parameters
-    ----------
-    panel : Axes
-        Where to draw.
-    spots : ndarray of shape (n_images, 2)
-        Places of the centres, in any unit, which is the same in both directions.
-    pictures : list of Image or None
-        One for each place. White around a thing is left out, as it would cover others;
-        pictures that overlap are slightly transparent. None draws dots.
-    names : sequence of str
-        One for each dot; those without room are left out.
-    size : float, optional
-        Longest side of a picture as a share of the longer side of the map.
-
-    Returns
-    -------
-    side : float
-        The longest side of a picture, in the unit of the places.
+    White around a thing is left out, as it would cover others; pictures that overlap
+    are slightly transparent; names without room are left out. `size` is the longest
+    side of a picture as a share of the longer side of the map. Returned is that side
+    in the unit of the places, which is the same in both directions.
     """
     low, high = spots.min(axis=0), spots.max(axis=0)
     longest = float((high - low).max()) or 1.0
@@ -269,7 +196,7 @@ def _name_spots(
     taken: list[tuple[float, float, float, float]] = []
     lowest, highest = spots[:, 0].min(), spots[:, 0].max()
     for spot, name in zip(spots, names, strict=True):
-        text = _short(name)
+        text = shorten(name, _LETTERS)
         down, up = spot[1] - letter, spot[1] + letter
         for way, side in ((1, "left"), (-1, "right")):
             start = spot[0] + way * letter
@@ -293,14 +220,9 @@ def _name_spots(
                 ha=side,
                 va="center_baseline",
                 fontsize=_SMALL,
-                color=_INK,
+                color=INK,
             )
             break
-
-
-def _short(name: str) -> str:
-    half = (_LETTERS - 1) // 2
-    return name if len(name) <= _LETTERS else f"{name[:half]}…{name[-half:]}"
 
 
 def _inches(panel: "Axes") -> float:
@@ -313,19 +235,7 @@ def _inches(panel: "Axes") -> float:
 
 
 def draw_scale(panel: "Axes", spots: np.ndarray, side: float, unit: str) -> None:
-    """A bar of a round length below a map, with its unit.
-
-    Parameters
-    ----------
-    panel : Axes
-        With the map of :func:`draw_spots`.
-    spots : ndarray of shape (n_images, 2)
-        The places.
-    side : float
-        As of :func:`draw_spots`.
-    unit : str
-        Unit of the places.
-    """
+    """A bar of a round length below a map of :func:`draw_spots`, with its unit."""
     (left, low), right = spots.min(axis=0) - side / 2, spots[:, 0].max()
     rough = (right - left) / 4
     power = 10 ** np.floor(np.log10(rough))
@@ -333,7 +243,7 @@ def draw_scale(panel: "Axes", spots: np.ndarray, side: float, unit: str) -> None
     longest = float(np.ptp(spots, axis=0).max())
     at = low - 0.2 * side - 0.05 * longest
     panel.plot(
-        [left, left + length], [at, at], color=_INK, lw=1.5, solid_capstyle="butt"
+        [left, left + length], [at, at], color=INK, lw=1.5, solid_capstyle="butt"
     )
     panel.text(
         left,
@@ -341,6 +251,6 @@ def draw_scale(panel: "Axes", spots: np.ndarray, side: float, unit: str) -> None
         f"{length:g} ({unit})",
         va="top",
         fontsize=7,
-        color=_INK,
+        color=INK,
     )
     panel.set_ylim(at - 0.09 * longest, panel.get_ylim()[1])

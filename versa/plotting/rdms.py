@@ -1,4 +1,4 @@
-"""Pictures of RDMs: matrices and maps, with the stimuli themselves on them."""
+"""Figures of RDMs: matrices and maps, with the stimuli themselves on them."""
 
 import os
 from collections.abc import Sequence
@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from versa.fmri.rdm import n_images_of
-from versa.plotting.figures import panels
 from versa.plotting.pictures import (
     draw_names,
     draw_scale,
@@ -17,6 +16,7 @@ from versa.plotting.pictures import (
     read_picture,
     stored_pictures,
 )
+from versa.plotting.style import INK, panels
 from versa.result import FitResult
 from versa.wording import listing, unknown
 
@@ -24,11 +24,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from PIL.Image import Image
 
-__all__ = ["mds_coordinates", "plot_map", "plot_mds", "plot_rdm", "plot_rdms"]
-
 _MOST_PICTURES = 100  # beside a matrix; more are too small to be seen
 _STARTS = 8  # of the MDS, of which the best is kept
-_SMALL: dict[str, Any] = {"fontsize": 7, "color": "#444444"}
+_SMALL: dict[str, Any] = {"fontsize": 7, "color": INK}
 _WORDS = {
     "brain": "brain",
     "versa": "predicted by veRSA",
@@ -88,7 +86,7 @@ def plot_rdm(
     order : sequence of str, optional
         Names of all stimuli, from top to bottom. By default as in the result.
     ax : Axes, optional
-        Where to draw; by default a new figure, which is no figure of pyplot.
+        Where to draw; by default a new figure not registered with pyplot.
 
     Returns
     -------
@@ -130,14 +128,14 @@ def plot_rdms(
     sector : str
         One of its sectors.
     layer : str, optional
-        By default, for each method, as of :func:`plot_rdm`.
+        By default, for each method, as in :func:`plot_rdm`.
     methods : sequence of str, optional
         What to draw beside the brain. By default ``"versa"`` and ``"rsa"``, as far as
         they were run.
     ranked, thumbnails, order
-        As of :func:`plot_rdm`.
+        As in :func:`plot_rdm`.
     ax : Axes, optional
-        Where to draw; by default a new figure.
+        Where to draw; by default a new figure not registered with pyplot.
 
     Returns
     -------
@@ -181,40 +179,13 @@ def plot_rdms(
 
 
 def mds_coordinates(rdm: ArrayLike, *, seed: int = 0) -> tuple[np.ndarray, float]:
-    """Places in the plane whose distances are near those of an RDM (metric MDS).
+    """Places in the plane, (n_images, 2), and Kruskal's stress-1, by metric MDS.
 
-    Parameters
-    ----------
-    rdm : array-like of shape (n_pairs,)
-        Dissimilarities in the pair order of ``scipy.spatial.distance.pdist``.
-    seed : int, default=0
-        Of eight random starts (SMACOF). The best of these and of a start from classical
-        scaling counts.
-
-    Returns
-    -------
-    coordinates : ndarray of shape (n_images, 2)
-        In the unit of `rdm`, centred, most of their variance horizontally.
-    stress : float
-        Kruskal's stress-1, the root of the sum of squared errors over that of squared
-        distances in the plane; 0 if the plane shows the RDM exactly.
-
-    Raises
-    ------
-    ValueError
-        If a dissimilarity is not finite or negative, or all are 0.
-
-    References
-    ----------
-    Kruskal (1964), https://doi.org/10.1007/BF02289565
-
-    Examples
-    --------
-    >>> from scipy.spatial.distance import pdist
-    >>> corners = [[0, 0], [0, 3], [4, 0], [4, 3]]
-    >>> coordinates, stress = mds_coordinates(pdist(corners))
-    >>> np.allclose(pdist(coordinates), pdist(corners), atol=0.01), round(stress, 2)
-    (True, 0.0)
+    The places have the unit of the dissimilarities, (n_pairs,) in the order of pdist;
+    they are centred, most of their variance horizontal. The best of eight random starts
+    (SMACOF, from `seed`) and one from classical scaling counts. Stress-1 is the root of
+    the sum of squared errors over that of squared distances in the plane; 0 is exact
+    (Kruskal 1964, https://doi.org/10.1007/BF02289565).
     """
     from scipy.spatial.distance import pdist, squareform
     from sklearn.manifold import smacof
@@ -264,11 +235,11 @@ def plot_mds(
     result : FitResult
         A fit with its RDMs.
     what, sector, layer
-        As of :func:`plot_rdm`.
+        As in :func:`plot_rdm`.
     seed : int, default=0
-        As of :func:`mds_coordinates`.
+        Of the random starts of the MDS.
     ax : Axes, optional
-        Where to draw; by default a new figure.
+        Where to draw; by default a new figure not registered with pyplot.
 
     Returns
     -------
@@ -312,14 +283,14 @@ def plot_map(
     ----------
     coordinates : array-like of shape (n_images, 2)
         Places, in any unit, such as those of
-        :func:`versa.models.readouts.maps.embedding_map`.
+        :func:`versa.models.readouts.embedding_map`.
     pictures : sequence of str or path-like
         Image files, or JPEG or PNG files in base64 as results hold them.
     size : float, optional
         Longest side of a picture as a share of the longer side of the map. By default
         as large as leaves about half of the map free.
     ax : Axes, optional
-        Where to draw; by default a new figure.
+        Where to draw; by default a new figure not registered with pyplot.
 
     Returns
     -------

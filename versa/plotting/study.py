@@ -1,9 +1,9 @@
-"""The pictures of a dataset folder: designs, reliability, sectors."""
+"""Figures of a dataset folder: design matrices, reliability, sectors."""
 
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,14 +14,77 @@ from versa.fmri.sectors.making import PAPER_CUT
 from versa.fmri.sectors.sector import Sector
 from versa.fmri.study.files import read_subject_grid, read_subject_map
 from versa.fmri.volumes.nifti import read_grid, read_image
-from versa.plotting.brains import plot_reliability, plot_sectors
-from versa.plotting.designs import plot_design
-from versa.plotting.figures import save_figure
-from versa.plotting.templates import plot_glass, plot_surface, write_view
+from versa.plotting.brains import (
+    plot_glass,
+    plot_reliability,
+    plot_sectors,
+    plot_surface,
+    write_view,
+)
+from versa.plotting.style import save_figure
 
-__all__ = ["draw_betas", "draw_sectors"]
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
 
 logger = logging.getLogger("versa")
+
+
+def plot_design(
+    design: "pd.DataFrame", *, title: str | None = None, ax: "Axes | None" = None
+) -> "Axes":
+    """Draw the design matrix of a run.
+
+    Parameters
+    ----------
+    design : DataFrame of shape (n_scans, n_regressors)
+        As :func:`versa.fmri.betas.design_matrix` makes it.
+    title : str, optional
+        Title of the figure.
+    ax : Axes, optional
+        Where to draw; by default a new figure not registered with pyplot.
+
+    Returns
+    -------
+    ax : Axes
+        Scans from top to bottom in s, one column per regressor, each scaled by its
+        largest absolute value.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> design = pd.DataFrame({"cup": [0.0, 2, 1], "constant": 1.0}, index=[0, 2, 4])
+    >>> [label.get_text() for label in plot_design(design).get_xticklabels()]
+    ['cup', 'constant']
+    """
+    from matplotlib.figure import Figure
+
+    values = design.to_numpy(dtype=float)
+    largest = np.abs(values).max(axis=0)
+    scaled = values / np.where(largest > 0, largest, 1)
+    n_scans, n_regressors = values.shape
+    if ax is None:
+        figure = Figure(figsize=(1.6 + 0.22 * n_regressors, 5.0), layout="constrained")
+        ax = figure.add_subplot()
+    times = design.index.to_numpy(dtype=float)
+    step = (times[-1] - times[0]) / max(1, n_scans - 1)
+    ax.imshow(
+        scaled,
+        cmap="RdGy_r",  # red above 0 and grey below: told apart without colour vision
+        vmin=-1,
+        vmax=1,
+        aspect="auto",
+        interpolation="nearest",
+        extent=(-0.5, n_regressors - 0.5, times[-1] + step / 2, times[0] - step / 2),
+    )
+    ax.set_xticks(range(n_regressors), labels=list(design.columns), rotation=90)
+    ax.xaxis.tick_top()
+    ax.tick_params(length=0)
+    ax.set_ylabel("time (s)")
+    if title:
+        ax.set_title(title)
+    return ax
 
 
 def draw_betas(
@@ -29,21 +92,8 @@ def draw_betas(
 ) -> list[Path]:
     """Draw, for each subject, the design of its first run and its reliability.
 
-    Parameters
-    ----------
-    folder : Path
-        The dataset folder; pictures go to ``figures`` in it.
-    source : path-like
-        The BIDS folder.
-    settings : GLMSettings
-        As the betas were made.
-    options : mapping
-        Options of :func:`versa.fmri.betas.find_runs`.
-
-    Returns
-    -------
-    paths : list of Path
-        The pictures.
+    Pictures go to `folder` / figures; `source` is the BIDS folder, `settings` and the
+    `options` of find_runs those with which the betas were made.
     """
     drawn = []
     for label in read_participants(folder):
@@ -94,25 +144,10 @@ def draw_sectors(
     transform: str = "lancaster",
     background: str | None = None,
 ) -> list[Path]:
-    """Draw the sectors of each subject.
+    """Draw the sectors of each subject to `folder` / figures.
 
-    Parameters
-    ----------
-    folder : path-like
-        The dataset folder; pictures go to ``figures`` in it.
-    sectors : mapping of str to mapping of str to Sector
-        For each subject its sectors by name.
-    y : float, default=-53.0
-        Talairach y in mm of the cut.
-    transform : str, default="lancaster"
-        From MNI to Talairach.
-    background : str, optional
-        Path of an anatomical image, with ``{subject}`` for the label.
-
-    Returns
-    -------
-    paths : list of Path
-        The pictures; none for voxels without known place.
+    `background` is the path of an anatomical image, with ``{subject}`` for the label;
+    voxels without known place are not drawn.
     """
     drawn = []
     for label, own in sectors.items():

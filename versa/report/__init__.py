@@ -1,5 +1,5 @@
 """The report: one HTML page that holds all that was found, and explains it."""
 
-from versa.report.page import write_report
+import lazy_loader
 
-__all__ = ["write_report"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

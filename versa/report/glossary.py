@@ -2,8 +2,6 @@
 
 from typing import NamedTuple
 
-__all__ = ["GLOSSARY", "Term"]
-
 
 class Term(NamedTuple):
     """One word of the report."""
@@ -49,9 +47,9 @@ GLOSSARY = {
         "Read this one: it allows for there being few subjects.",
     ),
     "null r": Term(
-        "The score that an encoder gets which learned nothing from the network. In "
-        "the paper's leave-one-out procedure the mean of the other images alone "
-        "carries the held-out response.",
+        "The score of an intercept-only encoder, which has learned nothing from the "
+        "network. In the paper's leave-one-out procedure the training mean leaks "
+        "information about the held-out image.",
         "−1 to 1; a dash where it does not apply (it belongs to the method versa).",
         "A score of versa at or below it is no evidence that the network resembles "
         "the brain.",
@@ -98,8 +96,9 @@ GLOSSARY = {
         "How network and brain are compared.",
         "",
         "versa: a voxel encoding model, then RSA of its predictions, as in the paper; "
-        "compare it with null r. versa-debiased: the same without the leak that null "
-        "r measures. rsa: classic RSA of the activations; nothing is fitted.",
+        "compare it with null r. versa-debiased: the same without the leave-one-out "
+        "bias that null r measures. rsa: classic RSA of the activations; nothing is "
+        "fitted.",
     ),
     "A": Term("The first network of the pair."),
     "B": Term("The second network of the pair, or the baseline."),

@@ -12,32 +12,16 @@ from versa.result import FitResult
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["matrices", "pack_integers", "quantised"]
-
 _DIGITS = 4  # significant ones of the largest distance
 _UNDEFINED = np.iinfo(np.int16).min
 _UNIT = "1 − r"
 
 
 def quantised(distances: np.ndarray) -> tuple[np.ndarray, int]:
-    """Distances as whole numbers, in a decimal unit that is theirs.
+    """Distances as int16 in units of ``10 ** -decimals``, and `decimals`.
 
-    Parameters
-    ----------
-    distances : ndarray of shape (n_pairs,)
-        NaN where a distance is not defined.
+    The largest has four digits; NaN becomes the lowest int16.
 
-    Returns
-    -------
-    numbers : ndarray of shape (n_pairs,), int16
-        Distances times ``10 ** decimals``, rounded; the lowest int16 for NaN. The
-        largest has four digits.
-    decimals : int
-        Digits after the point. The rounding moves no distance by more than half of
-        the last one.
-
-    Examples
-    --------
     >>> quantised(np.array([0.12344, 1.9, np.nan]))
     (array([   123,   1900, -32768], dtype=int16), 3)
     """
@@ -51,16 +35,9 @@ def quantised(distances: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def pack_integers(numbers: np.ndarray) -> str:
-    """Whole numbers as a text: all low bytes, all high bytes, deflated, base64.
+    """The int16 as a text: all low bytes, all high bytes, deflated, base64.
 
-    Parameters
-    ----------
-    numbers : ndarray of shape (n,), int16
-
-    Returns
-    -------
-    text : str
-        The high bytes are almost all alike, which is why they stand together.
+    The high bytes are almost all alike, which is why they are together.
     """
     planes = numbers.astype("<i2").view(np.uint8).reshape(-1, 2).T
     return base64.b64encode(zlib.compress(planes.tobytes(), 9)).decode("ascii")
@@ -71,21 +48,10 @@ def matrices(
 ) -> dict[str, Any] | None:
     """The brain's RDM and that of every network's best layer, by sector and method.
 
-    Parameters
-    ----------
-    results : sequence of FitResult
-        Of one dataset.
-    best : DataFrame
-        Their cross-validated best layers, of :meth:`Comparison.best`.
-
-    Returns
-    -------
-    content : dict or None
-        JSON-able: ``n`` images, ``sectors``, ``brain`` {sector: matrix},
-        ``models`` [{name, methods: {method: {sector: matrix}}}], ``data`` (of
-        :func:`pack_integers`). A matrix has ``at`` (place of its first pair), its
-        ``decimals``, ``low``, ``high``, ``unit`` and, of a network, its ``layer``.
-        None if the results hold no RDMs.
+    JSON-able: ``n`` images, ``sectors``, ``brain`` {sector: matrix}, ``models`` [{name,
+    methods: {method: {sector: matrix}}}], ``data`` (of :func:`pack_integers`). A matrix
+    has ``at`` (place of its first pair), its ``decimals``, ``low``, ``high``, ``unit``
+    and, of a network, its ``layer``. None if the results hold no RDMs.
     """
     held = [result for result in results if "brain_rdm" in result.data]
     if not held:
@@ -135,7 +101,7 @@ class _Packed:
         self.size = 0
 
     def add(self, distances: np.ndarray) -> dict[str, Any]:
-        """Where a matrix lies, and what its numbers mean."""
+        """Where a matrix is, and what its numbers mean."""
         numbers, decimals = quantised(np.asarray(distances, dtype=float))
         known = numbers[numbers != _UNDEFINED]
         at, self.size = self.size, self.size + numbers.size

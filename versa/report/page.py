@@ -9,22 +9,21 @@ from typing import Any
 
 from versa.cache import atomic_write
 from versa.comparison import Comparison
-from versa.report.cautions import cautions
-from versa.report.figures import draw_figures
-from versa.report.files import View, policy_hash, report_file, shown_file
+from versa.plotting.catalogue import headline_method
+from versa.report.embedding import (
+    View,
+    draw_figures,
+    policy_hash,
+    report_file,
+    shown_file,
+)
 from versa.report.glossary import GLOSSARY
 from versa.report.matrices import matrices
-from versa.report.prose import (
-    headline_method,
-    methods_paragraphs,
-    summary_sentences,
-)
+from versa.report.prose import cautions, methods_paragraphs, summary_sentences
 from versa.report.references import bibtex
 from versa.report.tables import network_table, score_tables
 from versa.result import FitResult
 from versa.wording import unique_names
-
-__all__ = ["write_report"]
 
 
 def write_report(
@@ -128,7 +127,7 @@ def _part(comparison: Comparison, key: str, figures: bool) -> dict[str, Any]:
         "summary": summary_sentences(comparison, best),
         "cautions": cautions(comparison, best),
         "tables": [*tables, network_table(comparison.results)],
-        "figures": draw_figures(comparison, best) if figures else [],
+        "figures": draw_figures(comparison) if figures else [],
         "viewer": viewer is not None,
         "stimuli": _stimuli(comparison.results),
         "methods": methods_paragraphs(comparison),

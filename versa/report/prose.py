@@ -1,5 +1,6 @@
-"""The results in words, and the methods as a paragraph to paste."""
+"""The results in words, warnings, and the methods as paragraphs to paste."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +8,8 @@ import numpy as np
 
 from versa.comparison import Comparison
 from versa.fmri.encoding import AUTO_ALPHAS, SKLEARN_ALPHAS
-from versa.report.cautions import unreliable_sectors
+from versa.plotting.catalogue import headline_method
+from versa.plotting.style import ceiling_interval
 from versa.report.references import networks_by_citation
 from versa.result import FitResult
 from versa.stats.tables import for_reading
@@ -16,40 +18,13 @@ from versa.wording import listing
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["headline_method", "methods_paragraphs", "summary_sentences"]
-
-_PREFERRED = ("versa-debiased", "rsa", "versa")
-
-
-def headline_method(result: FitResult) -> str:
-    """The method that the summary speaks of.
-
-    Parameters
-    ----------
-    result : FitResult
-
-    Returns
-    -------
-    method : str
-        ``versa-debiased`` if it was run, else ``rsa``, else ``versa``.
-    """
-    return next(method for method in _PREFERRED if method in result.methods)
+_FEW_SUBJECTS = 6  # with fewer, there is a warning
+_MOST = 0.5  # share of voxels at one edge of the grid of alpha that is worth a warning
+_SEED = re.compile(r":seed=\d+$")
 
 
 def summary_sentences(comparison: Comparison, best: "pd.DataFrame") -> list[str]:
-    """What was found, sector by sector, with the digits of the tables.
-
-    Parameters
-    ----------
-    comparison : Comparison
-    best : DataFrame
-        Of :meth:`Comparison.best`.
-
-    Returns
-    -------
-    sentences : list of str
-        The first says what was compared; then one for each sector.
-    """
+    """What was compared, then what was found in each sector, as in the tables."""
     first = comparison.results[0]
     method = headline_method(first)
     n_networks = len(comparison.results)
@@ -82,8 +57,8 @@ def _of_sector(
     )
     if np.isfinite(top["ceiling"]):
         text += f", against a noise ceiling of {shown['ceiling']}"
-        if sector in unreliable_sectors(comparison.results[0]):
-            text += ", which cannot be told from 0"
+        if sector in unreliable_sectors(comparison):
+            text += ", which is not significantly different from 0"
         elif top["r"] <= 0:
             text += ": no similarity"
         elif top["r"] >= top["ceiling"]:
@@ -91,8 +66,9 @@ def _of_sector(
         else:
             text += f" (r²/ceiling² = {shown['r²/ceiling²']})"
     if method == "versa" and np.isfinite(top["null_r"]):
-        text += f"; an encoder that learned nothing gets {shown['null r']}"
-    text += f". Its best layer is {top['layer']} in {shown['chosen']} of the choices."
+        text += f"; an intercept-only encoder scores {shown['null r']}"
+    text += f". Its best layer is {top['layer']}, selected in {shown['chosen']} of the "
+    text += "split halves."
     return text + _differences(comparison, method, sector, str(top["model"]))
 
 
@@ -119,22 +95,137 @@ def _differences(comparison: Comparison, method: str, sector: str, top: str) -> 
     rows = rows[(rows["model_a"] == top) | (rows["model_b"] == top)]
     n_held = int(rows["significant_subjects"].sum())
     if n_held == 0:
-        return f" It differs significantly from none of the others ({after})."
+        return f" It is not significantly different from the other networks ({after})."
     others = _counted(len(rows), "other network")
     return f" It differs significantly from {n_held} of {others} ({after})."
 
 
+def cautions(comparison: Comparison, best: "pd.DataFrame") -> list[str]:
+    """Warnings that belong beside the tables, each once with its networks."""
+    results = comparison.results
+    return [
+        *_unreliable(comparison),
+        *_few_subjects(results[0]),
+        *_below_null(best),
+        *_of_the_fits(results),
+        *_at_the_edge(results, best),
+        *_one_seed(results),
+        *_unverified(results),
+    ]
+
+
+def unreliable_sectors(comparison: Comparison) -> list[str]:
+    """Sectors whose noise ceiling is not significantly different from 0.
+
+    Their 95% interval, with S - 1 degrees of freedom, reaches to 0.
+    """
+    return [
+        sector
+        for sector in comparison.results[0].sectors
+        if not ceiling_interval(comparison, sector, "subjects").low > 0
+    ]
+
+
+def _unreliable(comparison: Comparison) -> list[str]:
+    found = unreliable_sectors(comparison)
+    if not found:
+        return []
+    return [
+        f"{listing(found)}: the noise ceiling is not significantly different from 0. "
+        "The halves of the subjects do not agree, and no score can be read there."
+    ]
+
+
+def _few_subjects(result: FitResult) -> list[str]:
+    n_subjects = len(result.subjects)
+    if n_subjects >= _FEW_SUBJECTS:
+        return []
+    return [
+        f"There are {n_subjects} subjects only: intervals with S − 1 degrees of "
+        "freedom are wide, and those with J − 1 are far too narrow."
+    ]
+
+
+def _below_null(best: "pd.DataFrame") -> list[str]:
+    best = best[(best["method"] == "versa") & best["null_r"].notna()]
+    sentences = []
+    for sector, rows in best.groupby("sector", sort=False):
+        below = rows[rows["r"] <= rows["null_r"]]
+        if len(below):
+            verb = "scores" if len(below) == 1 else "score"
+            sentences.append(
+                f"{sector}: by the method versa, {listing(below['model'])} {verb} no "
+                "higher than an intercept-only encoder (null r = "
+                f"{below['null_r'].iloc[0]:.3f}). Read versa-debiased instead."
+            )
+    return sentences
+
+
+def _of_the_fits(results: Sequence[FitResult]) -> list[str]:
+    networks: dict[str, list[str]] = {}
+    for result in results:
+        for sentence in result.provenance["warnings"]:
+            networks.setdefault(sentence, []).append(result.model)
+    return [f"{listing(names)}: {text}" for text, names in networks.items()]
+
+
+def _at_the_edge(results: Sequence[FitResult], best: "pd.DataFrame") -> list[str]:
+    fitted = best[best["method"].isin(["versa", "versa-debiased"])]
+    places = fitted[["model", "sector", "layer"]].drop_duplicates()
+    by_name = {result.model: result for result in results}
+    sentences = []
+    for edge, what in (
+        ("largest", "the network is of little use to them there"),
+        ("smallest", "the grid may be too narrow"),
+    ):
+        found = []
+        for model, sector, layer in places.itertuples(index=False):
+            data = by_name[model].data
+            if f"alpha_at_{edge}" in data and layer in data["layer"]:
+                share = float(data[f"alpha_at_{edge}"].loc[sector, layer])
+                if share > _MOST:
+                    found.append(f"{model}, {sector}, {layer} ({share:.0%})")
+        if found:
+            sentences.append(
+                f"For most voxels the {edge} penalty of the grid was chosen: "
+                f"{'; '.join(found)}. That is, {what}."
+            )
+    return sentences
+
+
+def _one_seed(results: Sequence[FitResult]) -> list[str]:
+    seeds: dict[str, int] = {}
+    for result in results:
+        card = result.card
+        if card.get("method") == "untrained" or _SEED.search(result.model):
+            base = _SEED.sub("", result.model)
+            seeds[base] = seeds.get(base, 0) + 1
+    single = [name for name, count in seeds.items() if count == 1]
+    if not single:
+        return []
+    return [
+        f"{listing(single)}: one random initialisation only. Scores of untrained "
+        "networks differ between seeds; take several, such as "
+        f"{single[0]}:seeds=0-4."
+    ]
+
+
+def _unverified(results: Sequence[FitResult]) -> list[str]:
+    networks: dict[str, list[str]] = {}
+    for result in results:
+        card = result.card
+        for fact in card.get("unverified") or []:
+            networks.setdefault(fact, []).append(result.model)
+    return [
+        f"{listing(names)}: not verified on the model card yet, {fact}."
+        for fact, names in networks.items()
+    ]
+
+
 def methods_paragraphs(comparison: Comparison) -> list[str]:
-    """The methods with the settings of these very results.
+    """The methods with the settings of these results.
 
-    Parameters
-    ----------
-    comparison : Comparison
-
-    Returns
-    -------
-    paragraphs : list of str
-        Data and networks, scores, statistics, software.
+    Data and networks, scores, statistics, software.
     """
     return [
         _data_and_networks(comparison),

@@ -6,10 +6,7 @@ from collections.abc import Sequence
 import versa
 from versa.result import FitResult
 
-__all__ = ["PAPER", "bibtex", "networks_by_citation"]
-
-PAPER = "10.1038/s41467-022-28091-4"
-"""DOI of Konkle and Alvarez (2022)."""
+PAPER = "10.1038/s41467-022-28091-4"  # Konkle and Alvarez (2022)
 
 _ALWAYS = (
     f"""\
@@ -54,15 +51,7 @@ _SPECIAL = re.compile(r"([&%$#_{}])")
 def bibtex(results: Sequence[FitResult]) -> str:
     """BibTeX of the methods, the software, the datasets and the networks.
 
-    Parameters
-    ----------
-    results : sequence of FitResult
-
-    Returns
-    -------
-    text : str
-        Datasets and networks are cited as their own records say, word for word; what
-        cites Konkle and Alvarez (2022) is not repeated.
+    Datasets and networks are cited as their own records say, word for word.
     """
     versions = {
         result.provenance.get("versions", {}).get("versa") for result in results
@@ -88,21 +77,10 @@ def bibtex(results: Sequence[FitResult]) -> str:
 
 
 def networks_by_citation(results: Sequence[FitResult]) -> dict[str, list[str]]:
-    """What the model cards cite, and the networks that do so.
-
-    Parameters
-    ----------
-    results : sequence of FitResult
-
-    Returns
-    -------
-    networks : dict of str to list of str
-        Names of networks by their card's citation; those without one are left out.
-    """
+    """Names of the networks whose cards have a citation, by this."""
     found: dict[str, list[str]] = {}
     for result in results:
-        card = result.provenance["model"].get("card") or {}
-        citation = card.get("citation")
+        citation = result.card.get("citation")
         if citation and result.model not in found.setdefault(citation, []):
             found[citation].append(result.model)
     return found

@@ -14,8 +14,6 @@ from versa.stats.tables import for_reading
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ReportTable", "network_table", "score_tables"]
-
 _TITLES = {
     "best": "Best layers, cross-validated",
     "pairs": "Networks against each other",
@@ -34,34 +32,16 @@ _NOTES = {
 
 @dataclass(frozen=True)
 class ReportTable:
-    """A table as the page shows it.
+    """A table as the page shows it."""
 
-    Parameters
-    ----------
-    name : str
-        Name of the file it can be saved as, without ending.
-    title, note : str
-        Above the table.
-    headings : tuple of str
-        Each is in the glossary.
-    rows : tuple of tuple of str
-        Text of every cell.
-    n_text : int
-        How many columns on the left hold words; others hold numbers.
-    tail : bool
-        Whether the last column holds words, too.
-    packed : str
-        The CSV, deflated, in base64; empty if there is none.
-    """
-
-    name: str
+    name: str  # of the file it can be saved as, without ending
     title: str
     note: str
-    headings: tuple[str, ...]
+    headings: tuple[str, ...]  # each is in the glossary
     rows: tuple[tuple[str, ...], ...]
-    n_text: int
-    tail: bool
-    packed: str
+    n_text: int  # columns on the left that hold words; others hold numbers
+    tail: bool  # whether the last column holds words, too
+    packed: str  # the CSV, deflated, in base64; empty if there is none
 
     @property
     def terms(self) -> list[tuple[str, Term]]:
@@ -70,19 +50,7 @@ class ReportTable:
 
 
 def score_tables(comparison: Comparison, best: "pd.DataFrame") -> list[ReportTable]:
-    """The tables that :meth:`Comparison.write` writes, for the page.
-
-    Parameters
-    ----------
-    comparison : Comparison
-    best : DataFrame
-        Of :meth:`Comparison.best`.
-
-    Returns
-    -------
-    tables : list of ReportTable
-        Those that have rows: best, pairs, seeds, layers.
-    """
+    """The tables that :meth:`Comparison.write` writes and that have rows."""
     tables = {
         "best": best,
         "pairs": comparison.pairs(),
@@ -103,22 +71,12 @@ def score_tables(comparison: Comparison, best: "pd.DataFrame") -> list[ReportTab
 
 
 def network_table(results: Sequence[FitResult]) -> ReportTable:
-    """What is known of each network, from its card.
-
-    Parameters
-    ----------
-    results : sequence of FitResult
-
-    Returns
-    -------
-    table : ReportTable
-        Without a CSV.
-    """
+    """What is known of each network, from its card; without a CSV."""
     import pandas as pd
 
     rows = []
     for result in results:
-        card = result.provenance["model"].get("card") or {}
+        card = result.card
         rows.append(
             {
                 "network": result.model,

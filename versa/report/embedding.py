@@ -1,23 +1,22 @@
-"""Files that go into the report, and the one that it becomes."""
+"""Figures, pictures and views as parts of the page, and the file that it becomes."""
 
 import base64
 import hashlib
+import io
 import os
 import re
+import tempfile
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from versa.comparison import Comparison
+from versa.plotting.catalogue import report_figures
+from versa.plotting.style import save_figure
 from versa.wording import listing
 
-__all__ = [
-    "View",
-    "data_address",
-    "picture_address",
-    "policy_hash",
-    "report_file",
-    "shown_file",
-    "view_page",
-]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _ENDINGS = (".html", ".htm")
 _KINDS = {
@@ -26,30 +25,56 @@ _KINDS = {
     ".jpg": "image/jpeg",
     ".jpeg": "image/jpeg",
 }
+_LARGEST_SVG = 90_000  # bytes; a larger drawing goes in as pixels
+_DPI = 160
+_WIDEST = 1800  # points across a picture
+_COLOURS = 160  # of a picture in pixels; a third of the bytes, and no difference to see
+_PIXELS_PER_INCH = 120  # on the screen, a quarter more than on paper
+_WIDTH = re.compile(r'<svg[^>]* width="([\d.]+)pt"')
+
+
+class ShownFigure(NamedTuple):
+    """A figure of the page."""
+
+    title: str
+    caption: str
+    address: str  # data:image/...; empty if it is skipped
+    width: int  # in CSS pixels
+    skipped: str  # why
+
+
+def draw_figures(comparison: Comparison) -> list[ShownFigure]:
+    """The figures of the report; skipped ones are among them, with the reason."""
+    figures = []
+    with tempfile.TemporaryDirectory() as folder:
+        for figure in report_figures(comparison):
+            drawn, reason = figure.render(partial(_smaller, folder=Path(folder)))
+            address, width = drawn or ("", 0)
+            title = figure.kind.title
+            figures.append(ShownFigure(title, figure.caption, address, width, reason))
+    return figures
+
+
+def _smaller(ax: "Axes", folder: Path) -> tuple[str, int]:
+    """As lines if they are few, else as pixels; and how wide it is shown."""
+    from PIL import Image
+
+    svg = save_figure(ax, folder / "figure.svg")
+    head = svg.read_text("utf-8").partition("<defs>")[0]
+    inches = float(_WIDTH.findall(head)[0]) / 72  # as matplotlib always writes it
+    width = round(inches * _PIXELS_PER_INCH)
+    if svg.stat().st_size <= _LARGEST_SVG:
+        return picture_address(svg), width
+    dpi = round(min(_DPI, _WIDEST / inches))
+    with Image.open(save_figure(ax, folder / "figure.png", dpi=dpi)) as opened:
+        fewer = opened.convert("RGB").quantize(_COLOURS)
+    content = io.BytesIO()
+    fewer.save(content, "PNG", optimize=True)
+    return data_address(content.getvalue(), "image/png"), width
 
 
 def report_file(path: str | os.PathLike[str]) -> Path:
-    """Check the name of a report, before anything is written.
-
-    Parameters
-    ----------
-    path : path-like
-        A file with the ending ``.html`` or ``.htm``.
-
-    Returns
-    -------
-    path : Path
-
-    Raises
-    ------
-    ValueError
-        If the ending is another one, or a folder has this name.
-
-    Examples
-    --------
-    >>> report_file("report.html").name
-    'report.html'
-    """
+    """The path of a report; refuses other endings and folders, before any work."""
     path = Path(path)
     if path.suffix.lower() not in _ENDINGS:
         raise ValueError(
@@ -62,23 +87,7 @@ def report_file(path: str | os.PathLike[str]) -> Path:
 
 
 def picture_address(path: str | os.PathLike[str]) -> str:
-    """A picture file as an address that holds the whole picture.
-
-    Parameters
-    ----------
-    path : path-like
-        A ``.png``, ``.svg``, ``.jpg`` or ``.jpeg`` file.
-
-    Returns
-    -------
-    address : str
-        ``data:image/...;base64,...``
-
-    Raises
-    ------
-    ValueError
-        If there is no such file, or it is of another kind.
-    """
+    """A picture file as an address that holds it whole: ``data:image/...``."""
     path = Path(path)
     kind = _KINDS.get(path.suffix.lower())
     if kind is None:
@@ -92,23 +101,7 @@ def picture_address(path: str | os.PathLike[str]) -> str:
 
 
 def shown_file(path: str | os.PathLike[str]) -> "str | View":
-    """A picture or view to be shown in the report, by its ending.
-
-    Parameters
-    ----------
-    path : path-like
-        A picture, as of :func:`picture_address`, or an ``.html`` view.
-
-    Returns
-    -------
-    shown : str or View
-        The address of a picture; a view.
-
-    Raises
-    ------
-    ValueError
-        If there is no such file, or it is of another kind.
-    """
+    """A picture as its address, or an ``.html`` view, to be shown in the report."""
     if Path(path).suffix.lower() in _ENDINGS:
         return view_page(path)
     return picture_address(path)
@@ -123,23 +116,7 @@ class View(NamedTuple):
 
 
 def view_page(path: str | os.PathLike[str]) -> View:
-    """Read a page that :func:`versa.plotting.write_view` made.
-
-    Parameters
-    ----------
-    path : path-like
-        An ``.html`` file that loads nothing.
-
-    Returns
-    -------
-    view : View
-        The page, with the hashes of its scripts and styles.
-
-    Raises
-    ------
-    ValueError
-        If there is no such file, or it would load something from elsewhere.
-    """
+    """Read a page of :func:`versa.plotting.write_view`; it may load nothing."""
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"pictures must be files; {path} does not exist.")

@@ -1,0 +1,377 @@
+"""The catalogue of the figures of results: which apply, and what they show.
+
+The report and the folder of figures both walk it, so they draw the same.
+"""
+
+import itertools
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import numpy as np
+
+from versa.comparison import Comparison
+from versa.plotting.comparisons import plot_accuracy, plot_comparison, plot_diets
+from versa.plotting.rdms import plot_mds, plot_rdm, plot_rdms
+from versa.plotting.scores import plot_best, plot_layers, plot_null
+from versa.plotting.style import as_comparison, plain_text, save_figure, select
+from versa.result import FitResult
+from versa.wording import listing, unknown
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+T = TypeVar("T")
+logger = logging.getLogger("versa")
+
+_FORMATS = ("svg", "pdf", "png")
+_ACCURACIES = ("top1_linear", "top1")  # the latter for networks trained with labels
+_PREFERRED = ("versa-debiased", "rsa", "versa")
+_NAME_LENGTH = 80
+
+
+class Subject(NamedTuple):
+    """What one figure shows."""
+
+    comparison: Comparison
+    method: str
+    models: tuple[FitResult, ...]
+    sector: str
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A figure of the catalogue."""
+
+    key: str  # how the name of its file begins
+    each: tuple[str, ...]  # one file for each of these: "method", "models", "sector"
+    title: str
+    caption: Callable[[Subject], str]
+    needs: Callable[[Subject], str]  # what is missing; empty if the figure applies
+    draw: "Callable[[Subject], Axes]"
+    in_report: bool = True
+    together: int = 1  # networks in the figure of the report; of one the best is taken
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of one kind and one subject."""
+
+    kind: Kind
+    subject: Subject
+
+    @property
+    def key(self) -> str:
+        """Name of its file, without ending."""
+        names = {
+            "method": self.subject.method,
+            "models": self.subject.models[0].model,
+            "sector": self.subject.sector,
+        }
+        return "_".join([self.kind.key, *(names[one] for one in self.kind.each)])
+
+    @property
+    def caption(self) -> str:
+        """What is seen, and of how many subjects, images and half-splits."""
+        sample = self.subject.comparison.results[0].sample
+        return f"{self.kind.caption(self.subject)} Dataset {sample}."
+
+    def render(self, save: "Callable[[Axes], T]") -> tuple[T | None, str]:
+        """What `save` makes of it; or None and why it is skipped, which is logged."""
+        missing = self.kind.needs(self.subject)
+        reason = f"needs {missing}" if missing else ""
+        if not reason:
+            try:
+                with plain_text():
+                    return save(self.kind.draw(self.subject)), ""
+            except ValueError as error:
+                reason = str(error)
+        logger.info("figure %s skipped: %s", self.key, reason)
+        return None, reason
+
+
+def headline_method(result: FitResult) -> str:
+    """The method that a summary speaks of."""
+    return next(method for method in _PREFERRED if method in result.methods)
+
+
+def all_figures(comparison: Comparison) -> Iterator[Figure]:
+    """Every figure, one for each method, network and sector where its kind says so."""
+    first = comparison.results[0]
+    for kind in CATALOGUE:
+        methods = first.methods if "method" in kind.each else (headline_method(first),)
+        models = [comparison.results]
+        if "models" in kind.each:
+            models = [(result,) for result in comparison.results]
+        sectors = first.sectors if "sector" in kind.each else first.sectors[:1]
+        for subject in itertools.product(methods, models, sectors):
+            yield Figure(kind, Subject(comparison, *subject))
+
+
+def report_figures(comparison: Comparison) -> Iterator[Figure]:
+    """One figure of each kind, by the headline method, of the last sector."""
+    first = comparison.results[0]
+    method, sector = headline_method(first), first.sectors[-1]
+    best = (_best_model(comparison, method, sector),)
+    for kind in CATALOGUE:
+        if kind.in_report:
+            models = comparison.results[: kind.together] if kind.together > 1 else best
+            yield Figure(kind, Subject(comparison, method, models, sector))
+
+
+def draw_results(
+    results: Comparison | FitResult | Sequence[FitResult],
+    folder: str | os.PathLike[str],
+    *,
+    format: str = "svg",
+) -> list[Path]:
+    """Draw all figures that apply to some results.
+
+    Parameters
+    ----------
+    results : Comparison, FitResult or sequence of FitResult
+        Networks fitted to the same dataset. A comparison brings its test_train_ratio
+        for all intervals, its family of tests, and the baseline of the violins, if it
+        has one.
+    folder : path-like
+        Made if absent. Files of earlier figures with the same names are replaced.
+    format : {"svg", "pdf", "png"}, default="svg"
+        Kind of the files.
+
+    Returns
+    -------
+    paths : list of Path
+        For every method ``layers_METHOD``, ``best_METHOD``, ``differences_METHOD``,
+        ``diets_METHOD`` and ``accuracy_METHOD``; ``rdm_brain`` and ``mds_brain``; for
+        every network ``leak_MODEL``, ``mds_MODEL`` and, for every sector,
+        ``rdms_MODEL_SECTOR``. What does not apply is skipped, and the log says why.
+
+    Raises
+    ------
+    ValueError
+        If the results cannot be compared, or the format is unknown.
+    """
+    if format not in _FORMATS:
+        raise ValueError(unknown("format", format, _FORMATS))
+    comparison = as_comparison(results)
+    paths: list[Path] = []
+    taken: set[str] = set()
+    for figure in all_figures(comparison):
+        path = Path(folder) / f"{_file_name(figure.key, taken)}.{format}"
+        drawn, _ = figure.render(partial(save_figure, path=path))
+        paths += [] if drawn is None else [drawn]
+    return paths
+
+
+def _file_name(name: str, taken: set[str]) -> str:
+    """A name that every file system takes and no other figure has."""
+    plain = re.sub(r"[^\w.=-]+", "-", name)[:_NAME_LENGTH]
+    stem, n = plain, 1
+    while stem.lower() in taken:
+        n += 1
+        stem = f"{plain}-{n}"
+    taken.add(stem.lower())
+    return stem
+
+
+def _best_model(comparison: Comparison, method: str, sector: str) -> FitResult:
+    """The network with the highest score of the best layer; the first without any."""
+    scores = select(comparison.best(), method=method, sector=sector)["r"].to_numpy()
+    place = int(np.nanargmax(scores)) if np.isfinite(scores).any() else 0
+    return comparison.results[place]
+
+
+# What the figures need, and what their captions say.
+
+
+def _nothing(_: Subject) -> str:
+    return ""
+
+
+def _two_networks(subject: Subject) -> str:
+    return "" if len(subject.comparison.results) > 1 else "two networks or more"
+
+
+def _baseline(subject: Subject) -> str:
+    if subject.comparison.baseline is None:
+        return "--baseline (baseline= of versa.compare)"
+    return _two_networks(subject)
+
+
+def _both_encoders(subject: Subject) -> str:
+    absent = {"versa", "versa-debiased"} - set(subject.models[0].methods)
+    return "the methods versa and versa-debiased" if absent else ""
+
+
+def _two_accuracies(subject: Subject) -> str:
+    few = len(_with_accuracy(subject.comparison)) < 2
+    return "two networks whose cards hold an accuracy on ImageNet" if few else ""
+
+
+def _rdms(subject: Subject) -> str:
+    held = {"brain_rdm", "model_rdm"} <= set(subject.models[0].data)
+    return "" if held else "results that hold RDMs; fit again"
+
+
+def _with_accuracy(comparison: Comparison) -> list[str]:
+    """Networks whose card holds a published accuracy."""
+    return [
+        result.model
+        for result in comparison.results
+        if any(result.card.get(kind) is not None for kind in _ACCURACIES)
+    ]
+
+
+def _leak_caption(subject: Subject) -> str:
+    text = (
+        "The paper's score (versa), the score of an intercept-only encoder (the null) "
+        "and the score after debiasing (versa-debiased), layer by layer."
+    )
+    drawn, n_networks = len(subject.models), len(subject.comparison.results)
+    if 1 < drawn < n_networks:
+        text += f" The first {drawn} of {n_networks} networks."
+    return text
+
+
+def _differences_caption(subject: Subject) -> str:
+    comparison = subject.comparison
+    return (
+        f"Differences of the mean scores by the method {subject.method}, row minus "
+        "column, and which are significant (corrected p < "
+        f"{comparison.alpha:g}, Bonferroni family of {comparison.family}, S − 1 "
+        "degrees of freedom)."
+    )
+
+
+def _accuracy_caption(subject: Subject) -> str:
+    drawn = _with_accuracy(subject.comparison)
+    models = [result.model for result in subject.comparison.results]
+    text = (
+        "Accuracy on ImageNet, as the cards give it (of a linear read-out, or of the "
+        "network's own classifier where it was trained with labels), against the score "
+        f"of the best layer by the method {subject.method}; {len(drawn)} of "
+        f"{len(models)} networks."
+    )
+    others = [model for model in models if model not in drawn]
+    return text + (f" Without accuracy: {listing(others)}." if others else "")
+
+
+def _draw_leak(subject: Subject) -> "Axes":
+    return plot_null(replace(subject.comparison, results=subject.models))
+
+
+def _draw_rdms(subject: Subject) -> "Axes":
+    (model,) = subject.models
+    second = ["rsa"] if "rsa" in model.methods else model.methods
+    methods = list(dict.fromkeys([subject.method, *second]))[:2]
+    return plot_rdms(model, sector=subject.sector, methods=methods)
+
+
+CATALOGUE = (
+    Kind(
+        "layers",
+        ("method",),
+        "Score of every layer",
+        lambda s: (
+            f"Mean r of each layer by the method {s.method}, from the first to the "
+            "last, against the noise ceiling."
+        ),
+        _nothing,
+        lambda s: plot_layers(s.comparison, method=s.method),
+    ),
+    Kind(
+        "best",
+        ("method",),
+        "Best layers",
+        lambda s: (
+            "Scores of the cross-validated best layers in both halves of all "
+            f"half-splits, by the method {s.method}."
+        ),
+        _nothing,
+        lambda s: plot_best(s.comparison, method=s.method),
+    ),
+    Kind(
+        "leak",
+        ("models",),
+        "How much of the score is leave-one-out bias",
+        _leak_caption,
+        _both_encoders,
+        _draw_leak,
+        together=4,  # each is a row of panels
+    ),
+    Kind(
+        "differences",
+        ("method",),
+        "All networks against each other",
+        _differences_caption,
+        _two_networks,
+        lambda s: plot_comparison(s.comparison, method=s.method),
+    ),
+    Kind(
+        "diets",
+        ("method",),
+        "Networks against the baseline",
+        lambda s: (
+            "Scores of the cross-validated best layers by the method "
+            f"{s.method}; the band is that of {s.comparison.baseline}."
+        ),
+        _baseline,
+        lambda s: plot_diets(s.comparison, method=s.method),
+    ),
+    Kind(
+        "accuracy",
+        ("method",),
+        "Accuracy and brain score",
+        _accuracy_caption,
+        _two_accuracies,
+        lambda s: plot_accuracy(s.comparison, method=s.method, accuracy=_ACCURACIES),
+    ),
+    Kind(
+        "rdms",
+        ("models", "sector"),
+        "RDMs of the brain and of a network",
+        lambda s: (
+            f"{s.sector} and {s.models[0].model}; means over all subjects. The report "
+            "shows the network with the highest score there."
+        ),
+        _rdms,
+        _draw_rdms,
+    ),
+    Kind(
+        "mds_brain",
+        (),
+        "Map of the stimuli in the brain",
+        lambda _: (
+            "Stimuli that evoke similar patterns are near each other (metric MDS of "
+            "the mean RDM over all subjects)."
+        ),
+        _rdms,
+        lambda s: plot_mds(s.models[0], what="brain"),
+    ),
+    Kind(
+        "rdm_brain",
+        (),
+        "RDMs of the brain",
+        lambda _: "Means over all subjects.",
+        _rdms,
+        lambda s: plot_rdm(s.models[0], what="brain"),
+        in_report=False,
+    ),
+    Kind(
+        "mds",
+        ("models",),
+        "Map of the stimuli in a network",
+        lambda s: (
+            f"{s.models[0].model} by the method {s.method}: stimuli with similar "
+            "patterns are near each other (metric MDS)."
+        ),
+        _rdms,
+        lambda s: plot_mds(s.models[0], what=s.method),
+        in_report=False,
+    ),
+)
