@@ -108,12 +108,12 @@ def test_events_that_are_not_clear_are_refused():
     with pytest.raises(ValueError, match="left_out must be among cup, dog; got 'rest'"):
         trials_from_events([good], left_out=["rest"])
     with pytest.raises(
-        ValueError, match=r"run 2 .* columns onset and trial_type; onset"
+        ValueError, match=r"run 2 .* columns onset, trial_type; onset is"
     ):
         trials_from_events([good, good.drop(columns="onset")])
-    with pytest.raises(ValueError, match="run 1 must have a finite onset"):
+    with pytest.raises(ValueError, match="run 1: onset must be finite times"):
         trials_from_events([good.assign(onset=[np.nan, 1])])
-    with pytest.raises(ValueError, match="a text as trial_type in every row; got nan"):
+    with pytest.raises(ValueError, match="trial_type must hold texts; got nan"):
         trials_from_events([good.assign(trial_type=["cup", np.nan])])
     with pytest.raises(ValueError, match="at least one trial"):
         trials_from_events([good], left_out=["cup", "dog"])

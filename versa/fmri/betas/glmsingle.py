@@ -211,25 +211,19 @@ def _hdf5_arrays(path: Path, keys: Sequence[str]) -> dict[str, Any]:
     """The named arrays of an HDF5 file; MATLAB stores their axes in reverse."""
     import h5py
 
-    found: dict[str, Any] = {}
+    def values(key: str, item: Any) -> np.ndarray | None:
+        is_array = isinstance(item, h5py.Dataset) and item.shape is not None
+        if key not in keys or not is_array or item.dtype.kind not in "iuf":
+            return None
+        return np.asarray(item[()].T if "MATLAB_class" in item.attrs else item[()])
+
     try:
         with h5py.File(path, "r") as file:
-            for key, item in file.items():
-                found[key] = None
-                if (
-                    key in keys
-                    and isinstance(item, h5py.Dataset)
-                    and item.shape is not None
-                    and item.dtype.kind in "iuf"
-                ):
-                    values = item[()]
-                    by_matlab = "MATLAB_class" in item.attrs
-                    found[key] = np.asarray(values.T if by_matlab else values)
+            return {key: values(key, item) for key, item in file.items()}
     except OSError as error:
         raise ValueError(
             f"{path} must be a whole HDF5 file; reading it fails with: {error}."
         ) from error
-    return found
 
 
 class _ArrayUnpickler(pickle.Unpickler):

@@ -72,7 +72,7 @@ class Run:
         object.__setattr__(self, "name", self.name or self.bold.name)
         if self.brain_mask is not None:
             object.__setattr__(self, "brain_mask", Path(self.brain_mask))
-        _check_events(self.events, self.name)
+        check_events(self.events, self.name)
         if not (np.isfinite(self.t_r) and self.t_r > 0):
             raise ValueError(
                 f"{self.name}: t_r must be a time in s above 0; got {self.t_r}."
@@ -116,13 +116,7 @@ def read_events(
         table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
     except (ValueError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} must be a tab-separated table; {error}.") from error
-    needed = ["onset", "duration", condition_column]
-    missing = [name for name in needed if name not in table]
-    if missing:
-        raise ValueError(
-            f"{path} must have the columns {listing(needed)}; "
-            f"{listing(missing)} is missing among {listing(table.columns)}."
-        )
+    _check_columns(table, str(path), ["onset", "duration", condition_column])
     table = table[~table[condition_column].isin(("n/a", ""))]
     times = {}
     for name in ("onset", "duration"):
@@ -134,7 +128,7 @@ def read_events(
                 f"{bad.iloc[0]!r}."
             )
     events = pd.DataFrame({**times, "trial_type": table[condition_column]})
-    _check_events(events, str(path))
+    check_events(events, str(path))
     return events.reset_index(drop=True)
 
 
@@ -221,23 +215,25 @@ def find_runs(
     return runs
 
 
-def _check_events(events: "pd.DataFrame", what: str) -> None:
-    """Refuse a table that is no table of events."""
-    missing = [n for n in ("onset", "duration", "trial_type") if n not in events]
-    if missing:
-        raise ValueError(
-            f"{what}: events must have the columns onset, duration and trial_type; "
-            f"{listing(missing)} is missing."
-        )
-    odd = [name for name in events["trial_type"] if not isinstance(name, str)]
+def check_events(
+    events: "pd.DataFrame",
+    what: str,
+    *,
+    condition: str = "trial_type",
+    times: Sequence[str] = ("onset", "duration"),
+    may_be_empty: bool = False,
+) -> None:
+    """Refuse a table whose conditions are no texts or whose times are not finite."""
+    _check_columns(events, what, [*times, condition])
+    if not (len(events) or may_be_empty):
+        raise ValueError(f"{what}: events must name at least one condition; got none.")
+    odd = [n for n in events[condition] if not isinstance(n, str) or not n]
     if odd:
         raise ValueError(
-            f"{what}: trial_type must hold texts; got {listing(map(repr, odd[:4]))}. "
+            f"{what}: {condition} must hold texts; got {listing(map(repr, odd[:4]))}. "
             "Turn numbers into names with .astype(str)."
         )
-    if not len(events):
-        raise ValueError(f"{what}: events must name at least one condition; got none.")
-    for name in ("onset", "duration"):
+    for name in times:
         values = events[name].to_numpy(dtype=float)
         low = name == "duration" and bool((values < 0).any())
         if low or not np.isfinite(values).all():
@@ -246,6 +242,15 @@ def _check_events(events: "pd.DataFrame", what: str) -> None:
                 f"{' from 0' if name == 'duration' else ''}; got "
                 f"{listing(events[name].tolist(), limit=4)}."
             )
+
+
+def _check_columns(table: "pd.DataFrame", what: str, needed: Sequence[str]) -> None:
+    missing = [name for name in needed if name not in table]
+    if missing:
+        raise ValueError(
+            f"{what} must have the columns {listing(needed)}; {listing(missing)} is "
+            f"missing among {listing(table.columns)}."
+        )
 
 
 def _entities(path: Path) -> dict[str, str]:
@@ -411,12 +416,7 @@ def _confounds(
             "(..._desc-confounds_timeseries.tsv); there is none."
         )
     table = pd.read_csv(tables[-1], sep="\t", na_values=["n/a"])
-    missing = [name for name in wanted if name not in table]
-    if missing:
-        raise ValueError(
-            f"{tables[-1]} must have the columns of confounds; {listing(missing)} is "
-            f"missing among {listing(table.columns)}."
-        )
+    _check_columns(table, str(tables[-1]), wanted)
     signals = table[list(wanted)].astype(float)
     empty = [name for name in wanted if signals[name].isna().all()]
     if empty:

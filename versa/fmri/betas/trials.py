@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from versa.fmri.betas.runs import read_events
+from versa.fmri.betas.runs import check_events, read_events
 from versa.wording import listing, unknown
 
 if TYPE_CHECKING:
@@ -149,7 +149,18 @@ def trials_from_events(
     runs: list[int] = []
     seen: set[str] = set()
     for number, table in enumerate(events, start=1):
-        onsets, names = _onsets(table, number, condition_column)
+        column = condition_column
+        if isinstance(table, str | os.PathLike):
+            table, column = read_events(table, condition_column=column), "trial_type"
+        check_events(
+            table,
+            f"run {number}",
+            condition=column,
+            times=["onset"],
+            may_be_empty=True,
+        )
+        names = list(table[column])
+        onsets = table["onset"].to_numpy(dtype=float)
         seen.update(names)
         kept = [row for row, name in enumerate(names) if name not in left_out]
         order = sorted(kept, key=lambda row: onsets[row])
@@ -168,30 +179,6 @@ def trials_from_events(
     if not trials:
         raise ValueError("events must hold at least one trial; got none.")
     return tuple(trials), tuple(runs)
-
-
-def _onsets(
-    table: "pd.DataFrame | str | os.PathLike[str]", number: int, column: str
-) -> tuple[np.ndarray, list[str]]:
-    """Onsets and conditions of one run, in the order of the table."""
-    if isinstance(table, str | os.PathLike):
-        table = read_events(table, condition_column=column)
-        column = "trial_type"
-    missing = [name for name in ("onset", column) if name not in table]
-    if missing:
-        raise ValueError(
-            f"events of run {number} must have the columns onset and {column}; "
-            f"{listing(missing)} is missing."
-        )
-    names = list(table[column])
-    onsets = np.asarray(table["onset"], dtype=float)
-    odd = [name for name in names if not isinstance(name, str) or not name]
-    if odd or not np.isfinite(onsets).all():
-        raise ValueError(
-            f"events of run {number} must have a finite onset and a text as {column} "
-            f"in every row; got {listing(map(repr, odd)) or listing(onsets)}."
-        )
-    return onsets, names
 
 
 def _odd_trials(
