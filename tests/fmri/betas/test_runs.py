@@ -143,9 +143,7 @@ def test_confounds_by_column(bids, tmp_path):
     assert list(found) == columns
     np.testing.assert_allclose(found.iloc[1:], table[columns].iloc[1:])
     assert found.iloc[0, 1] == pytest.approx(table[columns[1]].iloc[1:].mean())
-    with pytest.raises(
-        ValueError, match="nothing is missing among trans_x"
-    ):
+    with pytest.raises(ValueError, match="nothing is missing among trans_x"):
         find_runs(bids, "01", derivatives=prepared, confounds=["nothing"])
     with pytest.raises(ValueError, match="must have a table of confounds beside it"):
         find_runs(bids, "01", confounds=["trans_x"])
