@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import versa
+from versa.simulated import datasets
 from versa.simulated.brains import (
     DESIGNS,
     pattern_covariance,
@@ -37,27 +38,33 @@ def network(cache):
     return versa.load_model(KNOWN_NETWORK)
 
 
-@pytest.fixture(scope="module", params=list(DESIGNS))
-def twin(request, cache):
+@pytest.fixture(
+    scope="module",
+    params=[
+        "simulated-orientation",
+        pytest.param("simulated-inanimate", marks=pytest.mark.slow),
+    ],
+)
+def dataset(request, cache):
     return versa.load_dataset(request.param)
 
 
-def test_design_and_ceilings(twin, network):
-    assert (twin.n_subjects, twin.n_images) == SHAPES[twin.name]
+def test_design_and_ceilings(dataset, network):
+    assert (dataset.n_subjects, dataset.n_images) == SHAPES[dataset.name]
     for sector, n_voxels in {"EarlyV": 1000, "pOTC": 600, "aOTC": 400}.items():
-        assert [v.shape[1] for v in twin.responses[sector]] == [n_voxels] * len(
-            twin.subjects
+        assert [v.shape[1] for v in dataset.responses[sector]] == [n_voxels] * len(
+            dataset.subjects
         )
-        assert twin.sectors[sector][0].space == "TAL"
-    result = versa.fit(network, ["fc6"], twin, methods=["rsa"], progress=False)
-    for sector, ceiling in PAPER_CEILINGS[twin.name].items():
+        assert dataset.sectors[sector][0].space == "TAL"
+    result = versa.fit(network, ["fc6"], dataset, methods=["rsa"], progress=False)
+    for sector, ceiling in PAPER_CEILINGS[dataset.name].items():
         measured = fisher_mean(result.ceiling.loc[sector])
         assert measured == pytest.approx(ceiling, abs=1e-4)
 
 
-def test_known_layers_win_despite_the_noise(twin, network):
+def test_known_layers_win_despite_the_noise(dataset, network):
     best = versa.fit(
-        network, None, twin, methods=["versa-debiased"], progress=False
+        network, None, dataset, methods=["versa-debiased"], progress=False
     ).best()
     found = dict(zip(best.sector, best.layer, strict=True))
     neighbours = {
@@ -68,10 +75,10 @@ def test_known_layers_win_despite_the_noise(twin, network):
     assert all(found[sector] in layers for sector, layers in neighbours.items())
 
 
-def test_without_noise_the_layer_is_found_and_reaches_the_ceiling(twin, network):
-    clean = simulate_dataset(twin.name, twin.stimuli, noise=False)
+def test_without_noise_the_layer_is_found_and_reaches_the_ceiling(dataset, network):
+    clean = simulate_dataset(dataset.name, dataset.stimuli, noise=False)
     result = versa.fit(network, None, clean, progress=False)
-    layers = DESIGNS[twin.name].layers
+    layers = DESIGNS[dataset.name].layers
     for (sector, _), rows in result.layers().groupby(["sector", "method"]):
         assert rows.set_index("layer").r.idxmax() == layers[sector]
     for row in result.best().itertuples():
@@ -81,12 +88,12 @@ def test_without_noise_the_layer_is_found_and_reaches_the_ceiling(twin, network)
             assert row.r > row.ceiling - 0.05 > 0.94
 
 
-def test_all_components_reach_the_ceiling_of_classic_rsa(twin, network):
+def test_all_components_reach_the_ceiling_of_classic_rsa(dataset, network):
     """Voxels that read out the whole layer: no learning, no loss."""
     from versa.models.features import extract_grams
 
-    layers = DESIGNS[twin.name].layers
-    grams = extract_grams(network, twin.stimuli.paths, list(layers.values()))
+    layers = DESIGNS[dataset.name].layers
+    grams = extract_grams(network, dataset.stimuli.paths, list(layers.values()))
     responses = {
         sector: simulate_responses(
             pattern_covariance(
@@ -99,7 +106,10 @@ def test_all_components_reach_the_ceiling_of_classic_rsa(twin, network):
         for sector, layer in layers.items()
     }
     whole = versa.BrainDataset(
-        name="whole", stimuli=twin.stimuli, subjects=list("abcd"), responses=responses
+        name="whole",
+        stimuli=dataset.stimuli,
+        subjects=list("abcd"),
+        responses=responses,
     )
     table = versa.fit(network, None, whole, methods=["rsa"], progress=False).layers()
     for sector, layer in layers.items():
@@ -113,6 +123,7 @@ def _load(folder, done):
     done.put(versa.load_dataset("simulated-orientation").fingerprint)
 
 
+@pytest.mark.slow
 def test_two_processes_make_one_dataset(tmp_path):
     context = multiprocessing.get_context("spawn")
     done = context.Queue()
@@ -130,15 +141,31 @@ def test_two_processes_make_one_dataset(tmp_path):
     ]
 
 
-def test_kept_and_made_again_when_damaged(cache, caplog):
+def test_kept_and_made_again_when_damaged(tmp_path, monkeypatch, caplog):
+    made = []
+
+    def tiny(name, stimuli):
+        made.append(name)
+        responses = {"V1": [np.arange(12.0).reshape(3, 4)] * 2}
+        return versa.BrainDataset(name, stimuli, ["01", "02"], responses)
+
     name = "simulated-orientation"
+    images = {name: np.full((2, 2, 3), k, "uint8") for k, name in enumerate("abc")}
+    monkeypatch.setenv("VERSA_CACHE", str(tmp_path))
+    monkeypatch.setitem(datasets._RENDERERS, name, lambda: images)
+    monkeypatch.setattr(datasets, "simulate_dataset", tiny)
     before = versa.load_dataset(name)
-    (folder,) = (cache / "datasets").glob(f"{name}-*")
+    assert versa.load_dataset(name).fingerprint == before.fingerprint
+    assert made == [name]
+    (folder,) = (tmp_path / "datasets").glob(f"{name}-*")
     (folder / "stimuli.tsv").unlink()
     with caplog.at_level(logging.WARNING, "versa"):
         after = versa.load_dataset(name)
     assert "it is made again" in caplog.text
     assert after.fingerprint == before.fingerprint
-    np.testing.assert_array_equal(
-        after.responses["aOTC"][3], before.responses["aOTC"][3]
-    )
+    assert made == [name, name]
+
+
+def test_unknown_names_are_told():
+    with pytest.raises(ValueError, match="simulated dataset must be among simulated-"):
+        simulate_dataset("simulated-faces", None)

@@ -84,9 +84,9 @@ def test_look_has_defaults_and_lasts():
     )
     assert (second.look.finish, second.look.pattern) == ("g", "bands")
     assert third.look.count == 2.5
-    np.testing.assert_array_equal(third.look.colours, second.look.colours)
-    assert second.look.colours[0].argmax() == 0
-    assert second.look.colours[1].argmax() == 2
+    np.testing.assert_array_equal(third.look.colors, second.look.colors)
+    assert second.look.colors[0].argmax() == 0
+    assert second.look.colors[1].argmax() == 2
 
 
 def test_view_shows_right_and_up():
@@ -102,8 +102,8 @@ def test_view_shows_right_and_up():
     ("text", "message"),
     [
         ("bal 1 1 1", r"shape must be among .*; got 'bal'. Did you mean ball"),
-        ("ball 1 1 1 #rede", r"colour must be among .*; got 'rede'. Did you mean red"),
-        ("ball 1 1 1 #red+bleu", r"colour must be among .* Did you mean blue"),
+        ("ball 1 1 1 #rede", r"color must be among .*; got 'rede'. Did you mean red"),
+        ("ball 1 1 1 #red+bleu", r"color must be among .* Did you mean blue"),
         ("ball 1 1 1 #red.x", r"finish must be among m, s, g, c; got 'x'"),
         ("ball 1 1 1 #red.g.band", r"pattern must be among .* Did you mean bands"),
     ],

@@ -1,9 +1,9 @@
-"""Simulated datasets with a known answer.
+"""Simulated brains with a known answer: voxels that read out a layer of a network.
 
-Voxels of a sector read out one layer of a network: each voxel is a random weighted sum
-of the layer's mean activity pattern and its leading principal components over the
-images, plus noise. The noise is scaled until the split-half noise ceiling of the
-simulated subjects has a given value, such as that of the paper's data.
+Each voxel is a random weighted sum of the layer's mean activity pattern and its leading
+principal components over the images, plus noise. The noise is scaled until the
+split-half noise ceiling of the simulated subjects has a given value, such as that of
+the paper's data.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,32 +19,21 @@ from versa.stats.splits import SplitHalves, split_halves
 
 
 class SimulatedDesign(NamedTuple):
-    """The known answer of a simulated dataset.
-
-    Attributes
-    ----------
-    n_subjects : int
-        Subjects, as in the paper's experiment.
-    layers : mapping of str to str
-        Layer of the network that each sector reads out.
-    ceilings : mapping of str to float
-        Split-half noise ceiling of each sector, as in the paper.
-    n_voxels : mapping of str to int
-        Voxels per subject.
-    seed : int
-        Seed of weights, noise and voxel positions.
-    """
+    """The known answer of a simulated dataset, by sector."""
 
     n_subjects: int
-    layers: Mapping[str, str]
-    ceilings: Mapping[str, float]
-    n_voxels: Mapping[str, int]
-    seed: int
+    layers: Mapping[str, str]  # layer of the network that the voxels read out
+    ceilings: Mapping[str, float]  # split-half noise ceiling, as in the paper
+    n_voxels: Mapping[str, int]  # per subject
+    seed: int  # of weights, noise and voxel positions
 
+
+N_COMPONENTS = 5  # that a voxel of the embedded datasets reads out
 
 _LAYERS = {"EarlyV": "conv_block_1", "pOTC": "conv_block_4", "aOTC": "fc7"}
 _N_VOXELS = {"EarlyV": 1000, "pOTC": 600, "aOTC": 400}
 
+# The embedded datasets. The network is ``alexnet_gn_untrained`` with seed 0.
 DESIGNS: Mapping[str, SimulatedDesign] = {
     "simulated-orientation": SimulatedDesign(
         7, _LAYERS, {"EarlyV": 0.90, "pOTC": 0.90, "aOTC": 0.89}, _N_VOXELS, 40
@@ -53,29 +42,14 @@ DESIGNS: Mapping[str, SimulatedDesign] = {
         10, _LAYERS, {"EarlyV": 0.86, "pOTC": 0.74, "aOTC": 0.60}, _N_VOXELS, 72
     ),
 }
-"""The embedded datasets. The network is ``alexnet_gn_untrained`` with seed 0."""
-
-N_COMPONENTS = 5
-"""Principal components that a voxel of the embedded datasets reads out."""
 
 
 def pattern_covariance(gram: np.ndarray, sums: np.ndarray, n_units: int) -> np.ndarray:
-    """Inner products of activity patterns after each image's mean is taken out.
+    """Inner products of activity patterns (n_images, n_units) less each image's mean.
 
-    Parameters
-    ----------
-    gram : ndarray of shape (n_images, n_images)
-        ``X @ X.T`` of a layer's features.
-    sums : ndarray of shape (n_images,)
-        Row sums of X.
-    n_units : int
-        Columns of X.
-
-    Returns
-    -------
-    covariance : ndarray of shape (n_images, n_images)
-        What classic RSA looks at. Voxels that weight the units at random, with
-        weights that sum to zero, have this covariance between images.
+    From the layer's ``gram = X @ X.T`` and row sums. It is what classic RSA looks at:
+    voxels that weight the units at random, with weights that sum to zero, have this
+    covariance between images.
     """
     return gram - np.multiply.outer(sums, sums) / n_units
 
@@ -95,12 +69,15 @@ def simulate_responses(
     Parameters
     ----------
     covariance : ndarray of shape (n_images, n_images)
-        See :func:`pattern_covariance`.
-    n_subjects, n_voxels : int
-        How many subjects, and voxels in each.
+        Inner products of the layer's activity patterns, such as ``X @ X.T`` of its
+        features X (n_images, n_units).
+    n_subjects : int
+        Number of subjects; each has weights and noise of its own.
+    n_voxels : int
+        Number of voxels of each subject.
     ceiling : float, optional
         Mean split-half correlation of the subjects' RDMs to reach; no noise if None.
-    n_components : int, optional
+    n_components : int or None, default=5
         Voxels read out the mean pattern and this many principal components. With all
         of them (None) classic RSA finds the layer exactly; with few, an encoding
         model can learn the voxels from few images.
@@ -188,7 +165,7 @@ def _noise_scale(
     return float(brentq(excess, 0.0, upper, xtol=1e-12))
 
 
-# Where the sectors of the simulated brains lie: millimetres in Talairach space, on the
+# Where the sectors of the simulated brains are: millimetres in Talairach space, on the
 # right; the left is its mirror image. pOTC and aOTC meet at Y = -53.
 _CENTRES = {
     "EarlyV": (12.0, -88.0, 0.0),
@@ -197,29 +174,17 @@ _CENTRES = {
 }
 _Y_RANGE = {"EarlyV": (-120.0, -50.0), "pOTC": (-90.0, -53.0), "aOTC": (-52.9, -10.0)}
 _VOXEL = 3.0  # mm
-_ORIGIN = (-51.0, -111.0, -27.0)  # centre of voxel (0, 0, 0)
+_ORIGIN = (-51.0, -111.0, -27.0)  # center of voxel (0, 0, 0)
 _GRID = (35, 28, 17)
 
 
 def simulated_sectors(
     n_voxels: Mapping[str, int], n_subjects: int, *, seed: int = 0
 ) -> dict[str, tuple[Sector, ...]]:
-    """Sector masks of simulated subjects, in Talairach space at 3 mm.
+    """Masks of EarlyV, pOTC and aOTC per subject, in Talairach space at 3 mm.
 
-    Parameters
-    ----------
-    n_voxels : mapping of str to int
-        Voxels of EarlyV, pOTC and aOTC, half of them in each hemisphere.
-    n_subjects : int
-        EarlyV is shifted a little from subject to subject, as retinotopy would find
-        it; the others are the same for all.
-    seed : int, default=0
-        Seed of the shifts.
-
-    Returns
-    -------
-    sectors : dict of str to tuple of Sector
-        One mask per subject. pOTC ends at Y = -53, where aOTC begins.
+    Half of the voxels are in each hemisphere. EarlyV is shifted a little from subject
+    to subject, as retinotopy would find it; pOTC ends at Y = -53, where aOTC begins.
     """
     rng = np.random.default_rng(seed)
     shifts = rng.uniform(-3.0, 3.0, (n_subjects, 3))

@@ -19,12 +19,12 @@ from versa.simulated.brains import (
     simulate_responses,
     simulated_sectors,
 )
-from versa.simulated.render import inanimate_stimuli, orientation_stimuli, write_stimuli
+from versa.simulated.render import inanimate_stimuli, orientation_stimuli, write_pngs
+from versa.wording import unknown
 
 logger = logging.getLogger("versa")
 
-KNOWN_NETWORK = "alexnet_gn_untrained"
-"""The network whose layers the simulated voxels read out."""
+KNOWN_NETWORK = "alexnet_gn_untrained"  # whose layers the simulated voxels read out
 
 _EDITION = "1"  # counts up when images or responses change
 _RENDERERS = {
@@ -34,24 +34,12 @@ _RENDERERS = {
 
 
 def simulated_orientation() -> BrainDataset:
-    """Object Orientation, simulated: 7 subjects, 8 objects x 5 orientations.
-
-    Returns
-    -------
-    dataset : BrainDataset
-        See :data:`versa.simulated.brains.DESIGNS` for the known answer.
-    """
+    """Object Orientation, simulated: 7 subjects, 8 objects x 5 orientations."""
     return _kept("simulated-orientation")
 
 
 def simulated_inanimate() -> BrainDataset:
-    """Inanimate Objects, simulated: 10 subjects, 72 objects.
-
-    Returns
-    -------
-    dataset : BrainDataset
-        See :data:`versa.simulated.brains.DESIGNS` for the known answer.
-    """
+    """Inanimate Objects, simulated: 10 subjects, 72 objects."""
     return _kept("simulated-inanimate")
 
 
@@ -66,11 +54,11 @@ def _kept(name: str) -> BrainDataset:
             _remove(folder)
     logger.info("making %s, once, in %s.", name, folder)
     with tempfile.TemporaryDirectory() as scratch:
-        paths = write_stimuli(_RENDERERS[name](), Path(scratch))
-        twin = simulate_dataset(name, StimulusSet.from_paths(paths))
+        paths = write_pngs(_RENDERERS[name](), Path(scratch))
+        dataset = simulate_dataset(name, StimulusSet.from_paths(paths))
         # another process may be faster: its folder is as good as ours
         with atomic_write(folder) as temporary:
-            write_dataset(twin, temporary)
+            write_dataset(dataset, temporary)
     return read_dataset(folder)
 
 
@@ -96,40 +84,49 @@ def simulate_dataset(
         Images to show them; those of the dataset are rendered by versa.
     noise : bool, default=True
         With the noise that gives the paper's ceilings, or without any: then the
-        known layer scores best in every sector, and what keeps it below the ceiling
-        is what five components (``rsa``) or few images (``versa``) leave out.
+        known layer scores best in every sector; below the ceiling it is kept by what
+        five components (``rsa``) or few images (``versa``) leave out.
 
     Returns
     -------
     dataset : BrainDataset
+        Sectors EarlyV, pOTC and aOTC in Talairach space, one layer of
+        ``alexnet_gn_untrained`` each.
+
+    Raises
+    ------
+    ValueError
+        If there is no embedded dataset of that name.
     """
     from versa.models.features import extract_grams
     from versa.models.zoo.loading import load_model
 
-    twin = DESIGNS[name]
+    if name not in DESIGNS:
+        raise ValueError(unknown("simulated dataset", name, DESIGNS))
+    design = DESIGNS[name]
     grams = extract_grams(
         load_model(KNOWN_NETWORK),
         stimuli.paths,
-        list(twin.layers.values()),
+        list(design.layers.values()),
         names=stimuli.names,
     )
     responses = {}
-    for number, (sector, layer) in enumerate(twin.layers.items()):
+    for number, (sector, layer) in enumerate(design.layers.items()):
         gram = grams[layer]
         responses[sector] = simulate_responses(
             pattern_covariance(gram.gram, gram.sums, gram.n_units),
-            n_subjects=twin.n_subjects,
-            n_voxels=twin.n_voxels[sector],
-            ceiling=twin.ceilings[sector] if noise else None,
-            seed=[twin.seed, number],
+            n_subjects=design.n_subjects,
+            n_voxels=design.n_voxels[sector],
+            ceiling=design.ceilings[sector] if noise else None,
+            seed=[design.seed, number],
         )
-    answer = ", ".join(f"{sector} {layer}" for sector, layer in twin.layers.items())
+    answer = ", ".join(f"{sector} {layer}" for sector, layer in design.layers.items())
     return BrainDataset(
         name=name,
         stimuli=stimuli,
-        subjects=[f"{number:02d}" for number in range(1, twin.n_subjects + 1)],
+        subjects=[f"{number:02d}" for number in range(1, design.n_subjects + 1)],
         responses=responses,
-        sectors=simulated_sectors(twin.n_voxels, twin.n_subjects, seed=twin.seed),
+        sectors=simulated_sectors(design.n_voxels, design.n_subjects, seed=design.seed),
         unit="a.u.",
         space="TAL",
         licence="CC0-1.0",

@@ -4,8 +4,8 @@ One line of the table is one object, ``name: size azimuth elevation roll; part; 
 A part is a shape with its numbers, then in any order
 
 - ``*x,y,z`` stretch, ``/x,y,z`` rotation in degrees, ``@x,y,z`` place,
-- ``~n`` copies around the z axis, ``|xy`` mirrored twins,
-- ``#colour+colour.finish.pattern.count``, kept for the next parts until changed.
+- ``~n`` copies around the z axis, ``|xy`` mirrored copies,
+- ``#color+color.finish.pattern.count``, kept for the next parts until changed.
 
 x points right, y away from the viewer and z up, in any unit: the whole object is
 scaled to the picture. Finishes are matte, satin (the default), gloss and chrome, by
@@ -24,7 +24,7 @@ from versa.wording import unknown
 class Look:
     """Surface of a part."""
 
-    colours: np.ndarray  # (2, 3), linear light in [0, 1]
+    colors: np.ndarray  # (2, 3), linear light in [0, 1]
     finish: str
     pattern: str
     count: float
@@ -50,10 +50,8 @@ class Recipe:
 
 
 def recipes(table: str) -> Iterator[Recipe]:
-    """Read a table of objects, one by one; ValueError if it names an unknown thing.
+    """Read a table of objects, one by one; unknown words are refused.
 
-    Examples
-    --------
     >>> first, second = recipes('''
     ... hoop: .9 0 0 0; arc 1 .1 #gold.c
     ... die: .7 35 25 0; box 1 1 1 #red.g;
@@ -80,8 +78,6 @@ def recipes(table: str) -> Iterator[Recipe]:
 def turned(*angles: float) -> np.ndarray:
     """Rotation matrix (3, 3) by degrees about x, then y, then z.
 
-    Examples
-    --------
     >>> turned(0, 0, 90).round() @ [1, 0, 0]
     array([0., 1., 0.])
     """
@@ -99,11 +95,11 @@ def _look(text: str) -> Look:
     """Surface that a ``#`` mark describes."""
     words = text.split(".", 3)
     names, finish, pattern, count = words + ["", "s", "plain", "1"][len(words) :]
-    listed = _COLOURS.split()
+    listed = _COLORS.split()
     hexes = dict(zip(listed[::2], listed[1::2], strict=True))
     pair = (names.split("+") * 2)[:2]
     for kind, value, options in [
-        *(("colour", name, hexes) for name in pair),
+        *(("color", name, hexes) for name in pair),
         ("finish", finish, ["m", "s", "g", "c"]),
         ("pattern", pattern, _PATTERNS.split()),
     ]:
@@ -111,7 +107,7 @@ def _look(text: str) -> Look:
             raise ValueError(unknown(kind, value, options))
     linear = (np.array([list(bytes.fromhex(hexes[name])) for name in pair]) / 255) ** 2
     if "+" not in names:
-        linear[1] *= 0.65  # a pattern in one colour is a darker shade of it
+        linear[1] *= 0.65  # a pattern in one color is a darker shade of it
     return Look(linear, finish, pattern, float(count))
 
 
@@ -251,7 +247,7 @@ _SHAPES: dict[str, Callable[..., np.ndarray]] = {
 }
 
 _PATTERNS = "plain bands rays checks dots weave speckle patches wood"
-_COLOURS = """
+_COLORS = """
 black 2a2a2d grey 84878d steel c4c9d2 white efeeea cream e9dcc0 red b52a23 rust 9c4a2a
 orange e07b22 gold dba93f yellow edc531 lime 8fb63a green 2f7a44 teal 1f8a8c sky 7fb6da
 blue 2a57a8 navy 222f5c purple 6b3f94 pink e08fa4 brown 6e452a tan c39a6b wood c4935c

@@ -38,37 +38,10 @@ _ROOM = (
 
 
 def orientation_stimuli(size: int = 224) -> dict[str, np.ndarray]:
-    """Eight objects at five rotations in the picture plane.
+    """Eight objects at five rotations in the picture plane, (size, size, 3) by name.
 
-    The layout follows the Object Orientation set of Konkle and Alvarez: the objects
-    stand on white, and turn counter-clockwise by 0, 45, 90, 135 and 180 degrees.
-
-    Parameters
-    ----------
-    size : int
-        Height and width of an image in pixels, at least 16.
-
-    Returns
-    -------
-    images : dict of str to ndarray of shape (size, size, 3), uint8
-        The 40 images by name, object by object.
-
-    Raises
-    ------
-    ValueError
-        If `size` is not an int of at least 16.
-
-    References
-    ----------
-    Konkle and Alvarez (2022), https://doi.org/10.1038/s41467-022-28091-4
-
-    Examples
-    --------
-    >>> images = orientation_stimuli(size=16)
-    >>> list(images)[:2], len(images)
-    (['object-01_teapot_rot-000', 'object-01_teapot_rot-045'], 40)
-    >>> images["object-01_teapot_rot-000"].shape
-    (16, 16, 3)
+    As in the Object Orientation set of Konkle and Alvarez (2022): they stand on white,
+    and turn counter-clockwise by 0, 45, 90, 135 and 180 degrees.
     """
     n = _checked_size(size)
     images = {}
@@ -81,29 +54,7 @@ def orientation_stimuli(size: int = 224) -> dict[str, np.ndarray]:
 
 
 def inanimate_stimuli(size: int = 224) -> dict[str, np.ndarray]:
-    """Seventy-two different inanimate objects on white.
-
-    Parameters
-    ----------
-    size : int
-        Height and width of an image in pixels, at least 16.
-
-    Returns
-    -------
-    images : dict of str to ndarray of shape (size, size, 3), uint8
-        The images by name, such as ``item-01_mug``.
-
-    Raises
-    ------
-    ValueError
-        If `size` is not an int of at least 16.
-
-    Examples
-    --------
-    >>> images = inanimate_stimuli(size=16)
-    >>> next(iter(images)), len(images)
-    ('item-01_mug', 72)
-    """
+    """Seventy-two different objects on white, (size, size, 3) by name."""
     n = _checked_size(size)
     return {
         f"item-{i:02d}_{recipe.name}": _draw(_model(recipe), n, 0)
@@ -111,49 +62,23 @@ def inanimate_stimuli(size: int = 224) -> dict[str, np.ndarray]:
     }
 
 
-def write_stimuli(
+def write_pngs(
     images: Mapping[str, np.ndarray], folder: str | PathLike[str]
 ) -> list[Path]:
-    """Write images as PNG files, the same bytes every time.
+    """Write RGB images in uint8 as PNG files of their names, the same bytes every time.
 
-    Parameters
-    ----------
-    images : mapping of str to ndarray of shape (height, width, 3), uint8
-        The images by name; a name becomes the stem of its file.
-    folder : str or path
-        Where the files go; it is made if it does not exist.
-
-    Returns
-    -------
-    paths : list of Path
-        One path per image, in the order of `images`.
-
-    Raises
-    ------
-    ValueError
-        If a name is not a plain file name, or an image is not RGB in uint8. Nothing
-        is written then.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     paths = write_stimuli({"grey": np.full((2, 2, 3), 128, "uint8")}, folder)
-    ...     paths[0].name
-    'grey.png'
+    The folder is made if need be; nothing is written if a name or image is refused.
     """
     from PIL import Image
 
     for name, image in images.items():
         if not name or name.startswith(".") or set(name) & set('/\\:*?"<>|\0'):
-            message = f"image names must be plain file names; got {name!r}."
-            raise ValueError(message)
+            raise ValueError(f"image names must be plain file names; got {name!r}.")
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            message = (
+            raise ValueError(
                 f"image {name!r} must be uint8 of shape (height, width, 3); "
                 f"got {image.dtype} of shape {image.shape}."
             )
-            raise ValueError(message)
     Path(folder).mkdir(parents=True, exist_ok=True)
     paths = []
     for name, image in images.items():
@@ -166,8 +91,7 @@ def write_stimuli(
 
 def _checked_size(size: int) -> int:
     if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 16:
-        message = f"size must be an int of at least 16 pixels; got {size!r}."
-        raise ValueError(message)
+        raise ValueError(f"size must be an int of at least 16 pixels; got {size!r}.")
     return int(size)
 
 
@@ -256,21 +180,10 @@ def _from_light(places: np.ndarray, reach: float) -> np.ndarray:
 def _visible(
     corners: np.ndarray, width: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Nearest front triangle at every pixel that has one.
+    """Nearest front triangle at every pixel of a square picture that has one.
 
-    Parameters
-    ----------
-    corners : ndarray of shape (n_triangles, 3, 3)
-        Column, row and nearness of the corners in pixels, inside the picture.
-    width : int
-        Pixels on a side.
-
-    Returns
-    -------
-    where, triangle : ndarray of int, shape (n_visible,)
-        Flat index of the pixel and index of the triangle there.
-    weights : ndarray of shape (n_visible, 3)
-        Barycentric weights of the three corners.
+    `corners` (n_triangles, 3, 3) are column, row and nearness in pixels. Returns the
+    flat index of each such pixel, its triangle, and barycentric weights (n, 3).
     """
     x, y, z = (corners - [0.5, 0.5, 0.0]).transpose(2, 0, 1)  # centres at whole numbers
     x1, y1 = x[:, [1, 2, 0]], y[:, [1, 2, 0]]
@@ -318,12 +231,12 @@ def _draw(model: _Model, size: int, degrees: float) -> np.ndarray:
     mixed = np.einsum("pc,pcf->pf", weights, fields[triangle])
     normals, local = _unit(mixed[:, :3]), mixed[:, 3:6]
     lit = _sunlight(model, mixed[:, 6:] + 0.03 * normals)
-    colours = np.empty((len(where), 3))
+    colors = np.empty((len(where), 3))
     for k, look in enumerate(model.looks):
         mine = model.part[triangle] == k
-        colours[mine] = _shade(look, normals[mine], local[mine], lit[mine])
+        colors[mine] = _shade(look, normals[mine], local[mine], lit[mine])
     pixel = where // width // _SUBPIXELS * size + where % width // _SUBPIXELS
-    darker = (1 - np.clip(colours, 0, 1)) / _SUBPIXELS**2
+    darker = (1 - np.clip(colors, 0, 1)) / _SUBPIXELS**2
     picture = np.stack([1 - np.bincount(pixel, d, size**2) for d in darker.T], axis=1)
     picture = np.sqrt(np.maximum(picture, 0)).reshape(size, size, 3)[::-1]
     return np.rint(255 * picture).astype(np.uint8)
@@ -344,9 +257,9 @@ def _sunlight(model: _Model, places: np.ndarray) -> np.ndarray:
 def _shade(
     look: Look, normals: np.ndarray, local: np.ndarray, lit: np.ndarray
 ) -> np.ndarray:
-    """Linear colours (n, 3) of surface points under one lamp, a fill and a sky."""
-    first, second = look.colours
-    colour = first + (second - first) * _mix(look.pattern, local, look.count)[:, None]
+    """Linear colors (n, 3) of surface points under one lamp, a fill and a sky."""
+    first, second = look.colors
+    color = first + (second - first) * _mix(look.pattern, local, look.count)[:, None]
     right, up, towards = normals.T
     key = np.maximum(normals @ _LIGHT, 0) * (0.1 + 0.9 * lit)
     light = 0.18 + 0.14 * up + 0.76 * key + 0.18 * np.maximum(normals @ _FILL, 0)
@@ -354,11 +267,11 @@ def _shade(
     strength, sharpness, mirror = _FINISHES[look.finish]
     sky = np.interp(2 * towards * up, *_SKY) * np.interp(2 * towards * right, *_ROOM)
     light = light * (1 - mirror) + mirror * sky * (0.5 + 0.5 * lit)
-    return colour * light[:, None] + (strength * shine**sharpness)[:, None]
+    return color * light[:, None] + (strength * shine**sharpness)[:, None]
 
 
 def _mix(pattern: str, local: np.ndarray, count: float) -> np.ndarray:
-    """Share of the second colour at surface points (n, 3), between 0 and 1."""
+    """Share of the second color at surface points (n, 3), between 0 and 1."""
     x, y, z = points = count * local.T
     match pattern:
         case "bands":
