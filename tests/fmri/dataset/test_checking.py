@@ -577,15 +577,15 @@ WARNINGS = {
     ),
     "flipped": (flip_subject, BETAS, "has the orientation RAS, and .* has LAS; were"),
     "other voxels": (scale_subject, BETAS, "has voxels of 54 mm3, and .* has 27"),
-    "other grid": (shift_subject, BETAS, "lies on another grid than .* both are in TA"),
+    "other grid": (shift_subject, BETAS, "is on another grid than .* both are in TA"),
     "left-out sector": (copy(MASK, V4), V4, "is left out, because Sectors in"),
-    "unread": (write(f"{FUNC}/sub-02_V4_mask.nii", ""), FUNC, "nobody reads: sub-02_V"),
+    "unread": (write(f"{FUNC}/sub-02_V4_mask.nii", ""), FUNC, "not read: sub-02_V"),
     "unread responses": (
         write(f"{FUNC}/x_desc-betas_stat.nii", ""),
         FUNC,
-        "nobody reads: x_desc-betas_stat.nii",
+        "not read: x_desc-betas_stat.nii",
     ),
-    "unread image": (write("stimuli/owl.png", ""), "stimuli", "nobody reads: owl.png"),
+    "unread image": (write("stimuli/owl.png", ""), "stimuli", "not read: owl.png"),
     "unread folder": (write("sub-02/anat/T1w.nii", ""), "sub-02/anat", "is not read"),
     "grey": (
         new_image("bee", Image.new("L", (9, 8))),
@@ -697,7 +697,10 @@ MAKER = '{"Name": "x", "GeneratedBy": [{"Name": "%s"}]}'
             {"mat/a.mat": "", "b.vtc.gz": ""},
             r"looks like an archive, with \.mat, \.vtc",
         ),
-        ({"notes.txt": ""}, f"is no dataset: there is no {ABOUT}, .* among notes.txt"),
+        (
+            {"notes.txt": ""},
+            f"is not a dataset folder: it has no {ABOUT}, .* but notes",
+        ),
         ({".hidden": ""}, "is empty"),
     ],
 )

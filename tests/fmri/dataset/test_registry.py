@@ -7,14 +7,10 @@ import numpy as np
 import pytest
 
 from versa.fmri.dataset import registry as datasets
+from versa.fmri.dataset.braindata import BrainDataset
 from versa.fmri.dataset.folder import write_dataset
-from versa.fmri.dataset.registry import (
-    BrainDataset,
-    StimulusSet,
-    list_datasets,
-    load_dataset,
-    register_dataset,
-)
+from versa.fmri.dataset.registry import list_datasets, load_dataset, register_dataset
+from versa.fmri.dataset.stimuli import StimulusSet
 
 
 @pytest.fixture(autouse=True)

@@ -17,8 +17,6 @@ from versa.fmri.sectors.sector import Sector, check_same_grid
 from versa.fmri.volumes.spaces import check_space
 from versa.wording import chosen_names, listing, unique_names
 
-__all__ = ["BrainDataset"]
-
 logger = logging.getLogger("versa")
 
 

@@ -55,7 +55,7 @@ def check_dataset(folder: str | os.PathLike[str]) -> list[Problem]:
 
     What :func:`read_dataset` refuses is an error. What it reads but looks wrong is a
     warning: sectors that overlap, copies of images, volumes or subjects, z-scored
-    responses, few voxels, files that nobody reads.
+    responses, few voxels, files that are not read.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def check_dataset(folder: str | os.PathLike[str]) -> list[Problem]:
 
 
 def _other_kind(folder: Path) -> str:
-    """What a folder is that is no dataset of versa; empty if it is, or tries to be."""
+    """What a folder is that is no dataset folder; empty if it is, or tries to be."""
     if (folder / "stimuli.tsv").exists():
         return ""
     whole = folder.resolve().parent
@@ -158,8 +158,8 @@ def _other_kind(folder: Path) -> str:
             "through a mapping file: `versa-data convert`."
         )
     return (
-        f"is no dataset: there is no {DESCRIPTION}, participants.tsv or stimuli.tsv "
-        f"among {listing(sorted(names))}."
+        f"is not a dataset folder: it has no {DESCRIPTION}, participants.tsv or "
+        f"stimuli.tsv, but {listing(sorted(names))}."
     )
 
 
@@ -190,7 +190,7 @@ def _check_about(contents: Contents, problems: Problems) -> None:
     path = contents.folder / DESCRIPTION
     if contents.about and not str(contents.about.get("License", "")).strip():
         problems.warning(
-            path, "has no License, so nobody knows whether the data may be used."
+            path, "has no License, so it is unclear whether the data may be used."
         )
     path = contents.folder / "participants.tsv"
     n_subjects = len(contents.subjects)
@@ -288,11 +288,10 @@ def _check_looks(
 def _check_responses(contents: Contents, problems: Problems) -> list[_Facts]:
     """Sidecars, masks and values of all subjects, one after the other."""
     facts = []
-    for one in each_responses(contents, problems):
+    for subject, one in each_responses(contents, problems):
         _check_sidecar(problems, one, placed=contents.has_coordinates)
         for name, values in one.responses.items():
             if values.shape[1] < _FEW_VOXELS:
-                subject = one.betas.parent.parent.name.removeprefix("sub-")
                 problems.warning(
                     contents.files[subject][name],
                     f"has {values.shape[1]} voxels; an RDM of fewer than {_FEW_VOXELS} "
@@ -332,9 +331,9 @@ def _check_sidecar(problems: Problems, one: SubjectResponses, *, placed: bool) -
 def _check_rdms(contents: Contents, problems: Problems) -> list[_Facts]:
     """Values of the RDMs of all subjects."""
     facts = []
-    for folder, rdms in each_rdms(contents, problems):
+    for subject, rdms in each_rdms(contents, problems):
         for name, rdm in rdms.items():
-            path = contents.files[folder.name.removeprefix("sub-")][name]
+            path = contents.files[subject][name]
             if np.ptp(rdm) <= _ROUNDING * np.abs(rdm).max():
                 problems.warning(
                     path, "has one dissimilarity for all pairs; it has no correlation."
@@ -344,9 +343,10 @@ def _check_rdms(contents: Contents, problems: Problems) -> list[_Facts]:
                 problems.warning(
                     path,
                     f"has {n_negative} of {rdm.size} dissimilarities below 0. Cross-"
-                    "validated distances may be; similarities are not meant.",
+                    "validated distances may be; use distances, not similarities.",
                 )
-        facts.append(_Facts(folder, {name: _hash(rdm) for name, rdm in rdms.items()}))
+        hashes = {name: _hash(rdm) for name, rdm in rdms.items()}
+        facts.append(_Facts(contents.subject_folder(subject), hashes))
     return facts
 
 
@@ -401,8 +401,8 @@ def _check_values(
             problems.warning(
                 betas,
                 f"looks z-scored: every voxel of {name} has mean 0 and standard "
-                "deviation 1 over the images. That changes RDMs; betas as the GLM "
-                "gives them are wanted.",
+                "deviation 1 over the images. That changes RDMs; use the betas as "
+                "the GLM gives them.",
             )
 
 
@@ -492,12 +492,12 @@ def _check_grid(problems: Problems, one: _Facts, first: _Facts) -> None:
         if one.shape != first.shape or not same:
             problems.warning(
                 one.file,
-                f"lies on another grid than {first.file.name}, although both are in "
+                f"is on another grid than {first.file.name}, although both are in "
                 f"{one.space}.",
             )
 
 
-# ---- files that nobody reads ----------------------------------------------------
+# ---- files that are not read ----------------------------------------------------
 
 
 def _check_unread(contents: Contents, problems: Problems) -> None:
@@ -515,7 +515,7 @@ def _check_unread(contents: Contents, problems: Problems) -> None:
             if here != folder or name not in _FOLDERS_FOR_PEOPLE:
                 problems.warning(
                     here / name,
-                    "is not read by anybody. If it is meant to be, correct its name.",
+                    "is not read. If it is meant to be, correct its name.",
                 )
         left = [
             name
@@ -528,7 +528,7 @@ def _check_unread(contents: Contents, problems: Problems) -> None:
         if left:
             problems.warning(
                 here,
-                f"has files that nobody reads: {listing(left)}. If one of them is "
+                f"has files that are not read: {listing(left)}. If one of them is "
                 "meant to be read, correct its name.",
             )
 

@@ -68,8 +68,8 @@ def write_dataset(dataset: BrainDataset, folder: str | os.PathLike[str]) -> Path
     """Write a dataset as a folder that :func:`read_dataset` reads back without loss.
 
     Responses are stored as float32 where that keeps every bit, else as float64. Voxels
-    without known place lie on a grid that is a list. The folder appears whole or not
-    at all.
+    without known place are put on a grid that is a list. The folder is written
+    atomically.
 
     Parameters
     ----------
@@ -380,8 +380,8 @@ def _find_sectors(contents: Contents, problems: Problems) -> None:
 
 def each_responses(
     contents: Contents, problems: Problems
-) -> Iterator[SubjectResponses]:
-    """Responses of one subject after the other, of one unit and space."""
+) -> Iterator[tuple[str, SubjectResponses]]:
+    """Each subject with its responses, all of one unit and space, one at a time."""
     first = None
     for subject, files in contents.files.items():
         masks = {name: files[name] for name in contents.sector_names if name in files}
@@ -398,13 +398,13 @@ def each_responses(
                     f"must have the {what} of {first.betas.name}, {expected!r}; got "
                     f"{value!r}.",
                 )
-        yield one
+        yield subject, one
 
 
 def each_rdms(
     contents: Contents, problems: Problems
-) -> Iterator[tuple[Path, dict[str, np.ndarray]]]:
-    """Folder and RDMs of one subject after the other."""
+) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """Each subject with its RDMs by sector."""
     if contents.stimuli is None:
         return
     pairs = list(combinations(contents.stimuli.names, 2))
@@ -415,12 +415,12 @@ def each_rdms(
                 rdm = problems.attempt(files[name], read_rdm, files[name], pairs)
                 if rdm is not None:
                     rdms[name] = rdm
-        yield contents.subject_folder(subject), rdms
+        yield subject, rdms
 
 
 def _responses(contents: Contents, problems: Problems) -> dict[str, Any]:
     """Responses and sectors of all subjects, with unit and space, if all are right."""
-    found = list(each_responses(contents, problems))
+    found = [one for _, one in each_responses(contents, problems)]
     names, placed = contents.sector_names, contents.has_coordinates
     if any(set(names) - set(one.sectors) for one in found) or not found:
         return {}

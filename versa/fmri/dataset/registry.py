@@ -1,4 +1,4 @@
-"""The datasets that versa knows by name, and the doors to load one."""
+"""The datasets that versa knows by name, and how one is loaded."""
 
 import importlib
 import importlib.util
@@ -10,21 +10,11 @@ from typing import TYPE_CHECKING
 
 from versa.cache import cache_folder
 from versa.fmri.dataset.braindata import BrainDataset
-from versa.fmri.dataset.stimuli import StimulusSet
+from versa.fmri.dataset.folder import read_dataset
 from versa.wording import unknown
 
 if TYPE_CHECKING:
     import pandas as pd
-
-__all__ = [
-    "BrainDataset",
-    "DatasetEntry",
-    "StimulusSet",
-    "list_datasets",
-    "load_dataset",
-    "published_entry",
-    "register_dataset",
-]
 
 
 @dataclass(frozen=True)
@@ -39,7 +29,7 @@ class DatasetEntry:
 
     @property
     def folder(self) -> Path:
-        """Where a dataset without loader lies."""
+        """Where a dataset without loader is kept."""
         return cache_folder() / "datasets" / self.name
 
     @property
@@ -161,8 +151,8 @@ def load_dataset(dataset: BrainDataset | str | os.PathLike[str]) -> BrainDataset
     ----------
     dataset : BrainDataset, str or path-like
         A dataset (returned as it is), a name of :func:`list_datasets`, or a folder as
-        :func:`versa.write_dataset` makes it. A name goes before a folder of
-        that name in the working directory; write ``./name`` for the folder.
+        :func:`versa.write_dataset` makes it. A name has precedence over a folder
+        of that name in the working directory; write ``./name`` for the folder.
 
     Returns
     -------
@@ -190,8 +180,6 @@ def load_dataset(dataset: BrainDataset | str | os.PathLike[str]) -> BrainDataset
             f"{unknown('dataset', dataset, _ENTRIES)} A folder is read where the text "
             "has a path separator or the folder exists."
         )
-    from versa.fmri.dataset.folder import read_dataset
-
     return read_dataset(folder)
 
 
@@ -219,23 +207,7 @@ def list_datasets() -> "pd.DataFrame":
 
 
 def published_entry(name: str) -> DatasetEntry:
-    """What is known of a dataset of the paper.
-
-    Parameters
-    ----------
-    name : str
-        "orientation" or "inanimate".
-
-    Returns
-    -------
-    entry : DatasetEntry
-        With the numbers of subjects and images, and the folder of the dataset.
-
-    Raises
-    ------
-    ValueError
-        If there is no such dataset.
-    """
+    """What is known of a dataset of the paper, "orientation" or "inanimate"."""
     options = [entry.name for entry in _ENTRIES.values() if entry.loader is None]
     if name not in options:
         raise ValueError(unknown("published dataset", name, options))
@@ -252,14 +224,12 @@ def _load_entry(entry: DatasetEntry) -> BrainDataset:
     if entry.loader is None:
         if not entry.folder.is_dir():
             raise ValueError(
-                f"dataset {entry.name!r} must lie in the folder {entry.folder}, which "
-                f"does not exist. `versa-data fetch {entry.name}` downloads it from "
+                f"dataset {entry.name!r} must be in the folder {entry.folder}; it is "
+                f"not found. `versa-data fetch {entry.name}` downloads it from "
                 "osf.io and converts it; or use the simulated version "
                 f"'simulated-{entry.name}', which needs no download. "
                 "versa.list_datasets() shows what is available."
             )
-        from versa.fmri.dataset.folder import read_dataset
-
         return read_dataset(entry.folder)
     loader = entry.loader
     if isinstance(loader, str):

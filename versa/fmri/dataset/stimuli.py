@@ -10,8 +10,6 @@ from pathlib import Path
 from versa.cache import content_key, file_hash
 from versa.wording import listing, unique_names
 
-__all__ = ["StimulusSet"]
-
 _IMAGE_SUFFIXES = frozenset(
     (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 )
@@ -21,7 +19,7 @@ _IMAGE_SUFFIXES = frozenset(
 class StimulusSet:
     """The images of an experiment, in the order of its conditions.
 
-    The usual doors are :meth:`from_folder` and :meth:`from_paths`; they hash the files.
+    Usually made by :meth:`from_folder` or :meth:`from_paths`, which hash the files.
 
     Parameters
     ----------
@@ -149,7 +147,7 @@ class StimulusSet:
         Parameters
         ----------
         folder : path-like
-            Where the images lie; folders inside it are not entered.
+            Where the images are; folders inside it are not entered.
         pattern : str, default="*"
             Which files count, such as ``"obj*.png"``.
 
