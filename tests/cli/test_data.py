@@ -140,12 +140,12 @@ def test_options_that_would_do_nothing(study, sources, capsys, options):
     command = ["sectors", str(study), "--sector", f"V1={sources['early']}"]
     assert data_command([*command, *options]) == 2
     said = capsys.readouterr().err
-    assert f"{options[0]} does not go with --sector, where it would do nothing" in said
+    assert f"{options[0]} has no effect with --sector" in said
     recipe = ["--early-v", sources["early"], "--otc", sources["occipito_temporal"]]
     command = ["sectors", str(study), *recipe, "--most-active", "pOTC=10"]
     assert data_command(command) == 2
     said = capsys.readouterr().err
-    assert "--most-active does not go with --early-v and --otc" in said
+    assert "--most-active has no effect with --early-v and --otc" in said
     assert not list(study.rglob("*_mask.nii"))
 
 

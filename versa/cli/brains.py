@@ -8,8 +8,6 @@ from typing import Any
 
 from versa.cli.running import add_common, names, show
 
-__all__ = ["add_brain_commands"]
-
 _BETAS_EPILOG = """\
 examples:
   versa-data betas bids --out study --images stimuli --filter task=objects
@@ -30,10 +28,7 @@ examples:
 def add_brain_commands(commands: Any) -> None:
     """Add the commands to the parser of ``versa-data``.
 
-    Parameters
-    ----------
-    commands : argparse subparsers
-        Where to add them; each sets `action`, a function of the options.
+    Each sets `action`, a function of the options that returns the exit code.
     """
     _add_betas(commands)
     _add_images(commands)
@@ -89,7 +84,7 @@ def _add_betas(commands: Any) -> None:
     add("--name", help="name of the dataset; that of the folder by default")
     add("--mask", metavar="PATH", help="mask of voxels, with {subject} for the label")
     add("--space", help="TAL, MNI152..., individual; what the files say by default")
-    add("--resample", action="store_true", help="bring masks onto the grid of the runs")
+    add("--resample", action="store_true", help="resample masks to the runs' grid")
     add(
         "--condition-column",
         default="trial_type",
@@ -250,9 +245,7 @@ def _add_sectors(commands: Any) -> None:
         "lancaster-fsl, brett")  # fmt: skip
     add("--closed", choices=("posterior", "anterior"),
         help="side of voxels at the cut itself (default: posterior)")  # fmt: skip
-    add(
-        "--resample", action="store_true", help="bring masks onto the grid of the betas"
-    )
+    add("--resample", action="store_true", help="resample masks to the betas' grid")
     add("--background", metavar="PATH", help="anatomical image, with {subject}")
     add("--no-figures", action="store_true", help="do not draw the sectors")
     add_common(parser)
@@ -271,19 +264,20 @@ def _sectors(options: argparse.Namespace) -> int:
             f"{'both' if recipe else 'neither'}."
         )
     _check_options(options, recipe)
-    both = {
+    given = {
         "contrast": options.active,
         "per_hemisphere": options.per_hemisphere or None,
         "min_reliability": options.min_reliability,
         "y": options.cut,
         "transform": options.transform,
         "resample": "nearest" if options.resample else None,
+        "n_voxels": options.n_voxels,
+        "closed": options.closed,
+        "group": options.group or None,
     }
-    common = {name: value for name, value in both.items() if value is not None}
+    common = {name: value for name, value in given.items() if value is not None}
+    made: dict[str, Any]
     if recipe:
-        alone = {"n_voxels": options.n_voxels, "closed": options.closed}
-        common |= {name: value for name, value in alone.items() if value is not None}
-        common |= {"group": options.group} if options.group else {}
         made = {"early": options.early_v, "occipito_temporal": options.otc, **common}
         found = paper_sectors(options.folder, **made)
     else:
@@ -308,21 +302,21 @@ def _sectors(options: argparse.Namespace) -> int:
 
 
 def _check_options(options: argparse.Namespace, recipe: bool) -> None:
-    """Refuse options that would not be heeded."""
+    """Refuse options that would have no effect."""
     if recipe:
-        unheeded = {"--most-active": options.most_active}
+        unused = {"--most-active": options.most_active or None}
     else:
-        unheeded = {
-            "--group": options.group,
+        unused = {
+            "--group": options.group or None,
             "--n-voxels": options.n_voxels,
             "--closed": options.closed,
         }
-    for option, value in unheeded.items():
-        if value:
+    for option, value in unused.items():
+        if value is not None:
             kind = "--early-v and --otc" if recipe else "--sector"
             raise ValueError(
-                f"{option} does not go with {kind}, where it would do nothing. Leave "
-                "it out; versa-data sectors -h tells what each is for."
+                f"{option} has no effect with {kind}. Leave it out; versa-data "
+                "sectors -h tells what each is for."
             )
 
 
@@ -333,7 +327,7 @@ def _add_check(commands: Any) -> None:
     parser = _command(
         commands,
         "check",
-        "say what is wrong with a dataset folder, file by file",
+        "list the problems of a dataset folder, file by file",
         "Check every file of a dataset folder. The exit code is 0 if it can be used.",
         _check,
     )
@@ -346,7 +340,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def report_findings(folder: Path) -> int:
-    """Print what is wrong with a dataset folder; 0 if it can be used."""
+    """Print the problems of a dataset folder; 0 if it can be used."""
     from versa.fmri.dataset.checking import check_dataset
 
     findings = check_dataset(folder)
