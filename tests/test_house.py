@@ -1,6 +1,7 @@
 """The rules of the house: who may import whom, and what an import may load."""
 
 import ast
+import graphlib
 import json
 import subprocess
 import sys
@@ -58,7 +59,7 @@ def room_of(path):
 
 
 def imports(tree):
-    """(module, whether at the top level, whether for typing only)."""
+    """(module, names from it, whether at the top level, whether for typing only)."""
     typing_only = {
         id(inner)
         for node in ast.walk(tree)
@@ -72,20 +73,26 @@ def imports(tree):
         for inner in ast.walk(node)
     }
     for node in ast.walk(tree):
-        names = []
+        found = []
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            found = [(alias.name, []) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
-            names = [node.module or ""]
-        for name in names:
-            yield name, id(node) not in deep, id(node) in typing_only
+            found = [(node.module or "", [alias.name for alias in node.names])]
+        for name, taken in found:
+            yield name, taken, id(node) not in deep, id(node) in typing_only
+
+
+def dotted(path):
+    """Name of a module, or of a room for its __init__.py."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_import_directions(path):
     room = room_of(path)
-    for name, top, typing_only in imports(ast.parse(path.read_text())):
+    for name, _, top, typing_only in imports(ast.parse(path.read_text())):
         if name.split(".")[0] == "versa" and room not in ("cli", "__init__"):
             own = room in ALLOWED and name.startswith(f"versa.{room}")
             allowed = any(name.startswith(prefix) for prefix in ALLOWED[room])
@@ -97,6 +104,22 @@ def test_import_directions(path):
         if heavy and room != "models":
             assert name.split(".")[0] in ("nilearn", "matplotlib"), (room, name)
             assert not top, f"{name} belongs inside the function that needs it"
+
+
+def test_there_are_no_circles_of_modules():
+    """Imports inside functions count, and none goes through the list of a room."""
+    paths = {dotted(path): path for path in MODULES}
+    arrows = {}
+    for module, path in paths.items():
+        arrows[module] = set()
+        for name, taken, _, typing_only in imports(ast.parse(path.read_text())):
+            if typing_only or name not in paths:
+                continue
+            files = {f"{name}.{item}" for item in taken} & set(paths)
+            if paths[name].name == "__init__.py":
+                assert len(files) == len(taken), (module, name, taken)
+            arrows[module] |= files or {name}
+    tuple(graphlib.TopologicalSorter(arrows).static_order())
 
 
 def fresh(code):
