@@ -39,7 +39,7 @@ def ratios(ours, rival, n=15):
 def main():
     with tempfile.TemporaryDirectory() as folder:
         os.environ["VERSA_CACHE"] = folder
-        from versa.models.zoo.loading import list_models
+        from versa.models.zoo.cards import list_models
 
         start = time.perf_counter()
         table = list_models()
@@ -54,7 +54,7 @@ def load(folder):
     from torchvision import models
 
     from versa.models.zoo.cards import read_cards
-    from versa.models.zoo.checkpoints import card_weights
+    from versa.models.zoo.checkpoints import weight_file
     from versa.models.zoo.loading import load_model
     from versa.models.zoo.weights import install, weights_path
 
@@ -62,8 +62,8 @@ def load(folder):
     source = models.resnet50()
     source.fc = torch.nn.Identity()
     torch.save(source.state_dict(), folder / "resnet50.pth")
-    install(card_weights(card), folder / "resnet50.pth")
-    path = weights_path(card_weights(card))
+    install(weight_file(card), folder / "resnet50.pth")
+    path = weights_path(weight_file(card))
     content = path.read_bytes()
 
     def bare():

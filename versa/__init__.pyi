@@ -18,8 +18,8 @@ from .fmri.sectors.sector import Sector as Sector
 from .models.preprocess import Preprocess as Preprocess
 from .models.vision import VisionModel as VisionModel
 from .models.zoo.cards import ModelCard as ModelCard
+from .models.zoo.cards import list_models as list_models
 from .models.zoo.listing import list_layers as list_layers
-from .models.zoo.loading import list_models as list_models
 from .models.zoo.loading import load_model as load_model
 from .result import FitResult as FitResult
 from .result import load_result as load_result

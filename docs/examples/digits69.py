@@ -18,9 +18,9 @@ from safetensors.torch import load_file
 from scipy.stats import false_discovery_control
 
 import versa
+from versa import Preprocess
 from versa.fmri.encoding import debias, loo_ridge
 from versa.models.features import extract_grams
-from versa.models.zoo.loading import Preprocess
 
 # layers of the network, fixed before looking: early, middle, late
 LAYERS = ("blocks.0", "blocks.3", "blocks.6")

@@ -19,7 +19,7 @@ from torch import nn
 from torchvision.models import squeezenet1_0
 
 import versa
-from versa.models.zoo.loading import Preprocess
+from versa import Preprocess
 from versa.stats.tables import to_markdown
 
 # the photographs are square: resized as a whole, nothing is cropped

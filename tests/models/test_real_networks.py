@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from versa.models.preprocess import IMAGENET, Preprocess
-from versa.models.zoo.layouts import Layout
+from versa.models.zoo import CheckpointLayout
 from versa.models.zoo.loading import load_model
 
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -81,7 +81,7 @@ def test_encoder_of_a_real_autoencoder(networks):
         encoder,
         weights=path,
         preprocess=Preprocess(32, 32, (0, 0, 0), (1, 1, 1)),
-        layout=Layout(prefix="encoder.", drop=("decoder.",)),
+        layout=CheckpointLayout(prefix="encoder.", drop=("decoder.",)),
     )
     state = load_file(path)
     for key, value in model.module.state_dict().items():

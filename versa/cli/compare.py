@@ -286,9 +286,9 @@ def _require_sensible(options: argparse.Namespace, fresh: Sequence[str]) -> None
 
 def _label(name: str) -> str:
     """What the fit of a model will be called; refuses unknown names."""
-    from versa.models.zoo.loading import find_model
+    from versa.models.zoo.names import find_network
 
-    return find_model(name)
+    return find_network(name).label
 
 
 def _baseline(baseline: str | None, names: Sequence[str]) -> str | None:

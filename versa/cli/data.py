@@ -104,11 +104,11 @@ def _weights(options: argparse.Namespace) -> int:
 
 def _prefetch(wanted: Sequence[str], *, traceback: bool) -> int:
     """One after the other; those that fail do not keep the others from coming."""
-    from versa.models.zoo.names import named_model
+    from versa.models.zoo.names import find_network
     from versa.models.zoo.prefetch import prefetch_weights
 
     for name in wanted:
-        named_model(name)  # a misspelt name is refused before the first download
+        find_network(name)  # a misspelt name is refused before the first download
     failed = []
     for name in wanted:
         try:

@@ -3,7 +3,6 @@
 import argparse
 import csv
 import datetime
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,20 +88,8 @@ def _opened(options: argparse.Namespace) -> tuple["VisionModel", Path | None]:
     """The network, and its card if that is a file of the user's."""
     from versa.models.zoo.loading import load_model
 
-    if not options.model.endswith(".toml"):
-        return load_model(options.model), None
-    card = Path(options.model)
-    if not card.is_file():
-        raise ValueError(f"a card must be a file; {card} is none.")
-    others = os.environ.get("VERSA_ZOO")
-    places = [place for place in (others, str(card.parent)) if place]
-    os.environ["VERSA_ZOO"] = os.pathsep.join(places)
-    try:
-        return load_model(card.stem), card
-    finally:
-        os.environ.pop("VERSA_ZOO")
-        if others is not None:
-            os.environ["VERSA_ZOO"] = others
+    card = Path(options.model) if options.model.endswith(".toml") else None
+    return load_model(options.model), card
 
 
 def _passing(options: argparse.Namespace) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Building a module: with seeded weights, or as a sketch without memory for them."""
+"""Building a module: with seeded weights, or on the meta device without memory."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,29 +6,13 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["build_seeded", "sketched"]
-
 
 def build_seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """Build a network with PyTorch's own initialisation under a seed.
+    """Build a network on the CPU with PyTorch's own initialisation under a seed.
 
     The same seed gives the same weights in every process, and the global random
     state is left as it was.
 
-    Parameters
-    ----------
-    build : callable
-        Makes the module.
-    seed : int
-        Seed of the CPU generator, 0 or more.
-
-    Returns
-    -------
-    module : nn.Module
-        On the CPU.
-
-    Examples
-    --------
     >>> first, second = (build_seeded(lambda: nn.Linear(2, 1), 3) for _ in range(2))
     >>> bool((first.weight == second.weight).all())
     True
@@ -38,25 +22,17 @@ def build_seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
         return build()
 
 
-def sketched(build: Callable[[], nn.Module]) -> nn.Module:
-    """Build a network without memory for its weights, if its constructor allows it.
+def on_meta_device(build: Callable[[], nn.Module]) -> nn.Module:
+    """Build a network as names and shapes: no memory for weights, no initialisation.
 
-    Parameters
-    ----------
-    build : callable
-        Makes the module.
-
-    Returns
-    -------
-    module : nn.Module
-        On the meta device; on the CPU with initial weights if the constructor reads
-        a number of a tensor.
+    A network whose constructor reads a number of a tensor is built in full and moved.
     """
     try:
         with torch.device("meta"), _NoInitialisation():
-            return build()
+            module = build()
     except (NotImplementedError, RuntimeError, ValueError):
-        return build_seeded(build, 0)
+        module = build_seeded(build, 0)
+    return module.to("meta")
 
 
 class _NoInitialisation(torch.overrides.TorchFunctionMode):

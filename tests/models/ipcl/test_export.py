@@ -13,8 +13,8 @@ from versa.models.ipcl.checkpoint import load_newest
 from versa.models.ipcl.export import add_accuracy, export_run
 from versa.models.ipcl.process_group import Launch
 from versa.models.ipcl.training import CHECKPOINTS, train
-from versa.models.zoo.cards import read_card
-from versa.models.zoo.loading import list_models, load_model
+from versa.models.zoo.cards import list_models, read_card
+from versa.models.zoo.loading import load_model
 
 
 @pytest.fixture(scope="module")

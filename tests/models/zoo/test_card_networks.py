@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from versa.models.building import build_seeded
+from versa.models.building import build_seeded, on_meta_device
 from versa.models.layers import default_layers, watch_layers
 from versa.models.zoo.cards import BUILDERS, read_cards
 from versa.models.zoo.layouts import check_state, state_from
-from versa.models.zoo.networks import build_network, on_meta
+from versa.models.zoo.networks import build_network
 
 CARDS = read_cards()
 OWN = [name for name, card in CARDS.items() if card.builder in BUILDERS]
@@ -155,7 +155,8 @@ SMALL = [
 
 @functools.cache
 def sketch(builder, options):
-    return on_meta(builder, json.loads(options)).eval()
+    module = on_meta_device(lambda: build_network(builder, json.loads(options)))
+    return module.eval()
 
 
 def sketch_of(card):

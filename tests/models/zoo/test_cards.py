@@ -17,7 +17,7 @@ from versa.models.zoo.cards import (
     read_card,
     read_cards,
 )
-from versa.models.zoo.layouts import Layout
+from versa.models.zoo.layouts import CheckpointLayout
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
@@ -104,7 +104,7 @@ def test_a_card_may_hold_its_layout_in_full(tmp_path):
     text = text.replace("[layout]", '[holds]\n"x.fc.w" = [3, 2]\n[layout]')
     card = read_card(write(tmp_path, text))
     assert card.holds == {"x.fc.w": (3, 2)}
-    assert card.rules == Layout(path=("a", "b"), rename=(("x", "y"),))
+    assert card.rules == CheckpointLayout(path=("a", "b"), rename=(("x", "y"),))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from tests.card_files import Residual, Tiny, trained, write_card
 from tests.serving import Reply, old_numpy, server  # noqa: F401
 from versa.models.building import build_seeded
 from versa.models.zoo.cards import read_cards
-from versa.models.zoo.checkpoints import card_weights, filled, own_network
+from versa.models.zoo.checkpoints import filled, own_network, weight_file
 from versa.models.zoo.layouts import LAYOUTS
 from versa.models.zoo.loading import load_model
 from versa.models.zoo.networks import build_network
@@ -222,7 +222,7 @@ def test_what_a_card_does_not_allow_is_refused(zoo, tmp_path):
     with pytest.raises(ValueError, match=r"checkpoint of net .*argparse\.Namespace"):
         load_model("net")
     card = read_cards()["net"]
-    assert weights_path(card_weights(card)).is_file()  # whole, as its hash says
+    assert weights_path(weight_file(card)).is_file()  # whole, as its hash says
 
 
 def damaged(state, change):
@@ -291,7 +291,7 @@ def test_without_a_hash_only_the_network_itself_is_trusted(
     served = zoo(good, "plain", sha256=None)
     served.files["/net.pth"] = Reply(spoil(good), length=False)
     (tmp_path / "by_hand.pth").write_bytes(spoil(good))
-    path = weights_path(card_weights(read_cards()["net"]))
+    path = weights_path(weight_file(read_cards()["net"]))
     for attempt in (
         lambda: load_model("net"),
         lambda: prefetch_weights("net"),
@@ -352,7 +352,7 @@ def test_a_damaged_file_in_the_cache_is_replaced(zoo):
     source = trained(Residual())
     served = zoo(packed(source.state_dict()), "plain")
     load_model("net")
-    path = weights_path(card_weights(read_cards()["net"]))
+    path = weights_path(weight_file(read_cards()["net"]))
     path.write_bytes(path.read_bytes()[:-100])
     assert same_output(load_model("net").module, source)
     assert len(served.asked) >= 2
@@ -412,7 +412,7 @@ def test_half_precision_becomes_single():
 def test_missing_counters_keep_their_initial_value():
     state = trained(Residual()).state_dict()
     state = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
-    module = filled(Residual, state, source="toy", missing=("*.num_batches_tracked",))
+    module = filled(Residual, state, LAYOUTS["taskonomy"], source="toy")
     assert module.bn1.num_batches_tracked == 0
     fresh = build_seeded(Residual, 0)
     assert not torch.equal(module.conv1.weight, fresh.conv1.weight)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from versa.models.architectures import AlexNetGN
-from versa.models.zoo.layouts import LAYOUTS, Layout, check_state, state_from
+from versa.models.zoo.layouts import LAYOUTS, CheckpointLayout, check_state, state_from
 
 
 def tensors(*keys):
@@ -28,7 +28,7 @@ def test_prefix_is_cut_once_and_only_at_the_start():
 
 
 def test_path_drop_and_rename():
-    layout = Layout(
+    layout = CheckpointLayout(
         path=("model", "trunk"), drop=("head.",), prefix="net.", rename=(("^o", "p"),)
     )
     file = {"model": {"trunk": tensors("net.one", "net.on_o", "head.w")}}
@@ -64,7 +64,7 @@ def test_another_layout_is_refused(file, text):
 
 
 def test_two_keys_that_become_one_are_refused():
-    layout = Layout(rename=(("[ab]", "c"),))
+    layout = CheckpointLayout(rename=(("[ab]", "c"),))
     with pytest.raises(ValueError, match=r"toy holds 'c' twice"):
         state_from(tensors("a", "b"), layout, source="toy")
 

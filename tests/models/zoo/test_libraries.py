@@ -8,9 +8,10 @@ import torch
 from torchvision import models
 
 from versa.models.preprocess import Preprocess
-from versa.models.zoo import libraries
+from versa.models.zoo import checkpoints
 from versa.models.zoo import weights as download
-from versa.models.zoo.listing import sketch_model
+from versa.models.zoo.libraries import hash_in_name
+from versa.models.zoo.listing import meta_model
 from versa.models.zoo.loading import load_model
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -32,7 +33,7 @@ def serve(monkeypatch, state, url):
         torch.save(state, path)
         return path
 
-    monkeypatch.setattr(libraries, "fetch", weights)
+    monkeypatch.setattr(checkpoints, "fetch", lambda file, **_: weights(file))
 
 
 def test_torchvision_untrained_is_their_initialisation():
@@ -87,7 +88,7 @@ def test_offline_torchvision_names_the_place(tmp_path):
 def test_every_torchvision_file_names_its_hash():
     for name in models.list_models(module=models):
         for member in models.get_model_weights(name):
-            assert len(libraries._hash_of(member.url)) >= 8
+            assert len(hash_in_name(member.url)) >= 8
 
 
 def test_unknown_torchvision_weights_are_refused():
@@ -132,7 +133,7 @@ def test_a_vit_has_the_positions_of_its_weights():
         ("vit_h_14", 224),  # it has no IMAGENET1K_V1; the smaller of the two others
     ):
         base = name.partition("@")[0]
-        model = sketch_model(f"torchvision/{name}:untrained")
+        model = meta_model(f"torchvision/{name}:untrained")
         assert model.preprocess.crop == side
         with torch.device("meta"):
             expected = models.get_model(base, image_size=side).state_dict()
@@ -141,7 +142,7 @@ def test_a_vit_has_the_positions_of_its_weights():
             k: v.shape for k, v in expected.items()
         }
     with pytest.raises(ValueError, match="WEIGHTS of torchvision/vit_h_14@WEIGHTS"):
-        sketch_model("torchvision/vit_h_14")
+        meta_model("torchvision/vit_h_14")
 
 
 def test_timm_untrained_records_its_preprocessing():

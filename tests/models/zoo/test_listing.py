@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from versa.models.zoo.cards import read_cards
-from versa.models.zoo.listing import list_layers, sketch_model
+from versa.models.zoo.listing import list_layers, meta_model
 from versa.models.zoo.loading import load_model
 
 
@@ -44,8 +44,8 @@ def test_networks_of_libraries(name, layer, units):
     assert table.loc[layer, "units"] == units
 
 
-def test_a_sketch_takes_no_memory():
-    module = sketch_model("timm_vit_huge_patch14_gap_224.in1k_ijepa").module
+def test_the_meta_device_takes_no_memory():
+    module = meta_model("timm_vit_huge_patch14_gap_224.in1k_ijepa").module
     assert all(p.is_meta for p in module.parameters())
     assert sum(p.numel() for p in module.parameters()) > 6e8
 
@@ -62,6 +62,6 @@ def test_refusals():
     with pytest.raises(ValueError, match=r"layer of mocov2_rn50_800ep must be among"):
         list_layers("mocov2_rn50_800ep", ["layer5"])
     with pytest.raises(ValueError, match="name must be of the zoo or of a library"):
-        sketch_model("alexnet_gn@a/weights.pth")
+        meta_model("alexnet_gn@a/weights.pth")
     with pytest.raises(FileNotFoundError, match=r"a/weights\.pth does not exist"):
         list_layers("alexnet_gn@a/weights.pth")

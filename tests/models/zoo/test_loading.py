@@ -4,8 +4,6 @@ import hashlib
 import io
 import json
 import logging
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -16,11 +14,17 @@ from tests.card_files import Residual, Tiny, trained, write_card
 from versa.models.architectures import AlexNetGN
 from versa.models.preprocess import IMAGENET, Preprocess
 from versa.models.vision import VisionModel
-from versa.models.zoo import loading as zoo
-from versa.models.zoo.cards import read_cards
-from versa.models.zoo.checkpoints import card_weights
-from versa.models.zoo.layouts import Layout
-from versa.models.zoo.loading import find_model, list_models, load_model
+from versa.models.zoo.cards import (
+    card_folder,
+    list_models,
+    read_card,
+    read_cards,
+    zoo_markdown,
+)
+from versa.models.zoo.checkpoints import weight_file
+from versa.models.zoo.layouts import CheckpointLayout
+from versa.models.zoo.loading import load_model
+from versa.models.zoo.names import find_network
 from versa.models.zoo.weights import weights_path
 
 PREPROCESS = Preprocess(32, 32, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
@@ -50,8 +54,8 @@ def tiny_zoo(tmp_path, monkeypatch):
             options={"out_dim": 4},
             **fields,
         )
-        card = zoo.read_card(path)
-        place = weights_path(card_weights(card))
+        card = read_card(path)
+        place = weights_path(weight_file(card))
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(content)
         return card
@@ -84,23 +88,9 @@ def test_table_of_the_zoo():
         list_models(diet=3)
 
 
-def test_listing_loads_no_torch_and_is_quick():
-    code = (
-        "import sys, time, pandas\n"
-        "from versa.models.zoo.loading import list_models\n"
-        "start = time.perf_counter()\n"
-        "list_models()\n"
-        "print('torch' in sys.modules, time.perf_counter() - start < 0.2)"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert run.stdout.split() == ["False", "True"]
-
-
 def test_page_of_the_zoo_is_up_to_date():
-    page = zoo.card_folder() / "README.md"
-    assert page.read_text(encoding="utf-8") == zoo.zoo_markdown()
+    page = card_folder() / "README.md"
+    assert page.read_text(encoding="utf-8") == zoo_markdown()
 
 
 def test_checkpoint_gives_the_source_module(tiny_zoo):
@@ -204,7 +194,7 @@ def test_untrained_network_has_a_seed(untrained):
     ],
 )
 def test_names_are_found_without_loading(name, canonical):
-    assert find_model(name) == canonical
+    assert find_network(name).label == canonical
 
 
 @pytest.mark.parametrize(
@@ -275,7 +265,7 @@ def test_module_of_the_user_is_not_touched():
         (
             Tiny(),
             {"preprocess": PREPROCESS, "weights": "w", "layout": ("a",)},
-            r"layout must be a Layout or a name .* got \('a',\)",
+            r"layout must be a CheckpointLayout or a name .* got \('a',\)",
         ),
         (Tiny(), {"preprocess": PREPROCESS, "seed": 1}, "seed must come with the name"),
         (Tiny, {"preprocess": PREPROCESS}, "model must be a name, .* got 'Tiny'"),
@@ -336,7 +326,7 @@ def test_a_file_of_versa_says_how_it_was_made(tmp_path, monkeypatch):
         preprocess=preprocess,
     )
     model = load_model(f"alexnet_gn@{path}")
-    assert model.name == find_model(model.name) == f"alexnet_gn@{path}"
+    assert model.name == find_network(model.name).label == f"alexnet_gn@{path}"
     assert model.preprocess == Preprocess(64, 64, (0.5,) * 3, (0.2,) * 3)
     assert same_output(model.module, source, 96)
     assert model.validation == Preprocess(256, 224, (0.5,) * 3, (0.2,) * 3)
@@ -372,7 +362,9 @@ def test_a_record_of_another_form_is_refused(tmp_path, record):
 def test_a_record_with_a_bad_preprocessing_names_the_file(tmp_path, caplog):
     state = trained(AlexNetGN(out_dim=3)).state_dict()
     path = saved(tmp_path / "w.safetensors", state, preprocess={"size": 64})
-    with pytest.raises(ValueError, match=r"of .*w\.safetensors: preprocess: .*crop"):
+    with pytest.raises(
+        ValueError, match=r"of .*w\.safetensors: .*among preprocess.resize"
+    ):
         load_model(f"alexnet_gn@{path}")
     # nothing is said about the images of weights that are not there
     caplog.set_level(logging.INFO, logger="versa")
@@ -405,7 +397,7 @@ def test_own_weights_fill_a_module_that_is_not_touched(tmp_path):
     module, source = Residual(head=True), trained(Residual(head=True))
     state = {f"encoder.{key}": value for key, value in source.state_dict().items()}
     path = saved(tmp_path / "w.safetensors", {**state, "decoder.w": torch.zeros(1)})
-    layout = Layout(drop=("decoder.",), prefix="encoder.")
+    layout = CheckpointLayout(drop=("decoder.",), prefix="encoder.")
     before = {key: value.clone() for key, value in module.state_dict().items()}
     model = load_model(module, weights=path, preprocess=PREPROCESS, layout=layout)
     assert model.name == f"Residual@{path}"
@@ -447,7 +439,7 @@ def test_card_of_the_user(tmp_path, monkeypatch):
     assert same_output(model.module, source)
     assert (model.name, model.layers) == ("mine", ("fc6",))
     assert "mine" in list_models()["name"].tolist()
-    assert "mine" not in zoo.zoo_markdown()
+    assert "mine" not in zoo_markdown()
     (tmp_path / "mine.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match=r"file of mine\.toml must be a file"):
         load_model("mine")
@@ -459,7 +451,7 @@ def test_an_alias_that_misleads_says_so(tmp_path, monkeypatch, caplog):
     with pytest.raises(FileNotFoundError, match="drive"):
         load_model("TC-MoCo")
     assert "temporal" in caplog.text
-    assert find_model("TC-MoCo") == "tc_say_resnext50"
+    assert find_network("TC-MoCo").label == "tc_say_resnext50"
 
 
 def test_restricting_licence_is_shown_once(tiny_zoo, caplog):
@@ -473,6 +465,6 @@ def test_restricting_licence_is_shown_once(tiny_zoo, caplog):
 
 
 def test_nothing_comes_through_the_hub_of_torch():
-    package = zoo.card_folder().parent / "versa"
+    package = card_folder().parent / "versa"
     for path in (package / "models").rglob("*.py"):
         assert "torch.hub" not in path.read_text(encoding="utf-8"), path

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from versa.models.zoo.networks import build_network, on_meta, torchvision_network
+from versa.models.building import on_meta_device
+from versa.models.zoo.networks import build_network, torchvision_network
 
 PLUG_IN = """
 import torch
@@ -29,6 +30,10 @@ def plug_in(tmp_path, monkeypatch):
     (tmp_path / "versa_plug_in.py").write_text(PLUG_IN)
     monkeypatch.syspath_prepend(tmp_path)
     return "versa_plug_in"
+
+
+def on_meta(builder, options=None):
+    return on_meta_device(lambda: build_network(builder, options))
 
 
 def tensors(module):

@@ -10,7 +10,7 @@ from tests.card_files import Residual, trained, write_card
 from tests.serving import server  # noqa: F401
 from versa.cli.data import data_command
 from versa.models.zoo.cards import read_cards
-from versa.models.zoo.checkpoints import card_weights
+from versa.models.zoo.checkpoints import weight_file
 from versa.models.zoo.loading import load_model
 from versa.models.zoo.prefetch import install_weights, prefetch_weights, weights_table
 from versa.models.zoo.weights import weights_path
@@ -44,7 +44,7 @@ def zoo(tmp_path, monkeypatch, server):  # noqa: F811
 
 
 def place(name):
-    return weights_path(card_weights(read_cards()[name]))
+    return weights_path(weight_file(read_cards()[name]))
 
 
 def test_what_was_fetched_loads_without_a_network(zoo, monkeypatch):
@@ -64,7 +64,7 @@ def test_untrained_networks_need_nothing():
 
 
 def test_own_files_must_be_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"w\.pth is none"):
+    with pytest.raises(FileNotFoundError, match=r"w\.pth does not exist"):
         prefetch_weights(f"alexnet_gn@{tmp_path / 'w.pth'}")
     (tmp_path / "w.pth").touch()
     assert prefetch_weights(f"alexnet_gn@{tmp_path / 'w.pth'}") == tmp_path / "w.pth"

@@ -14,14 +14,19 @@ import torch
 from safetensors.torch import save
 
 from tests.card_files import trained, write_card
-from versa.models.zoo.libraries import load_timm
 from versa.models.zoo.loading import load_model
 from versa.models.zoo.prefetch import prefetch_weights, weights_table
+from versa.models.zoo.timm_hub import fetch_from_hub, timm_with_weights
+
+
+def load_timm(name, **options):
+    return timm_with_weights(name, fetch_from_hub(name), **options)
+
 
 NAME = "test_resnet.r160_in1k"
 RUN = f"""
 import sys, torch
-from versa.models.zoo.libraries import hub_file
+from versa.models.zoo.timm_hub import hub_file
 from versa.models.zoo.loading import load_model
 model = load_model(sys.argv[2])
 x = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))

@@ -1,7 +1,8 @@
-"""Model cards: what is known of a network, read from TOML and checked.
+"""Model cards: what is known of a network, read from TOML, found by name and listed.
 
 A card holds the preprocessing too, so the same weights are never used with two
-transforms. Cards lie in the package and in the folders that ``VERSA_ZOO`` names.
+transforms. Cards are in the package and in the folders that ``VERSA_ZOO`` names;
+`versa.models.zoo.libraries` makes those of torchvision's and timm's networks.
 """
 
 import os
@@ -9,24 +10,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from versa.models.preprocess import Preprocess
-from versa.models.zoo.layouts import LAYOUTS, Layout
+from versa.models.zoo.layouts import LAYOUTS, CheckpointLayout
 from versa.records import read_record
 from versa.wording import unknown
 
-__all__ = [
-    "BUILDERS",
-    "ModelCard",
-    "card_folder",
-    "card_folders",
-    "find_card",
-    "licence_notice",
-    "read_card",
-    "read_cards",
-]
+if TYPE_CHECKING:
+    import pandas as pd
 
-# where the constructor of a card's network lies
+# module and name of the constructor of a card's network
 BUILDERS = {
     "alexnet_gn": ("versa.models.architectures", "AlexNetGN"),
     "taskonomy": ("versa.models.taskonomy", "TaskonomyEncoder"),
@@ -35,6 +29,7 @@ BUILDERS = {
 }
 _PLUG_IN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _FREE = (
+    "",  # torchvision records none
     "Apache-2.0",
     "BSD-2-Clause",
     "BSD-3-Clause",
@@ -42,6 +37,37 @@ _FREE = (
     "CC0-1.0",
     "MIT",
     "own",  # weights that were trained here
+)
+
+
+_README = """\
+# The model zoo
+
+One card per network: `<name>.toml` holds where the weights are, the hash that they must
+have, the preprocessing, the layers, the licence, and which of these facts are not yet
+verified (`unverified`). Load one with `versa.load_model("<name>")`; `:seed=3` after
+the name of an untrained network gives another initialisation. `torchvision/NAME` and
+`timm/NAME` load anything else by name.
+
+kNN, linear and own are top-1 accuracies on ImageNet in percent, as published: of
+nearest neighbours, of a linear read-out, of the network's own classifier. This page is
+made by `versa.models.zoo.zoo_markdown()`.
+
+"""
+_COLUMNS = (
+    "name",
+    "method",
+    "architecture",
+    "diet",
+    "augmentation",
+    "paper",
+    "reference",
+    "top1_knn",
+    "top1_linear",
+    "top1",
+    "seed",
+    "licence",
+    "status",
 )
 
 
@@ -64,7 +90,8 @@ class ModelCard:
     preprocess : Preprocess
         Of the stimuli of a brain experiment, whose edges are not cropped.
     layers : tuple of str
-        Default layers, in the order of execution.
+        Default layers, in the order of execution. Only the card of a library's network
+        leaves them to its architecture.
     licence : str
         Of the weights, as an SPDX identifier where there is one.
     units : tuple of int
@@ -87,15 +114,15 @@ class ModelCard:
     size : int or None
         Bytes of the file, where published.
     adapter : str
-        Layout of the file by its name in `versa.models.zoo.layouts.LAYOUTS`.
-    layout : Layout or None
+        Layout of the file by its name in `versa.models.zoo.LAYOUTS`.
+    layout : CheckpointLayout or None
         Layout of the file in full; takes the place of `adapter`.
     holds : mapping of str to tuple of int
         Shapes of keys that the layout drops, such as the head's, where they tell this
         network from others of its architecture.
     allow : tuple of str
-        Sets of old globals that the file may hold; see
-        `versa.models.zoo.reading.open_checkpoint`.
+        Sets of old globals that the file may hold beside tensors: "numpy_array",
+        "numpy_scalar", "namespace".
     requires : str
         What to install for a builder that is not part of versa.
     seed : int or None
@@ -118,7 +145,7 @@ class ModelCard:
     accuracy_source : str
         Where the accuracies come from.
     unverified : tuple of str
-        Facts of this card that nobody has checked yet.
+        Facts of this card that are not yet verified.
     """
 
     name: str
@@ -140,7 +167,7 @@ class ModelCard:
     md5: str = ""
     size: int | None = None
     adapter: str = ""
-    layout: Layout | None = None
+    layout: CheckpointLayout | None = None
     holds: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     allow: tuple[str, ...] = ()
     requires: str = ""
@@ -163,8 +190,6 @@ class ModelCard:
         if self.builder not in BUILDERS and not _PLUG_IN.fullmatch(self.builder):
             rule = "builder (or package.module:callable)"
             raise ValueError(unknown(rule, self.builder, BUILDERS))
-        if not self.layers:
-            raise ValueError("layers must name at least one layer.")
         if self.units and len(self.units) != len(self.layers):
             raise ValueError(
                 f"units must hold one number per layer; got {len(self.units)} for "
@@ -203,46 +228,25 @@ class ModelCard:
             raise ValueError(f"md5 must be 32 hexadecimal digits; got {self.md5!r}.")
 
     @property
-    def rules(self) -> Layout:
+    def rules(self) -> CheckpointLayout:
         """Layout of the weight file."""
         return self.layout or LAYOUTS[self.adapter or "plain"]
 
     @property
+    def kept_by_timm(self) -> bool:
+        """Whether timm itself knows where the weights are and how to read them."""
+        no_source = self.seed is None and not self.file and not self.url
+        return self.builder == "timm" and no_source
+
+    @property
     def notice(self) -> str:
         """What its licence asks a user to know; empty if it restricts nothing."""
-        if self.seed is not None:
+        if self.seed is not None or self.licence in _FREE:
             return ""
-        return licence_notice(self.name, self.licence, self.citation)
-
-
-def licence_notice(name: str, licence: str, citation: str = "") -> str:
-    """What a licence asks a user to know; empty if it restricts nothing.
-
-    Parameters
-    ----------
-    name : str
-        Of the network.
-    licence : str
-        Of its weights, as an SPDX identifier where there is one.
-    citation : str, optional
-
-    Returns
-    -------
-    notice : str
-
-    Examples
-    --------
-    >>> licence_notice("net", "CC-BY-NC-4.0")[:51]
-    'net: the licence of these weights is CC-BY-NC-4.0; '
-    >>> licence_notice("net", "MIT")
-    ''
-    """
-    if licence in _FREE:
-        return ""
-    return (
-        f"{name}: the licence of these weights is {licence}; check that your use is "
-        f"covered. Cite {citation or 'its authors'}."
-    )
+        return (
+            f"{self.name}: the licence of these weights is {self.licence}; check that "
+            f"your use is covered. Cite {self.citation or 'its authors'}."
+        )
 
 
 def card_folder() -> Path:
@@ -252,23 +256,13 @@ def card_folder() -> Path:
         if any(folder.glob("*.toml")):
             return folder
     raise FileNotFoundError(
-        f"the model cards must lie in {package / 'model_zoo'}; they are not there. "
+        f"the model cards must be in {package / 'model_zoo'}; they are not there. "
         "Install versa again."
     )
 
 
 def card_folders() -> list[Path]:
-    """versa's own folder of cards, then those of the variable ``VERSA_ZOO``.
-
-    Returns
-    -------
-    folders : list of Path
-
-    Raises
-    ------
-    ValueError
-        If a folder of ``VERSA_ZOO`` does not exist.
-    """
+    """versa's own folder of cards, then those of ``VERSA_ZOO``, which must exist."""
     named = os.environ.get("VERSA_ZOO", "").split(os.pathsep)
     mine = [Path(text).expanduser() for text in named if text]
     for folder in mine:
@@ -282,54 +276,28 @@ def card_folders() -> list[Path]:
 
 
 def read_card(path: Path) -> ModelCard:
-    """Read and check one card.
-
-    Parameters
-    ----------
-    path : Path
-        A TOML file.
-
-    Returns
-    -------
-    card : ModelCard
-
-    Raises
-    ------
-    ValueError
-        If a field is unknown, absent, of another type or out of range; the message
-        names the file.
-    """
+    """Card of a TOML file; an error names the file."""
     card = read_record(ModelCard, path)
     if card.name != path.stem:
         raise ValueError(f"{path}: name must be that of the file; got {card.name!r}.")
+    if not card.layers:
+        raise ValueError(f"{path}: layers must name at least one layer.")
     if card.file:
         return replace(card, file=str(path.parent / Path(card.file).expanduser()))
     return card
 
 
 def read_cards(folder: Path | None = None) -> dict[str, ModelCard]:
-    """All cards of a folder, by name.
+    """All cards of a folder, by default of all `card_folders`, in order of their names.
 
-    Parameters
-    ----------
-    folder : Path, optional
-        By default all of `card_folders`.
-
-    Returns
-    -------
-    cards : dict of str to ModelCard
-        In the order of their names, folder by folder.
-
-    Raises
-    ------
-    ValueError
-        If a card is wrong, or two cards use one name.
+    Two cards may not use one name or alias.
     """
     folders = card_folders() if folder is None else [folder]
-    paths = [path for place in folders for path in _card_paths(place)]
     cards: dict[str, ModelCard] = {}
     owners: dict[str, Path] = {}
-    for path in paths:
+    for path in [path for place in folders for path in sorted(place.glob("*.toml"))]:
+        if path.name.startswith("."):  # as some systems leave them beside every file
+            continue
         card = read_card(path)
         for name in (card.name, *card.aliases):
             if name in owners:
@@ -342,22 +310,8 @@ def read_cards(folder: Path | None = None) -> dict[str, ModelCard]:
     return cards
 
 
-def _card_paths(folder: Path) -> list[Path]:
-    """Cards of a folder; hidden files, as some systems leave them, are none."""
-    return [p for p in sorted(folder.glob("*.toml")) if not p.name.startswith(".")]
-
-
 def find_card(name: str) -> ModelCard | None:
-    """The card of a name or an alias; None if there is none.
-
-    Parameters
-    ----------
-    name : str
-
-    Returns
-    -------
-    card : ModelCard or None
-    """
+    """The card of a name or an alias; None if there is none."""
     if re.fullmatch(r"[\w@+-][\w.@+-]*", name):  # else it is no name of a file
         owners = [folder / f"{name}.toml" for folder in card_folders()]
         found = [path for path in owners if path.is_file()]
@@ -367,3 +321,73 @@ def find_card(name: str) -> ModelCard | None:
         if name in (card.name, *card.aliases):
             return card
     return None
+
+
+def list_models(
+    *,
+    method: str | None = None,
+    architecture: str | None = None,
+    diet: str | None = None,
+    paper: bool | None = None,
+) -> "pd.DataFrame":
+    """Table of the zoo. Nothing is downloaded and torch is not loaded.
+
+    Parameters
+    ----------
+    method, architecture, diet : str, optional
+        Keep the networks of this training method, architecture or set of images;
+        case does not matter.
+    paper : bool, optional
+        Keep those that Konkle and Alvarez (2022) used or, where the paper leaves it
+        open, may have used (the card's ``unverified`` says so); or the others.
+
+    Returns
+    -------
+    table : DataFrame
+        One row per network; the column ``name`` is what `load_model` takes. All other
+        networks of torchvision and timm load as ``torchvision/NAME`` and
+        ``timm/NAME``; they are not listed.
+
+    Examples
+    --------
+    >>> list_models(method="untrained")["name"].tolist()
+    ['alexnet_bn_untrained', 'alexnet_gn_untrained', 'alexnet_lrn_untrained']
+    """
+    import pandas as pd
+
+    columns = list(_COLUMNS)
+    cards = read_cards().values()
+    table = pd.DataFrame(
+        [{name: getattr(card, name) for name in columns} for card in cards],
+        columns=columns,
+    ).astype({"seed": "Int64", "top1_knn": float, "top1_linear": float, "top1": float})
+    chosen = {"method": method, "architecture": architecture, "diet": diet}
+    for column, value in chosen.items():
+        if value is None:
+            continue
+        if not isinstance(value, str):
+            raise ValueError(f"{column} must be text; got {value!r}.")
+        options = {str(option).lower(): option for option in table[column]}
+        if value.lower() not in options:
+            raise ValueError(unknown(column, value, sorted(set(options.values()))))
+        table = table[table[column] == options[value.lower()]]
+    if paper is not None:
+        table = table[table["paper"] == paper]
+    return table.reset_index(drop=True)
+
+
+def zoo_markdown() -> str:
+    """Text of ``model_zoo/README.md``, made from versa's own cards."""
+    rows = [
+        "| name | method | architecture | diet | kNN | linear | own | licence | also",
+        "|---|---|---|---|---|---|---|---|---",
+    ]
+    for card in read_cards(card_folder()).values():
+        accuracies = [
+            "" if value is None else f"{value:g}"
+            for value in (card.top1_knn, card.top1_linear, card.top1)
+        ]
+        aliases = ", ".join(f"`{alias}`" for alias in card.aliases)
+        cells = [f"`{card.name}`", card.method, card.architecture, card.diet]
+        rows.append("| " + " | ".join([*cells, *accuracies, card.licence, aliases]))
+    return _README + " |\n".join(rows) + " |\n"

@@ -1,6 +1,7 @@
-"""From a weight file to a network: read, compared with the network, filled in."""
+"""From a card to its network: weights found, read, compared with it, filled in."""
 
 import json
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,157 +10,95 @@ from typing import Any
 import torch
 from torch import nn
 
-from versa.models.building import build_seeded, sketched
+from versa.models.building import build_seeded, on_meta_device
 from versa.models.zoo.cards import ModelCard
 from versa.models.zoo.layouts import (
     LAYOUTS,
-    Layout,
+    CheckpointLayout,
     check_held,
     check_state,
-    matching_state,
+    matching_layout,
     state_from,
 )
-from versa.models.zoo.networks import build_network, find_builder
+from versa.models.zoo.networks import constructor
 from versa.models.zoo.reading import begins_as_safetensors, open_checkpoint
-from versa.models.zoo.weights import WeightFile, fetch, weights_path
-from versa.wording import unknown
-
-__all__ = [
-    "card_network",
-    "card_proof",
-    "card_weights",
-    "filled",
-    "own_network",
-    "training_record",
-    "while_checked",
-]
+from versa.models.zoo.timm_hub import (
+    fetch_from_hub,
+    timm_address,
+    timm_with_weights,
+)
+from versa.models.zoo.weights import WeightFile, fetch, notice_once, weights_path
+from versa.wording import listing, unknown
 
 
-def card_weights(card: ModelCard) -> WeightFile:
-    """Weight file of a card with a url."""
-    return WeightFile(
-        card.name, (card.url, *card.mirrors), card.sha256, card.md5, card.size
-    )
+def load_network(card: ModelCard, *, seed: int | None = None) -> nn.Module:
+    """The network of a card with its weights, or with initial ones under a seed.
 
-
-def card_network(card: ModelCard, *, seed: int | None = None) -> nn.Module:
-    """The network of a card with its weights.
-
-    Parameters
-    ----------
-    card : ModelCard
-        With a seed, a file or a url.
-    seed : int, optional
-        Another seed for an untrained network.
-
-    Returns
-    -------
-    module : nn.Module
-        On the CPU, as its constructor leaves it.
-
-    Raises
-    ------
-    ValueError
-        If the file is not what the card says.
-    FileNotFoundError, ConnectionError
-        If the file is not there or cannot be downloaded.
+    Weights that are not here are downloaded; of a file in versa's cache the hash is
+    checked at every load.
     """
-
-    def build() -> nn.Module:
-        return build_network(card.builder, card.options, requires=card.requires)
-
+    build = constructor(card)  # an absent package is told before any download
     if card.seed is not None:
         return build_seeded(build, card.seed if seed is None else seed)
-    missing = card.rules.missing
+    file = weight_file(card)
+    path = None if file is None else weights_path(file)
+    if path is not None and path.is_file():
+        return _while_hashed(card, path)
+    return filled_network(card, fetch_weights(card))
 
-    def network(path: Path) -> nn.Module:
-        state = _card_state(card, path)
-        return filled(build, state, source=_source(card), missing=missing)
 
+def weight_file(card: ModelCard) -> WeightFile | None:
+    """The file that versa downloads; None if none is needed or timm's hub keeps it."""
+    if card.url:
+        urls = (card.url, *card.mirrors)
+        return WeightFile(card.name, urls, card.sha256, card.md5, card.size)
+    return timm_address(str(card.options["name"])) if card.kept_by_timm else None
+
+
+def fetch_weights(card: ModelCard) -> Path:
+    """Weight file of a card that has one: downloaded if need be, and checked."""
     if card.file:
-        find_builder(card.builder, requires=card.requires)
-        return network(_existing(Path(card.file), f"file of {card.name}.toml"))
-    file, proof = card_weights(card), card_proof(card)
-    return while_checked(file, network, notice=card.notice, proof=proof)
+        return existing_file(card.file, f"file of {card.name}.toml")
+    file = weight_file(card)
+    if file is not None:
+        return fetch(file, notice=card.notice, proof=proof_of(card))
+    path = fetch_from_hub(str(card.options["name"]))
+    notice_once(card.name, card.notice)
+    return path
 
 
-def card_proof(card: ModelCard) -> Callable[[Path], None]:
-    """A function that refuses a file which does not hold the network of a card.
-
-    Parameters
-    ----------
-    card : ModelCard
-        With a url.
-
-    Returns
-    -------
-    proof : callable
-        From the path of a file to None; see `versa.models.zoo.weights.fetch`.
-
-    Raises
-    ------
-    ImportError
-        If the package of a plug-in is not installed: no file can be proved then.
-    """
-    find_builder(card.builder, requires=card.requires)
-
-    def proof(path: Path) -> None:
-        state = _card_state(card, path)
-        module = sketched(
-            lambda: build_network(card.builder, card.options, requires=card.requires)
-        )
-        expected, missing = module.state_dict(), card.rules.missing
-        check_state(state, expected, source=_source(card), missing=missing)
-
-    return proof
+def proof_of(card: ModelCard) -> Callable[[Path], object]:
+    """A function that refuses a file that does not hold the network of a card."""
+    constructor(card)  # without its package no file can be proved
+    if card.kept_by_timm:  # it goes by a file's ending, which a partial file lacks
+        source = f"weights of timm/{card.options['name']}"
+        return lambda path: open_checkpoint(path, source=source)
+    return lambda path: filled_network(card, path)
 
 
-def _source(card: ModelCard) -> str:
-    return f"checkpoint of {card.name}"
-
-
-def _card_state(card: ModelCard, path: Path) -> dict[str, torch.Tensor]:
-    source = _source(card)
+def filled_network(card: ModelCard, path: Path) -> nn.Module:
+    """The network of a card with the weights of a file."""
+    if card.kept_by_timm:
+        return timm_with_weights(path=path, **dict(card.options))  # type: ignore[arg-type]
+    source = f"checkpoint of {card.name}"
     checkpoint = open_checkpoint(path, source=source, allow=card.allow)
     check_held(checkpoint, card.rules, card.holds, source=source)
-    return state_from(checkpoint, card.rules, source=source)
+    state = state_from(checkpoint, card.rules, source=source)
+    return filled(constructor(card), state, card.rules, source=source)
 
 
-def while_checked(
-    file: WeightFile,
-    use: Callable[[Path], nn.Module],
-    *,
-    notice: str = "",
-    proof: Callable[[Path], object] | None = None,
-) -> nn.Module:
-    """Make a network of a weight file, while another thread hashes the file.
+def _while_hashed(card: ModelCard, path: Path) -> nn.Module:
+    """Fill the network of a card, while another thread hashes the file at `path`.
 
     Reading a file takes as long as hashing it. Nothing is given back before the hash
-    is known to be right; a file that is absent or damaged is downloaded first.
-
-    Parameters
-    ----------
-    file : WeightFile
-    use : callable
-        From the path of the file to the network.
-    notice : str
-        What its licence asks a user to know.
-    proof : callable, optional
-        As of `versa.models.zoo.weights.fetch`.
-
-    Returns
-    -------
-    module : nn.Module
+    is known to be right; a damaged file is downloaded again.
     """
-    path = weights_path(file)
-    if not path.is_file():
-        return use(fetch(file, notice=notice, proof=proof))
     before = path.stat()
     module, problem = None, None
     with ThreadPoolExecutor(max_workers=1) as pool:
-        checked = pool.submit(fetch, file, notice=notice, proof=proof)
+        checked = pool.submit(fetch_weights, card)
         try:
-            module = use(path)
+            module = filled_network(card, path)
         except (ValueError, OSError) as error:  # perhaps because the file is damaged
             problem = error
         path = checked.result()
@@ -167,87 +106,63 @@ def while_checked(
     replaced = (before.st_ino, before.st_mtime_ns) != (after.st_ino, after.st_mtime_ns)
     if module is None and problem is not None and not replaced:
         raise problem
-    return use(path) if module is None or replaced else module
+    return filled_network(card, path) if module is None or replaced else module
 
 
 def filled(
     build: Callable[[], nn.Module],
     state: Mapping[str, torch.Tensor],
+    layout: CheckpointLayout = LAYOUTS["plain"],
     *,
     source: str,
-    missing: tuple[str, ...] = (),
 ) -> nn.Module:
-    """Build a network around its weights.
+    """Build a network around its weights, which must be exactly those of the network.
 
-    Parameters
-    ----------
-    build : callable
-        Makes the module with any weights.
-    state : mapping of str to Tensor
-        Its weights. They are not copied where their type is right.
-    source : str
-        Name of the checkpoint, for the errors.
-    missing : tuple of str
-        Patterns of keys that `state` need not hold; they keep their initial value.
-
-    Returns
-    -------
-    module : nn.Module
-
-    Raises
-    ------
-    ValueError
-        If a key is absent, unknown, or of another shape.
+    They are not copied where their type is right.
     """
-    module = sketched(build)
-    check_state(state, module.state_dict(), source=source, missing=missing)
-    return _assigned(module, build, state)
-
-
-def _assigned(
-    module: nn.Module,
-    build: Callable[[], nn.Module],
-    state: Mapping[str, torch.Tensor],
-) -> nn.Module:
-    """Put checked weights into a sketch, or, if it needs more, into a whole network."""
+    module = on_meta_device(build)
     expected = module.state_dict()
-    state = {key: value.to(expected[key].dtype) for key, value in state.items()}
-    module.load_state_dict(state, strict=False, assign=True)
+    if not layout.versions:
+        check_state(state, expected, source=source, missing=layout.missing)
+    typed: Any = OrderedDict(
+        (key, value.to(expected[key].dtype) if key in expected else value)
+        for key, value in state.items()
+    )
+    if layout.versions:
+        typed._metadata = getattr(state, "_metadata", {})
+    _fill(module, typed, layout, source)
     if _has_meta(module):  # what no file holds, such as buffers that are computed
         module = build_seeded(build, 0)
-        module.load_state_dict(state, strict=False, assign=True)
+        _fill(module, typed, layout, source)
     return module
+
+
+def _fill(
+    module: nn.Module, state: Mapping[str, Any], layout: CheckpointLayout, source: str
+) -> None:
+    try:
+        found = module.load_state_dict(state, strict=False, assign=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{source} does not fit the network: {reason}") from error
+    absent = [key for key in found.missing_keys if not layout.may_lack(key)]
+    if absent or found.unexpected_keys:
+        raise ValueError(
+            f"{source} does not fit the network: it lacks {listing(absent) or 'no key'}"
+            f" and holds {listing(found.unexpected_keys) or 'no other'}."
+        )
 
 
 def own_network(
     build: Callable[[], nn.Module],
     path: Path,
-    layout: Layout | str | None = None,
+    layout: CheckpointLayout | str | None = None,
 ) -> nn.Module:
     """A network with the weights of a file of the user.
 
-    Parameters
-    ----------
-    build : callable
-        Makes the module with any weights.
-    path : Path
-        A file of ``torch.save`` or safetensors.
-    layout : Layout or str, optional
-        How the file is written: one of `LAYOUTS`, or a `Layout`. By default the one
-        that gives exactly the keys and shapes of the network.
-
-    Returns
-    -------
-    module : nn.Module
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If its content is not the network's.
+    Without a layout, the one of `LAYOUTS` that gives exactly the network's keys.
     """
-    path = _existing(path, "weights")
+    path = existing_file(path, "weights")
     source = f"weights {path}"
     if isinstance(layout, str):
         if layout not in LAYOUTS:
@@ -255,30 +170,16 @@ def own_network(
         layout = LAYOUTS[layout]
     checkpoint = open_checkpoint(path, source=source)
     if layout is None:
-        module = sketched(build)
-        state = matching_state(checkpoint, module.state_dict(), source=source)
-        return _assigned(module, build, state)
+        expected = on_meta_device(build).state_dict()
+        layout = matching_layout(checkpoint, expected, source=source)
     state = state_from(checkpoint, layout, source=source)
-    return filled(build, state, source=source, missing=layout.missing)
+    return filled(build, state, layout, source=source)
 
 
 def training_record(path: Path) -> dict[str, Any]:
     """What versa's own training wrote into a safetensors file about its network.
 
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    record : dict
-        With ``builder``, ``options`` and ``preprocess`` if versa made the file, else
-        empty.
-
-    Raises
-    ------
-    ValueError
-        If the record is not of this form.
+    A table with ``builder``, ``options`` and ``preprocess``; empty for other files.
     """
     path = path.expanduser()
     if not path.is_file() or not begins_as_safetensors(path):
@@ -309,8 +210,9 @@ def training_record(path: Path) -> dict[str, Any]:
     return record
 
 
-def _existing(path: Path, what: str) -> Path:
-    path = path.expanduser()
+def existing_file(path: str | Path, what: str) -> Path:
+    """The path with the user's home folder in it, if it is a file."""
+    path = Path(path).expanduser()
     if not path.is_file():
         kind = "is a folder" if path.is_dir() else "does not exist"
         raise FileNotFoundError(f"{what} must be a file; {path} {kind}.")

@@ -5,6 +5,7 @@ One line per layout; nothing here knows a model, opens a file or imports torch.
 """
 
 import re
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -13,18 +14,9 @@ from typing import Any
 
 from versa.wording import listing
 
-__all__ = [
-    "LAYOUTS",
-    "Layout",
-    "check_held",
-    "check_state",
-    "matching_state",
-    "state_from",
-]
-
 
 @dataclass(frozen=True)
-class Layout:
+class CheckpointLayout:
     """How a checkpoint stores the weights of one network.
 
     Parameters
@@ -39,6 +31,15 @@ class Layout:
         Regular expressions, applied in order to the keys without prefix.
     missing : tuple of str
         Keys of the network (``*`` is any text) that the file need not hold.
+    versions : bool
+        Whether the network itself brings old files up to date, by the version numbers
+        that they hold, as some of torchvision's do.
+
+    Examples
+    --------
+    >>> layout = CheckpointLayout(path=("model",), prefix="encoder.")
+    >>> versa.load_model(module, weights="file.pth", preprocess=preprocess,
+    ...                  layout=layout)  # doctest: +SKIP
     """
 
     path: tuple[str, ...] = ()
@@ -46,99 +47,85 @@ class Layout:
     prefix: str = ""
     rename: tuple[tuple[str, str], ...] = ()
     missing: tuple[str, ...] = ()
+    versions: bool = False
+
+    def may_lack(self, key: str) -> bool:
+        """Whether the file need not hold a key of the network."""
+        return any(fnmatchcase(key, pattern) for pattern in self.missing)
 
 
 _RESNET_HEAD, _VIT_HEAD = "module.base_encoder.fc.", "module.base_encoder.head."
 _MOCO_V3_REST = ("module.momentum_encoder.", "module.predictor.")
 
-LAYOUTS: Mapping[str, Layout] = MappingProxyType(
+LAYOUTS: Mapping[str, CheckpointLayout] = MappingProxyType(
     {
-        "plain": Layout(),
-        "ipcl": Layout(path=("state_dict",), prefix="module."),
-        "vissl": Layout(
+        "plain": CheckpointLayout(),
+        "ipcl": CheckpointLayout(path=("state_dict",), prefix="module."),
+        "vissl": CheckpointLayout(
             path=("classy_state_dict", "base_model", "model", "trunk"),
             prefix="_feature_blocks.",
         ),
-        "moco": Layout(
+        "moco": CheckpointLayout(
             path=("state_dict",),
             drop=("module.encoder_q.fc.", "module.encoder_k.", "module.queue"),
             prefix="module.encoder_q.",
         ),
-        "moco_v3": Layout(
+        "moco_v3": CheckpointLayout(
             path=("state_dict",),
             drop=(_RESNET_HEAD, _VIT_HEAD, *_MOCO_V3_REST),
             prefix="module.base_encoder.",
         ),
-        "swav": Layout(
+        "swav": CheckpointLayout(
             drop=("module.projection_head.", "module.prototypes."), prefix="module."
         ),
         # temporal classification on SAYCam; the head is the file's last layer
-        "tc": Layout(
+        "tc": CheckpointLayout(
             path=("model_state_dict",),
             drop=("module.fc.", "module.classifier."),
             prefix="module.",
         ),
-        "dino_saycam": Layout(
+        "dino_saycam": CheckpointLayout(
             path=("teacher",), drop=("module.head.",), prefix="module.backbone."
         ),
-        "mmselfsup": Layout(
+        "mmselfsup": CheckpointLayout(
             path=("state_dict",),
             drop=("neck.", "head.", "target_net.", "data_preprocessor."),
             prefix="backbone.",
         ),
         # the wrapped network lies in the file twice, the second time as the attacker's
-        "robust": Layout(
+        "robust": CheckpointLayout(
             path=("model",),
             drop=("module.attacker.", "module.normalizer."),
             prefix="module.model.",
         ),
-        "taskonomy": Layout(path=("state_dict",), missing=("*.num_batches_tracked",)),
-        "no_head": Layout(path=("state_dict",), drop=("fc.",)),
+        "taskonomy": CheckpointLayout(
+            path=("state_dict",), missing=("*.num_batches_tracked",)
+        ),
+        "no_head": CheckpointLayout(path=("state_dict",), drop=("fc.",)),
         # the DenseNets of 2017 write norm.1 for today's norm1 and count no batches
-        "torchvision": Layout(
+        "torchvision": CheckpointLayout(
             rename=((r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..+)$", r"\1\2"),),
             missing=("*.num_batches_tracked",),
+            versions=True,
         ),
         # what training scripts write around the weights
-        "state_dict": Layout(path=("state_dict",)),
-        "model": Layout(path=("model",)),
-        "model_state_dict": Layout(path=("model_state_dict",)),
-        "data_parallel": Layout(prefix="module."),
-        "compiled": Layout(prefix="_orig_mod."),
-        "lightning": Layout(path=("state_dict",), prefix="model."),
+        "state_dict": CheckpointLayout(path=("state_dict",)),
+        "model": CheckpointLayout(path=("model",)),
+        "model_state_dict": CheckpointLayout(path=("model_state_dict",)),
+        "data_parallel": CheckpointLayout(prefix="module."),
+        "compiled": CheckpointLayout(prefix="_orig_mod."),
+        "lightning": CheckpointLayout(path=("state_dict",), prefix="model."),
     }
 )
 
 
-def state_from(checkpoint: Any, layout: Layout, *, source: str) -> dict[str, Any]:
-    """State dict of the network inside a checkpoint.
+def state_from(
+    checkpoint: Any, layout: CheckpointLayout, *, source: str
+) -> dict[str, Any]:
+    """State dict of the network inside a checkpoint, which is not changed.
 
-    Parameters
-    ----------
-    checkpoint : dict
-        What ``torch.load`` gave.
-    layout : Layout
-        How the file is written.
-    source : str
-        Name of the checkpoint, for the errors.
-
-    Returns
-    -------
-    state : dict of str to Tensor
-        Keys as in the network. Nothing of `checkpoint` is changed.
-
-    Raises
-    ------
-    ValueError
-        If the path does not exist, a key lacks the prefix, two keys become one, or a
-        value is no tensor.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> file = {"epoch": 3, "state_dict": {"module.fc.weight": np.ones((2, 2))}}
-    >>> list(state_from(file, LAYOUTS["ipcl"], source="toy"))
-    ['fc.weight']
+    `source` names the checkpoint in the errors. Version numbers of a checkpoint come
+    along as the attribute ``_metadata``, as in PyTorch's own state dicts.
     """
     found = checkpoint
     for step in layout.path:
@@ -158,7 +145,8 @@ def state_from(checkpoint: Any, layout: Layout, *, source: str) -> dict[str, Any
             f"{source} must hold keys that start with {layout.prefix!r}; got "
             f"{listing(bare)}. The file has another layout than its card says."
         )
-    state: dict[str, Any] = {}
+    state: Any = OrderedDict()
+    state._metadata = getattr(found, "_metadata", {})
     for key, value in kept.items():
         name = str(key).removeprefix(layout.prefix)
         for pattern, replacement in layout.rename:
@@ -171,43 +159,19 @@ def state_from(checkpoint: Any, layout: Layout, *, source: str) -> dict[str, Any
                 f"{type(value).__name__}."
             )
         state[name] = value
-    return state
+    made: dict[str, Any] = state
+    return made
 
 
-def matching_state(
+def matching_layout(
     checkpoint: Any, expected: Mapping[str, Any], *, source: str
-) -> dict[str, Any]:
-    """State dict of the network, by the one layout of `LAYOUTS` that fits exactly.
+) -> CheckpointLayout:
+    """The one layout of `LAYOUTS` that gives exactly the keys and shapes `expected`.
 
-    Parameters
-    ----------
-    checkpoint : dict
-        What ``torch.load`` gave.
-    expected : dict of str to Tensor
-        State dict of the network; names and shapes are compared.
-    source : str
-        Name of the checkpoint, for the errors.
-
-    Returns
-    -------
-    state : dict of str to Tensor
-
-    Raises
-    ------
-    ValueError
-        If no layout gives all keys and shapes of the network and no others, or if
-        two do with different tensors. Without a fit the message is that of the layout
-        that comes closest.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> file = {"epoch": 3, "state_dict": {"module.w": np.ones(2)}}
-    >>> list(matching_state(file, {"w": np.zeros(2)}, source="toy"))
-    ['w']
+    Refused if two give different tensors. Without a fit the error is that of the layout
+    that comes closest.
     """
-    fitting: dict[str, dict[str, Any]] = {}
-    seen: list[dict[str, int]] = []
+    fitting: dict[str, dict[str, int]] = {}  # layout -> id of each tensor
     closest, reason = -1, ""
     for name, layout in LAYOUTS.items():
         shared = -1
@@ -220,9 +184,8 @@ def matching_state(
                 closest, reason = shared, str(error)
             continue
         tensors = {key: id(value) for key, value in state.items()}
-        if tensors not in seen:
-            seen.append(tensors)
-            fitting[name] = state
+        if tensors not in fitting.values():
+            fitting[name] = tensors
     if not fitting:
         raise ValueError(f"{reason} If another layout is meant, pass layout=.")
     if len(fitting) > 1:
@@ -230,44 +193,20 @@ def matching_state(
             f"{source} holds several networks that fit, under the layouts "
             f"{listing(fitting)}. Pass one of them as layout=."
         )
-    return next(iter(fitting.values()))
+    return LAYOUTS[next(iter(fitting))]
 
 
 def check_held(
     checkpoint: Any,
-    layout: Layout,
+    layout: CheckpointLayout,
     held: Mapping[str, Sequence[int]],
     *,
     source: str,
 ) -> None:
-    """Refuse a checkpoint whose other parts are not those of the network.
+    """Refuse a checkpoint whose other parts have not the shapes `held`.
 
     Networks of one architecture that differ only in their training have equal keys and
     shapes once the head is dropped; the shape of the head tells them apart.
-
-    Parameters
-    ----------
-    checkpoint : dict
-        What ``torch.load`` gave.
-    layout : Layout
-        How the file is written.
-    held : mapping of str to sequence of int
-        Shapes by the key in the file, under the path of the layout.
-    source : str
-        Name of the checkpoint, for the errors.
-
-    Raises
-    ------
-    ValueError
-        If a key is absent or has another shape.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> check_held({"fc.w": np.ones(3)}, Layout(), {"fc.w": [2]}, source="toy")
-    Traceback (most recent call last):
-    ...
-    ValueError: toy must hold 'fc.w' of shape (2,); it is (3,). It is another network.
     """
     found = checkpoint
     for step in layout.path if held else ():
@@ -287,31 +226,11 @@ def check_state(
     expected: Mapping[str, Any],
     *,
     source: str,
-    missing: Sequence[str] = (),
+    missing: tuple[str, ...] = (),
 ) -> None:
-    """Refuse a state dict that is not exactly that of the network.
+    """Refuse a state dict whose keys and shapes are not exactly those of the network.
 
-    Parameters
-    ----------
-    state, expected : dict of str to Tensor
-        Of the file and of the network; only names and shapes are compared.
-    source : str
-        Name of the checkpoint, for the errors.
-    missing : sequence of str
-        Patterns of keys that `state` need not hold.
-
-    Raises
-    ------
-    ValueError
-        If a key is absent, a key is unknown, or a shape differs.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> check_state({"w": np.ones(3)}, {"w": np.ones(2)}, source="toy")
-    Traceback (most recent call last):
-        ...
-    ValueError: toy has other shapes than the network: w is (3,), not (2,).
+    `missing` are patterns of keys that it need not hold.
     """
     absent = [
         key

@@ -1,4 +1,4 @@
-"""The layers of a network and their sizes, without its weights."""
+"""The layers of a network and their sizes, from a pass on the meta device."""
 
 from collections.abc import Sequence
 from math import prod
@@ -7,56 +7,31 @@ from typing import TYPE_CHECKING
 import torch
 from PIL import Image
 
+from versa.models.building import on_meta_device
 from versa.models.layers import (
-    default_layers,
     evaluating,
     resolve_layers,
     run_network,
     watch_layers,
 )
 from versa.models.vision import VisionModel
-from versa.models.zoo.libraries import library_model
-from versa.models.zoo.loading import load_model
-from versa.models.zoo.names import named_model
-from versa.models.zoo.networks import on_meta
+from versa.models.zoo.loading import load_model, vision_model
+from versa.models.zoo.names import find_network
+from versa.models.zoo.networks import constructor
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["list_layers", "sketch_model"]
 
+def meta_model(name: str) -> VisionModel:
+    """A network of the zoo or a library on the meta device: no weights, no download.
 
-def sketch_model(name: str) -> VisionModel:
-    """A network as names and shapes: no weights, no memory, no download.
-
-    Parameters
-    ----------
-    name : str
-        As `versa.load_model` takes it, without a file.
-
-    Returns
-    -------
-    model : VisionModel
-        Its module lies on the meta device; passes give shapes and no numbers.
-
-    Raises
-    ------
-    ValueError
-        If there is no such network.
-    ImportError
-        If the network needs a package that is not installed.
+    Passes give shapes and no numbers.
     """
-    named = named_model(name)
+    named = find_network(name)
     if named.weights:
         raise ValueError(f"name must be of the zoo or of a library; got {name!r}.")
-    card = named.card
-    if card is not None:
-        module = on_meta(card.builder, card.options, requires=card.requires)
-        return VisionModel(named.label, module, card.preprocess, card.layers, card)
-    record = library_model(named.library, named.base)
-    module = on_meta(record.builder, record.options)
-    layers = default_layers(module)
-    return VisionModel(named.label, module, record.preprocess, layers)
+    return vision_model(named, on_meta_device(constructor(named.card)))
 
 
 def list_layers(
@@ -82,6 +57,8 @@ def list_layers(
     ------
     ValueError
         If there is no such network or layer.
+    ImportError
+        If the network needs a package that is not installed.
 
     Examples
     --------
@@ -93,8 +70,8 @@ def list_layers(
     import pandas as pd
 
     if isinstance(model, str):
-        own = named_model(model).weights  # their file may say how it was built
-        model = load_model(model) if own else sketch_model(model)
+        own = find_network(model).weights  # their file may say how it was built
+        model = load_model(model) if own else meta_model(model)
     layers = resolve_layers(model, layer_list)
     shapes: dict[str, tuple[int, ...]] = {}
 
@@ -103,7 +80,7 @@ def list_layers(
             shapes[layer] = tuple(output.shape[1:])
 
     x = model.preprocess(Image.new("RGB", (256, 256)))
-    batch = torch.stack([x, x])
+    batch = torch.stack([x, x])  # 2 images, for networks that refuse a batch of 1
     with evaluating(model.module), watch_layers(model.module, layers, receive):
         run_network(model, batch)
     rows = [
