@@ -1,11 +1,15 @@
 """Archives as authors might leave them, with values that tests know."""
 
+import json
+
 import h5py
 import numpy as np
 import scipy.io
 from PIL import Image
 
 from tests.bv_bytes import msk_bytes, vmp_bytes
+from versa.fmri.published.mapping import ArchiveMapping
+from versa.records import typed_record
 
 SUBJECTS = ("S1", "S2", "S3")
 SECTORS = ("EarlyV", "pOTC", "aOTC")
@@ -202,3 +206,74 @@ def brainvoyager_archive(folder, masks="voi", names=NAMES):
     if masks == "voi":
         (folder / "rois.voi").write_text(voi_text())
     return folder
+
+
+# Mapping files of these archives, as {section__entry: value}
+
+SAME = {sector: sector for sector in SECTORS}
+COMMON = {
+    "confirmed": True,
+    "dataset__name": "known",
+    "sectors": SAME,
+    "conditions__number": 6,
+    "images__file": "stimuli/{condition}.png",
+}
+MATLAB = COMMON | {
+    "subjects__labels": ["01", "02", "03"],
+    "responses__file": "SECTORS.mat",
+    "responses__key": "SECTORS.Betas.{sector}[{index}]",
+    "responses__axes": "voxels, conditions",
+    "conditions__file": "SECTORS.mat",
+    "conditions__key": "SECTORS.conditions",
+}
+TABLES = COMMON | {
+    "subjects__labels": SUBJECTS,
+    "responses__file": "betas/{subject}/{sector}.csv",
+    "responses__axes": "conditions, voxels",
+    "responses__header": True,
+    "responses__label_column": "condition",
+    "conditions__file": "betas/{subject}/{sector}.csv",
+    "conditions__column": "condition",
+}
+ARRAYS = COMMON | {
+    "subjects__labels": SUBJECTS,
+    "responses__file": "{subject}_{sector}.npy",
+    "responses__axes": "voxels, conditions",
+    "conditions__file": "conditions.txt",
+}
+VOLUMES = COMMON | {
+    "subjects__labels": SUBJECTS,
+    "dataset__space": "TAL",
+    "responses__file": "{subject}/betas.vmp",
+    "responses__axes": "maps",
+    "responses__convention": "radiological",
+    "masks__file": "rois.voi",
+    "conditions__from_maps": True,
+}
+
+
+def nested(entries):
+    table = {}
+    for name, value in entries.items():
+        section, _, entry = name.rpartition("__")
+        (table.setdefault(section, {}) if section else table)[entry] = value
+    return table
+
+
+def mapped(entries, **changes):
+    """The mapping that a file with these entries gives."""
+    return typed_record(ArchiveMapping, nested(entries | changes))
+
+
+def write_mapping(path, entries, **changes):
+    """Write the entries as TOML, whose texts, lists and truth values are JSON's."""
+    lines = []
+    for name, value in nested(entries | changes).items():
+        if not isinstance(value, dict):
+            lines.insert(0, f"{name} = {json.dumps(value)}")
+            continue
+        lines.append(f"[{name}]")
+        lines += [f"{json.dumps(k)} = {json.dumps(v)}" for k, v in value.items()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines))
+    return path

@@ -367,7 +367,8 @@ def _add_fetch(commands: Any) -> None:
         "download the paper's data from osf.io and convert them",
         "Download the archive of Konkle & Alvarez (2022), osf.io/trne8, every file\n"
         "checked by its hashes, and convert an experiment of it into a dataset folder\n"
-        "by a mapping file. Without one, a mapping file is proposed for you to check.",
+        "by a mapping file. Without one, the contents of the archive are listed, so\n"
+        "that you can write it.",
         _fetch,
     )
     add = parser.add_argument
@@ -382,16 +383,17 @@ def _add_fetch(commands: Any) -> None:
 
 
 def _fetch(options: argparse.Namespace) -> int:
+    from versa.fmri.published.contents import archive_contents
     from versa.fmri.published.konkle2022 import (
-        archive_folder,
-        bring_archive,
         convert_archive,
         converted_folder,
+        fetch_archive,
+        mapping_path,
     )
     from versa.fmri.published.osf import files_table, list_files
 
     # name and project are checked before the network is used
-    archive_folder(options.name, options.project)
+    mapping = mapping_path(options.name, options.project)
     if options.list:
         table = files_table(list_files(options.project))
         shown = ["path", "size", "version", "modified", "sha256"]
@@ -401,7 +403,7 @@ def _fetch(options: argparse.Namespace) -> int:
     folder = converted_folder(options.name, anew=anew)
     if folder is not None:
         return report_findings(folder)
-    archive, table = bring_archive(
+    archive, table = fetch_archive(
         options.name,
         options.project,
         patterns=options.files,
@@ -409,7 +411,10 @@ def _fetch(options: argparse.Namespace) -> int:
     )
     show(table, width=None)
     print(f"archive: {archive}")
-    mapping = None if options.mapping is None else Path(options.mapping)
+    if options.mapping is not None:
+        mapping = Path(options.mapping)
+    if not mapping.is_file():
+        show(archive_contents(archive), width=None)
     return report_findings(convert_archive(options.name, archive, mapping))
 
 
@@ -420,52 +425,31 @@ def _add_convert(commands: Any) -> None:
         "convert an archive of any layout by a mapping file",
         "Convert a folder of BrainVoyager files, MATLAB structs or arrays into a\n"
         "dataset folder, by a mapping file that says where the betas of which subject\n"
-        "and sector are. --propose writes one to be checked.",
+        "and sector are. Without one, list the names, shapes and types of what the\n"
+        "folder holds, so that you can write it.",
         _convert,
     )
     add = parser.add_argument
     add("archive", metavar="FOLDER", help="folder of the archive")
-    add("--mapping", required=True, metavar="FILE", help="mapping file (TOML)")
-    add("--propose", action="store_true", help="write a proposal to the mapping file")
-    add("--n-images", type=int, metavar="N", help="how many there are, for --propose")
-    add("--n-subjects", type=int, metavar="N", help="how many there are, for --propose")
+    add("--mapping", metavar="FILE", help="mapping file (TOML)")
     add("--out", metavar="FOLDER", help="dataset folder to make")
     add_common(parser)
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from versa.fmri.published.konkle2022 import (
-        convert_folder,
-        lacking,
-        propose_mapping,
-    )
+    from versa.fmri.dataset.folder import write_dataset
+    from versa.fmri.published.contents import archive_contents
+    from versa.fmri.published.converting import convert
+    from versa.fmri.published.mapping import read_mapping
 
-    mapping = Path(options.mapping)
-    sizes = {"n_images": options.n_images, "n_subjects": options.n_subjects}
-    for name, number in sizes.items():
-        option = f"--{name.replace('_', '-')}"
-        if number is not None and not options.propose:
-            raise ValueError(
-                f"{option} must come with --propose; the file has its own."
-            )
-        if number is not None and number < 1:
-            raise ValueError(f"{option} must be at least 1; got {number}.")
-    if options.propose:
-        if options.out is not None:
-            raise ValueError("--propose must come without --out; got both. Choose one.")
-        for remark in propose_mapping(Path(options.archive), mapping, **sizes):
-            print(remark)
-        if reason := lacking(mapping):
-            print(
-                f"{mapping}: not complete: {reason}. Write into it what is left to "
-                "decide, or remove it and propose anew."
-            )
-        else:
-            text = "check it, set confirmed = true, then convert with --out."
-            print(f"{mapping}: {text}")
+    if options.mapping is None and options.out is None:
+        show(archive_contents(options.archive), width=None)
         return 0
-    if options.out is None:
-        raise ValueError("--out must name the dataset folder to make.")
-    return report_findings(
-        convert_folder(Path(options.archive), mapping, Path(options.out))
-    )
+    for option in ("mapping", "out"):
+        if getattr(options, option) is None:
+            raise ValueError(
+                "--mapping FILE and --out FOLDER must be given together; "
+                f"--{option} is missing. Without both, the contents are listed."
+            )
+    dataset = convert(options.archive, read_mapping(options.mapping))
+    return report_findings(write_dataset(dataset, Path(options.out)))

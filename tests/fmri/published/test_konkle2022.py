@@ -13,14 +13,19 @@ import pytest
 
 import versa
 from tests.archives import (
+    ARRAYS,
+    MATLAB,
     NAMES,
     SECTORS,
     SUBJECTS,
+    TABLES,
+    VOLUMES,
     array_archive,
     brainvoyager_archive,
     known_betas,
     matlab_archive,
     table_archive,
+    write_mapping,
 )
 from tests.osf_server import osf
 from versa.cache import cache_folder
@@ -28,8 +33,9 @@ from versa.cli.data import data_command
 from versa.fmri.dataset import registry as datasets
 from versa.fmri.published.konkle2022 import (
     archive_folder,
-    bring_archive,
     convert_archive,
+    fetch_archive,
+    mapping_path,
 )
 
 __all__ = ["osf"]
@@ -61,50 +67,53 @@ def zipped(files):
     return memory.getvalue()
 
 
-def confirm(path):
-    path.write_text(path.read_text().replace("confirmed = false", "confirmed = true"))
+def in_order(found, known):
+    """Known values of one sector and subject, in the order of a dataset."""
+    return known[[NAMES.index(name) for name in found.stimuli.names]]
+
+
+def check_known(found):
+    for sector, per_subject in known_betas().items():
+        for values, known in zip(found.responses[sector], per_subject, strict=True):
+            np.testing.assert_array_equal(values, in_order(found, known))
 
 
 ARCHIVES = {
-    "mat5": matlab_archive,
-    "mat73": lambda folder: matlab_archive(folder, 73),
-    "tables": table_archive,
-    "arrays": array_archive,
-    "brainvoyager": brainvoyager_archive,
+    "mat73": (lambda folder: matlab_archive(folder, 73), MATLAB),
+    "tables": (table_archive, TABLES),
+    "brainvoyager": (brainvoyager_archive, VOLUMES),
 }
 
 
 @pytest.mark.parametrize("kind", ARCHIVES)
-def test_fetch_propose_confirm_convert_load(osf, tmp_path, capsys, kind):
+def test_fetch_map_convert_load(osf, tmp_path, capsys, kind):
     if kind == "brainvoyager":
         pytest.importorskip("bvbabel")
-    osf.components = {"trne8": files_of(ARCHIVES[kind](tmp_path / "made"))}
+    make, entries = ARCHIVES[kind]
+    osf.components = {"trne8": files_of(make(tmp_path / "made"))}
     place = cache_folder() / "osf" / "trne8-orientation.toml"
-    assert data_command(["fetch", "orientation", "--quiet"]) == 2
+    assert mapping_path("orientation") == place
+    command = ["fetch", "orientation", "--quiet"]
+    assert data_command(command) == 2
     said = capsys.readouterr()
-    assert f"one is proposed in {place}" in said.err
+    assert f"{place} is missing. Write it from the contents of" in said.err
+    listed = {"mat73": "SECTORS.Betas.aOTC[2]", "tables": "7 x 10"}
+    assert listed.get(kind, "volume of BrainVoyager") in said.out
     assert not (cache_folder() / "datasets").exists()
-    assert data_command(["fetch", "orientation", "--quiet"]) == 2
+    write_mapping(place, entries, confirmed=False)
+    assert data_command(command) == 2
     assert "must be confirmed" in capsys.readouterr().err
-    confirm(place)
-    if kind != "brainvoyager":  # its maps are named, not its subjects' voxels
-        assert "S1" in place.read_text() or "subjects" in place.read_text()
-    assert data_command(["fetch", "orientation", "--quiet"]) == 0
-    said = capsys.readouterr().out
+    write_mapping(place, entries)
+    assert data_command(command) == 0
     folder = cache_folder() / "datasets" / "orientation"
-    assert f"{folder}: no errors" in said
+    assert f"{folder}: no errors" in capsys.readouterr().out
     found = versa.load_dataset("orientation")
     assert (found.n_subjects, found.n_images) == (3, 6)
     assert set(found.sector_names) == set(SECTORS)
     if kind != "brainvoyager":
-        order = [NAMES.index(name) for name in found.stimuli.names]
-        for sector, per_subject in known_betas().items():
-            for row, expected in enumerate(per_subject):
-                np.testing.assert_array_equal(
-                    found.responses[sector][row], expected[order]
-                )
+        check_known(found)
     osf.asked.clear()
-    assert data_command(["fetch", "orientation", "--quiet"]) == 0
+    assert data_command(command) == 0
     assert osf.asked == []  # what is there is only checked
 
 
@@ -119,19 +128,22 @@ def test_packed_files_are_unpacked(osf, tmp_path, packing):
             packed.add(tmp_path / "made", arcname=".")
         content = memory.getvalue()
     osf.components = {"trne8": {f"data/all.{packing}": content}}
-    folder, table = bring_archive("orientation")
+    folder, table = fetch_archive("orientation")
     assert table["file"].tolist() == [f"data/all.{packing}"]
     assert table["bytes"].tolist() == [len(content)]
     unpacked = folder / "data" / f"all.{packing}.unpacked"
     assert files_of(unpacked) == files
     (unpacked / "conditions.txt").write_text("kept")
-    bring_archive("orientation")
+    fetch_archive("orientation")
     assert (unpacked / "conditions.txt").read_text() == "kept"
     (unpacked / "conditions.txt").write_bytes(files["conditions.txt"])
-    with pytest.raises(ValueError, match="needs a mapping file that somebody has chec"):
-        convert_archive("orientation", folder)
-    confirm(folder.parent / "trne8-orientation.toml")
-    assert convert_archive("orientation", folder).is_dir()
+    inside = f"data/all.{packing}.unpacked"
+    changes = {
+        name: f"{inside}/{ARRAYS[name]}"
+        for name in ("responses__file", "conditions__file", "images__file")
+    }
+    mapping = write_mapping(tmp_path / "map.toml", ARRAYS, **changes)
+    assert convert_archive("orientation", folder, mapping).is_dir()
 
 
 def damaged_zip(method):
@@ -159,7 +171,7 @@ PACKAGES = {
 @pytest.mark.parametrize("name", PACKAGES)
 def test_a_damaged_package_is_told_and_the_rest_goes_on(osf, tmp_path, caplog, name):
     osf.components = {"trne8": {name: PACKAGES[name](), "z.zip": zipped({"z": b"z"})}}
-    folder, table = bring_archive("orientation")
+    folder, table = fetch_archive("orientation")
     assert len(table) == 2
     target = folder / f"{name}.unpacked"
     assert f"unpack it by hand into {target}" in caplog.text
@@ -170,7 +182,7 @@ def test_a_damaged_package_is_told_and_the_rest_goes_on(osf, tmp_path, caplog, n
     os.utime(target, (0, 0))  # as some programs date it
     caplog.clear()
     for _ in range(2):
-        bring_archive("orientation")
+        fetch_archive("orientation")
         assert files_of(target) == {"a.txt": b"by hand"}
     assert caplog.text == ""
 
@@ -183,7 +195,7 @@ def test_a_full_disk_is_not_a_damaged_package(osf, tmp_path, monkeypatch):
 
     monkeypatch.setattr(zipfile.ZipFile, "extractall", full)
     with pytest.raises(OSError, match="No space left"):
-        bring_archive("orientation")
+        fetch_archive("orientation")
 
 
 def test_packages_that_lead_out_write_nothing_there(osf, tmp_path, caplog):
@@ -191,11 +203,11 @@ def test_packages_that_lead_out_write_nothing_there(osf, tmp_path, caplog):
     with tarfile.open(fileobj=memory, mode="w") as packed:
         packed.addfile(tarfile.TarInfo("../../evil.txt"))
     osf.components = {"trne9": {"all.tar": memory.getvalue()}}
-    bring_archive("orientation", "trne9")
+    fetch_archive("orientation", "trne9")
     assert "all.tar cannot be unpacked" in caplog.text
     assert not list(tmp_path.rglob("evil.txt"))
     osf.components = {"trn10": {"all.zip": zipped({"../../evil.txt": b"x"})}}
-    folder, _ = bring_archive("orientation", "trn10")
+    folder, _ = fetch_archive("orientation", "trn10")
     assert [p.relative_to(folder / "all.zip.unpacked").as_posix()
             for p in tmp_path.rglob("evil.txt")] == ["evil.txt"]  # fmt: skip
 
@@ -208,7 +220,7 @@ def test_an_update_loses_no_files_of_others(osf, tmp_path, caplog, change):
     if change == "by hand":
         target.mkdir(parents=True)
         (target / "a.txt").write_bytes(b"a")
-    bring_archive("orientation")
+    fetch_archive("orientation")
     if change == "added":
         (target / "notes.txt").write_bytes(b"mine")
     if change == "changed":
@@ -216,7 +228,7 @@ def test_an_update_loses_no_files_of_others(osf, tmp_path, caplog, change):
     before = files_of(target)
     osf.components["trne8"]["x.zip"].append(second)
     caplog.clear()
-    bring_archive("orientation", update=True)
+    fetch_archive("orientation", update=True)
     assert files_of(target) == {"b.txt": b"b"}
     aside = list(target.parent.glob("x.zip.unpacked.old-20??-??-??"))
     if change == "none":
@@ -227,31 +239,28 @@ def test_an_update_loses_no_files_of_others(osf, tmp_path, caplog, change):
         assert f"it is moved to {aside[0].name}" in caplog.text
     (target / "notes.txt").write_bytes(b"again")
     osf.components["trne8"]["x.zip"].append(first)
-    bring_archive("orientation", update=True)
+    fetch_archive("orientation", update=True)
     assert len(list(target.parent.glob("*.old-*"))) == len(aside) + 1
 
 
 def test_a_damaged_update_does_not_pass_for_the_earlier_one(osf, caplog):
     osf.components = {"trne8": {"x.zip": [zipped({"a.txt": b"a"})]}}
-    folder, _ = bring_archive("orientation")
+    folder, _ = fetch_archive("orientation")
     osf.components["trne8"]["x.zip"].append(damaged_zip(zipfile.ZIP_DEFLATED))
-    bring_archive("orientation", update=True)
+    fetch_archive("orientation", update=True)
     assert "x.zip cannot be unpacked" in caplog.text
     assert not (folder / "x.zip.unpacked").exists()
 
 
 def test_another_size_is_not_the_published_dataset(osf, tmp_path, monkeypatch):
     osf.components = {"trne8": files_of(table_archive(tmp_path / "made"))}
-    folder, _ = bring_archive("orientation")
-    with pytest.raises(ValueError, match="needs a mapping file"):
-        convert_archive("orientation", folder)
-    place = folder.parent / "trne8-orientation.toml"
-    confirm(place)
+    folder, _ = fetch_archive("orientation")
+    place = write_mapping(mapping_path("orientation"), TABLES)
     entry = datasets.DatasetEntry("orientation", None, "made up", 7, 40)
     monkeypatch.setitem(datasets._ENTRIES, "orientation", entry)
     rule = r"must have 7 subjects and 40 images; by .*toml it has 3 and 6"
     with pytest.raises(ValueError, match=rule):
-        convert_archive("orientation", folder)
+        convert_archive("orientation", folder, place)
     assert not entry.folder.exists()
 
 
@@ -267,7 +276,7 @@ def test_listing_and_patterns(osf, tmp_path, capsys):
     for content in osf.components["trne8"].values():
         assert hashlib.sha256(content).hexdigest() in said
     assert osf.downloads == []
-    folder, table = bring_archive("orientation", patterns="*S2*")
+    folder, table = fetch_archive("orientation", patterns="*S2*")
     assert table["file"].tolist() == [
         f"betas/S2/{sector}.csv" for sector in sorted(SECTORS)
     ]
@@ -290,46 +299,39 @@ def test_unknown_names(osf, capsys, options):
 def test_any_archive(tmp_path, capsys):
     archive = str(matlab_archive(tmp_path / "made"))
     mapping, out = tmp_path / "map.toml", tmp_path / "dataset"
+    assert data_command(["convert", archive]) == 0
+    assert "SECTORS.Betas.EarlyV[0]" in capsys.readouterr().out
     start = ["convert", archive, "--mapping", str(mapping)]
-    assert data_command([*start, "--propose", "--out", str(out)]) == 2
-    assert "--propose must come without --out" in capsys.readouterr().err
-    assert data_command([*start, "--propose"]) == 0
-    said = capsys.readouterr().out
-    assert "sure: [" in said
-    assert "set confirmed = true, then convert with --out" in said
     assert data_command(start) == 2
-    assert "--out must name the dataset folder" in capsys.readouterr().err
-    assert data_command([*start, "--out", str(out)]) == 2
+    assert "--out is missing. Without both" in capsys.readouterr().err
+    start += ["--out", str(out)]
+    assert data_command(start) == 2
+    assert f"mapping file {mapping} must exist" in capsys.readouterr().err
+    write_mapping(mapping, MATLAB, confirmed=False)
+    assert data_command(start) == 2
     assert "must be confirmed" in capsys.readouterr().err
     assert not out.exists()
-    confirm(mapping)
-    assert data_command([*start, "--out", str(out)]) == 0
+    write_mapping(mapping, MATLAB)
+    assert data_command(start) == 0
     found = versa.read_dataset(out)
     assert found.n_subjects == len(SUBJECTS)
-    np.testing.assert_array_equal(
-        found.responses["pOTC"][1],
-        known_betas()["pOTC"][1][[NAMES.index(n) for n in found.stimuli.names]],
-    )
+    check_known(found)
 
 
 def test_names_with_blanks_and_umlauts(osf, tmp_path):
     made = array_archive(tmp_path / "made")
-    files = {
-        f"Beta Maps/Süd & 50% #1/{path}": content
-        for path, content in files_of(made).items()
-    }
+    place = "Beta Maps/Süd & 50% #1"
+    files = {f"{place}/{path}": content for path, content in files_of(made).items()}
     osf.components = {"trne8": files}
-    assert data_command(["fetch", "orientation", "--quiet"]) == 2
-    place = cache_folder() / "osf" / "trne8-orientation.toml"
-    archive = archive_folder("orientation")
+    archive, _ = fetch_archive("orientation")
     assert {k: v for k, v in files_of(archive).items() if k in files} == files
-    confirm(place)
+    changes = {
+        name: f"{place}/{ARRAYS[name]}"
+        for name in ("responses__file", "conditions__file", "images__file")
+    }
+    write_mapping(mapping_path("orientation"), ARRAYS, **changes)
     assert data_command(["fetch", "orientation", "--quiet"]) == 0
-    found = versa.load_dataset("orientation")
-    order = [NAMES.index(name) for name in found.stimuli.names]
-    for sector, per_subject in known_betas().items():
-        for values, known in zip(found.responses[sector], per_subject, strict=True):
-            np.testing.assert_array_equal(values, known[order])
+    check_known(versa.load_dataset("orientation"))
 
 
 @pytest.mark.parametrize("project", ["TRNE8", "https://osf.io/trne8/", "osf.io/trne8"])
@@ -342,8 +344,7 @@ def test_a_project_has_one_folder_however_it_is_written(osf, tmp_path, project):
 @pytest.mark.parametrize("options", [[], ["--update"], ["--mapping", "map.toml"]])
 def test_a_dataset_that_is_there_needs_no_network(osf, tmp_path, capsys, options):
     osf.components = {"trne8": files_of(table_archive(tmp_path / "made"))}
-    data_command(["fetch", "orientation", "--quiet"])
-    confirm(cache_folder() / "osf" / "trne8-orientation.toml")
+    write_mapping(mapping_path("orientation"), TABLES)
     assert data_command(["fetch", "orientation", "--quiet"]) == 0
     (cache_folder() / "osf" / "trne8" / "betas" / "S1" / "pOTC.csv").unlink()
     osf.asked.clear()
@@ -360,56 +361,9 @@ def test_a_dataset_that_is_there_needs_no_network(osf, tmp_path, capsys, options
         assert f"{folder}: no errors" in said.out
 
 
-def test_an_incomplete_proposal_is_no_dead_end(osf, tmp_path, capsys):
-    files = files_of(array_archive(tmp_path / "made"))
-    names = files.pop("conditions.txt")
-    files["x.zip"] = damaged_zip(zipfile.ZIP_DEFLATED)
-    files["flirt.mat"] = (b"1 0 0 0\n" * 9)[:52]
-    osf.components = {"trne8": files}
-    place = cache_folder() / "osf" / "trne8-orientation.toml"
-    assert data_command(["fetch", "orientation", "--quiet"]) == 2
-    said = capsys.readouterr().err
-    assert f"one is proposed in {place} (not complete: [conditions] must have" in said
-    assert said.count("error:") == 1
-    assert "Traceback" not in said
-    assert data_command(["fetch", "orientation", "--quiet"]) == 2
-    said = capsys.readouterr().err
-    assert f"Correct {place}; remove it to have one proposed anew." in said
-    place.unlink()
-    files["conditions.txt"] = names
-    assert data_command(["fetch", "orientation", "--quiet", "--update"]) == 2
-    assert "(not complete" not in capsys.readouterr().err
-    confirm(place)
-    assert data_command(["fetch", "orientation", "--quiet"]) == 0
-
-
-def test_a_confirmed_file_with_a_mistake_is_not_to_be_removed(osf, tmp_path):
+def test_a_mapping_file_with_a_mistake_names_it(tmp_path):
     archive = array_archive(tmp_path / "made")
     mapping = tmp_path / "map.toml"
     mapping.write_text("confirmed = true\n[dataset]\nnam = 'x'\n")
-    with pytest.raises(ValueError, match="Did you mean name") as caught:
+    with pytest.raises(ValueError, match=r"Did you mean dataset\.name"):
         convert_archive("orientation", archive, mapping)
-    assert "remove it" not in str(caught.value)
-
-
-def test_sizes_for_a_proposal(tmp_path, capsys):
-    archive = array_archive(tmp_path / "made")
-    (archive / "stimuli" / "other.png").write_bytes(b"")
-    mapping = tmp_path / "map.toml"
-    start = ["convert", str(archive), "--mapping", str(mapping)]
-    sizes = ["--n-images", "6", "--n-subjects", "3"]
-    assert data_command([*start, *sizes, "--out", "x"]) == 2
-    assert "--n-images must come with --propose" in capsys.readouterr().err
-    assert data_command([*start, "--propose", "--n-subjects", "0"]) == 2
-    assert "--n-subjects must be at least 1; got 0" in capsys.readouterr().err
-    assert data_command([*start, "--propose"]) == 0
-    said = capsys.readouterr().out
-    assert f"{mapping}: not complete: [conditions] must have exactly" in said
-    assert "set confirmed" not in said
-    mapping.unlink()
-    (archive / "stimuli" / "other.png").unlink()
-    assert data_command([*start, "--propose", "--n-subjects", "7"]) == 0
-    assert "there should be 7 subjects; 3 fit" in capsys.readouterr().out
-    mapping.unlink()
-    assert data_command([*start, "--propose", *sizes]) == 0
-    assert "set confirmed = true, then" in capsys.readouterr().out

@@ -14,8 +14,6 @@ from pathlib import Path
 
 from versa.cache import atomic_write, file_hash
 
-__all__ = ["is_packed", "unpack"]
-
 logger = logging.getLogger("versa")
 
 _PACKED = (".zip", ".tar", ".tar.gz", ".tgz")
@@ -34,21 +32,7 @@ _FAULTS = (
 
 
 def is_packed(path: Path) -> bool:
-    """Whether a file is a package, by its suffix.
-
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    packed : bool
-
-    Examples
-    --------
-    >>> is_packed(Path("all.tar.gz")), is_packed(Path("betas.mat"))
-    (True, False)
-    """
+    """Whether a file is a package, by its suffix."""
     return path.name.lower().endswith(_PACKED)
 
 
@@ -58,22 +42,8 @@ def unpack(path: Path) -> Path:
     A folder of that name that is not from versa is taken for the package unpacked by
     hand. One from an earlier version of the package is replaced; if somebody has added
     or changed files in it, it is moved to ``x.zip.unpacked.old-DATE`` before. A warning
-    tells this, and if the package cannot be unpacked.
-
-    Parameters
-    ----------
-    path : Path
-        The package.
-
-    Returns
-    -------
-    folder : Path
-        Where it is unpacked; not there if that fails.
-
-    Raises
-    ------
-    OSError
-        If the disk is full or cannot be written.
+    tells this, and if the package cannot be unpacked. OSError: the disk is full or
+    cannot be written.
     """
     target = path.with_name(f"{path.name}.unpacked")
     record = path.with_name(f".{path.name}.unpacked.json")
