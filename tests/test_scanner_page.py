@@ -10,7 +10,7 @@ from nibabel import cifti2
 from PIL import Image
 
 import versa
-from tests.archives import brainvoyager_archive, known_betas, matlab_archive
+from tests.archives import brainvoyager_archive, matlab_archive
 from tests.fmri.betas import test_fsl as test_feat
 from tests.fmri.betas import test_glmsingle, test_spm
 from tests.fmri.study.test_sectors import study
@@ -117,4 +117,4 @@ def test_every_example_runs(here, study):
     assert (here / "mine" / "stimuli.tsv").is_file()
     assert versa.load_dataset("./study").sector_names == ("EarlyV", "pOTC", "aOTC")
     assert names["brain"].responses["V1"][0].shape[0] == len(CONDITIONS)
-    np.testing.assert_array_equal(names["betas"], known_betas()["EarlyV"][0])
+    assert names["betas"]["shape"].iloc[0] == "9 x 6"  # of the MATLAB archive
