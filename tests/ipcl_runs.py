@@ -115,11 +115,15 @@ def begin(folder, changes, *, rank=0, n_ranks=1, port=0):
     )
 
 
-def begin_all(folder, changes, n_ranks):
-    """Start all processes of a run."""
+def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        return probe.getsockname()[1]
+
+
+def begin_all(folder, changes, n_ranks):
+    """Start all processes of a run."""
+    port = free_port()
     return [
         begin(folder, changes, rank=rank, n_ranks=n_ranks, port=port)
         for rank in range(n_ranks)

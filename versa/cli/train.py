@@ -188,7 +188,7 @@ def _train(options: argparse.Namespace) -> int:
     if end.preempted:
         print(f"stopped and saved after {place}; run the same command to go on.")
         return _AGAIN
-    if end.leads:
+    if end.is_main:
         from versa.models.ipcl.export import EXPORTS, export_run
         from versa.models.zoo.checkpoints import training_record
 

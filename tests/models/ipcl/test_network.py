@@ -12,7 +12,11 @@ from versa.models.architectures import AlexNetGN
 from versa.models.building import build_seeded
 from versa.models.ipcl import network as network_module
 from versa.models.ipcl.loss import IPCLLoss, unit_rows
-from versa.models.ipcl.memory_format import MomentsGroupNorm, StridedConv2d, fast_layout
+from versa.models.ipcl.memory_format import (
+    MomentsGroupNorm,
+    StridedConv2d,
+    fast_memory_format,
+)
 from versa.models.ipcl.network import embedding_network, training_network
 from versa.models.ipcl.norms import (
     GroupedBatchNorm,
@@ -291,14 +295,14 @@ def trunk():
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_fast_layout_keeps_values_gradients_and_keys(device):
+def test_fast_memory_format_keeps_values_gradients_and_keys(device):
     plain, other = trunk(), trunk()
-    fast = fast_layout(other, device, compiled=True)
+    fast = fast_memory_format(other, device, compiled=True)
     assert fast is other
     kinds = {type(part) for part in fast.modules()}
     assert StridedConv2d in kinds
     assert (MomentsGroupNorm in kinds) == (device == "cuda")
-    plain_kinds = {type(part) for part in fast_layout(trunk(), device).modules()}
+    plain_kinds = {type(part) for part in fast_memory_format(trunk(), device).modules()}
     assert MomentsGroupNorm not in plain_kinds  # slower unless it is compiled
     assert list(fast.state_dict()) == list(plain.state_dict())
     rng = torch.Generator().manual_seed(1)

@@ -14,7 +14,7 @@ from versa.models.ipcl.image_source import ImageSource
 from versa.models.ipcl.learner import Learner, network_options
 from versa.models.ipcl.loader import BadImages, Chunk
 from versa.models.ipcl.network import embedding_network
-from versa.models.ipcl.process_group import Launch, Team, team_started
+from versa.models.ipcl.process_group import Launch, ProcessGroup, process_group
 from versa.models.ipcl.schedule import epoch_order
 
 _SIDE = {"cuda": 8192, "cpu": 2048}  # of the square matrices
@@ -81,17 +81,17 @@ def measure_speeds(
     config: TrainConfig, images: ImageSource | None = None, *, seconds: float = 10.0
 ) -> Speeds:
     """Measure one process on this machine."""
-    with team_started(config.engine.device, Launch()) as team:
-        return _measured(config, images, team, seconds)
+    with process_group(config.engine.device, Launch()) as group:
+        return _measured(config, images, group, seconds)
 
 
 def _measured(
-    config: TrainConfig, images: ImageSource | None, team: Team, seconds: float
+    config: TrainConfig, images: ImageSource | None, group: ProcessGroup, seconds: float
 ) -> Speeds:
-    device = team.device
+    device = group.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    learner = Learner(config, n_images=10**6, n_classes=_N_CLASSES, team=team)
+    learner = Learner(config, n_images=10**6, n_classes=_N_CLASSES, group=group)
     n_groups = min(config.engine.chunk_groups, config.groups_per_step)
     n_images = n_groups * config.group_images
     chunk = _random_chunk(n_images)
@@ -176,7 +176,7 @@ def _from_files(
     config: TrainConfig, images: ImageSource, learner: Learner, seconds: float
 ) -> tuple[float, float]:
     """Images per second of decoding alone, and of everything."""
-    team = learner.team
+    group = learner.group
     loader = learner.loader(images, BadImages(len(images), limit=1.0))
     n_groups = min(config.engine.chunk_groups, config.groups_per_step)
     size = n_groups * config.group_images
@@ -199,11 +199,11 @@ def _from_files(
                 learner.learn(x, chunk.labels, [n_groups], 0)
             done += len(chunk.indices)
             if k == config.engine.prefetch:  # what was made ahead does not count
-                _wait(team.device)
+                _wait(group.device)
                 done, start = 0, time.perf_counter()
             elif start and time.perf_counter() - start > seconds:
                 break
-        _wait(team.device)
+        _wait(group.device)
         rates.append(done / (time.perf_counter() - start))
         chunks.close()
         learner.abandon()

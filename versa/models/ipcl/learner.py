@@ -20,10 +20,10 @@ from versa.models.ipcl.config import TrainConfig
 from versa.models.ipcl.image_source import ImageSource
 from versa.models.ipcl.loader import BadImages, Chunk, ChunkLoader
 from versa.models.ipcl.loss import IPCLLoss, unit_rows
-from versa.models.ipcl.memory_format import fast_layout
+from versa.models.ipcl.memory_format import fast_memory_format
 from versa.models.ipcl.network import random_layers, training_network
 from versa.models.ipcl.norms import apply_statistics, set_groups, take_statistics
-from versa.models.ipcl.process_group import Team
+from versa.models.ipcl.process_group import ProcessGroup
 from versa.models.ipcl.random_numbers import DROPOUT, draws, hashed
 
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -34,7 +34,7 @@ class Diverged(ValueError):  # noqa: N818
 
 
 def network_options(config: TrainConfig, n_classes: int) -> dict[str, Any]:
-    """Arguments of `training_network` and of a card for the network of a run."""
+    """Arguments of `training_network`, and of a card, for the network of a run."""
     ipcl = config.method == "ipcl"
     head = {"out_dim": config.dim if ipcl else n_classes, "l2norm": ipcl}
     return {**config.options, **head}
@@ -48,13 +48,13 @@ def loss_parts(config: TrainConfig) -> list[str]:
 
 
 class Learner:
-    """A network in training."""
+    """A network in training; its loss is None if it is supervised."""
 
     def __init__(
-        self, config: TrainConfig, *, n_images: int, n_classes: int, team: Team
+        self, config: TrainConfig, *, n_images: int, n_classes: int, group: ProcessGroup
     ) -> None:
         self.config = config
-        self.team = team
+        self.group = group
         kind = torch.float64 if config.precision == "fp64" else torch.float32
         network = build_seeded(
             lambda: training_network(
@@ -63,10 +63,12 @@ class Learner:
             config.seed,
         )
         compiled = config.engine.compile
-        network = network.to(team.device, kind)
-        self.network = fast_layout(network, team.device, compiled=compiled).train()
+        network = network.to(group.device, kind)
+        self.network = fast_memory_format(
+            network, group.device, compiled=compiled
+        ).train()
         self.rows = config.group_images * config.n_views
-        set_groups(self.network, self.rows, collect=not team.alone)
+        set_groups(self.network, self.rows, collect=not group.alone)
         self.loss = None
         if config.method == "ipcl":
             chosen = config.loss
@@ -79,9 +81,9 @@ class Learner:
                 queue_prototypes=chosen.queue_prototypes,
                 log_z=chosen.log_z,
                 seed=config.seed,
-            ).to(team.device, kind)
+            ).to(group.device, kind)
         self._parameters = [p for p in self.network.parameters() if p.requires_grad]
-        cuda = team.device.type == "cuda"
+        cuda = group.device.type == "cuda"
         self.optimizer = torch.optim.SGD(
             self._parameters,
             lr=config.optimizer.lr,
@@ -90,7 +92,7 @@ class Learner:
             fused=cuda or None,
         )
         self._scaler = torch.amp.GradScaler(
-            team.device.type, enabled=config.precision == "fp16"
+            group.device.type, enabled=config.precision == "fp16"
         )
         # at most two sizes of a chunk, each compiled for itself
         self._forward: Any = (
@@ -100,10 +102,6 @@ class Learner:
         self._drops = bool(random_layers(self.network))
         self._sums: list[torch.Tensor] = []
         self._before: dict[str, Any] = {}
-        if cuda:
-            torch.backends.cudnn.benchmark = True
-            torch.backends.cudnn.allow_tf32 = config.precision == "tf32"
-            torch.backends.cuda.matmul.allow_tf32 = False
 
     def loader(self, images: ImageSource, bad: BadImages) -> ChunkLoader:
         """Images decoded for this network and device."""
@@ -111,14 +109,17 @@ class Learner:
         return ChunkLoader(
             images,
             short_side=self.config.short_side,
-            workers=engine.workers or self.team.cores,
+            workers=engine.workers or self.group.cores,
             prefetch=engine.prefetch,
-            pinned=self.team.device.type == "cuda",
+            pinned=self.group.device.type == "cuda",
             bad=bad,
         )
 
     def views(self, chunk: Chunk, epoch: int) -> torch.Tensor:
-        """Views of a chunk of images, as the network takes them."""
+        """Views (n_groups * n_views * group_images, 3, size, size) of whole groups.
+
+        Group after group, view-major inside each; on the device.
+        """
         config = self.config
         drawn = draws(
             config.augmentation,
@@ -129,7 +130,7 @@ class Learner:
             sizes=chunk.sizes.numpy(),
         )
         x = views(
-            chunk.canvases.to(self.team.device, non_blocking=True),
+            chunk.canvases.to(self.group.device, non_blocking=True),
             drawn,
             config.augmentation,
             dtype=self.input_type,
@@ -144,7 +145,7 @@ class Learner:
         """Type of what the network takes."""
         if self.config.precision == "fp64":
             return torch.float64
-        on_cpu = self.team.device.type == "cpu"
+        on_cpu = self.group.device.type == "cpu"
         return (
             torch.float32 if on_cpu else _HALF.get(self.config.precision, torch.float32)
         )
@@ -154,7 +155,7 @@ class Learner:
         half = _HALF.get(self.config.precision)
         if half is None:
             return nullcontext()
-        return torch.autocast(self.team.device.type, dtype=half)
+        return torch.autocast(self.group.device.type, dtype=half)
 
     def begin(self) -> None:
         """Start a step. What `abandon` needs is copied."""
@@ -167,7 +168,9 @@ class Learner:
         }
 
     def abandon(self) -> None:
-        """Undo what the rounds of an unfinished step have left behind."""
+        """Undo what the rounds of an unfinished step, if any, have left behind."""
+        if not self._before:
+            return
         self.optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
             for key, buffer in self.network.named_buffers():
@@ -178,10 +181,14 @@ class Learner:
     def learn(
         self, x: torch.Tensor, labels: torch.Tensor, counts: Sequence[int], step: int
     ) -> None:
-        """One round: gradients of the own groups are added to those of the step."""
-        own = counts[self.team.rank]
-        if self.team.device.type == "cuda":  # without waiting for what it is doing
-            labels = labels.pin_memory().to(self.team.device, non_blocking=True)
+        """One round: gradients of the own groups are added to those of the step.
+
+        x is as `views` gives it, of `counts[rank]` groups (maybe 0); labels are of its
+        images (n_groups * group_images,); counts are the groups of each process.
+        """
+        own = counts[self.group.rank]
+        if self.group.device.type == "cuda":  # without waiting for what it is doing
+            labels = labels.pin_memory().to(self.group.device, non_blocking=True)
         if own:
             with self._drawing(step), self.cast():
                 out = self._forward(x).unflatten(0, (own, self.rows))
@@ -189,7 +196,7 @@ class Learner:
             units = self.config.dim if self.loss is not None else 1
             out = x.new_zeros(0, self.rows, units)
         if self.loss is not None:
-            first = sum(counts[: self.team.rank])
+            first = sum(counts[: self.group.rank])
             losses, sums = self._contrast(self.loss, out, counts, first)
         else:
             losses, sums = self._classify(out, labels)
@@ -197,19 +204,25 @@ class Learner:
         if own:
             share = losses.sum() / self.config.groups_per_step
             self._scaler.scale(share).backward()
-        if not self.team.alone:
+        if not self.group.alone:
             found = take_statistics(self.network)
             if found.shape[1]:
-                apply_statistics(self.network, self.team.gathered(found, counts))
+                apply_statistics(self.network, self.group.all_gather(found, counts))
 
     def finish(self, step: int, lr: float, momentum: float) -> dict[str, float]:
-        """End a step: exchange gradients and change the weights."""
+        """End a step: exchange gradients and change the weights.
+
+        Returns the loss with its parts, or the accuracy, and the norm of the gradient.
+        If one is not finite, it raises Diverged and leaves the weights as they were.
+        """
         gradients = [p.grad for p in self._parameters if p.grad is not None]
-        self.team.add_up(gradients)
+        self.group.all_reduce_tensors(gradients)
         self._scaler.unscale_(self.optimizer)
         norm = torch.stack([g.detach().norm() for g in gradients]).norm()
         own = torch.stack(self._sums).sum(0).tolist()
-        sums = [value / self.config.groups_per_step for value in self.team.total(own)]
+        sums = [
+            value / self.config.groups_per_step for value in self.group.all_reduce(own)
+        ]
         found = dict(zip(loss_parts(self.config), sums, strict=True))
         found["gradient_norm"] = float(norm)
         bad = [
@@ -230,6 +243,7 @@ class Learner:
         self._scaler.step(self.optimizer)
         self._scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+        self._before = {}
         return found
 
     def state(self) -> dict[str, Any]:
@@ -261,8 +275,8 @@ class Learner:
         self, loss: IPCLLoss, out: torch.Tensor, counts: Sequence[int], first: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         gathered = None
-        if not self.team.alone:
-            gathered = self.team.gathered(unit_rows(out.detach()), counts)
+        if not self.group.alone:
+            gathered = self.group.all_gather(unit_rows(out.detach()), counts)
         terms = loss.groups(
             out,
             self.config.n_views,
@@ -291,9 +305,25 @@ class Learner:
         """Seeds of Dropout and its like, so that a restart changes nothing."""
         if not self._drops:
             return nullcontext()
-        place = (step, len(self._sums), self.team.rank)
+        place = (step, len(self._sums), self.group.rank)
         seed = int(hashed(self.config.seed, DROPOUT, *place)[0] >> 1)
-        return _seeded(seed, self.team.device)
+        return _seeded(seed, self.group.device)
+
+
+@contextmanager
+def torch_flags(precision: str, device: torch.device) -> Iterator[None]:
+    """torch's global flags for the arithmetic of a training; as before at the end."""
+    if device.type != "cuda":
+        yield
+        return
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32
+    cudnn.benchmark, cudnn.allow_tf32 = True, precision == "tf32"
+    matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = before
 
 
 @contextmanager

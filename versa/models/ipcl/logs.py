@@ -1,4 +1,4 @@
-"""What a training run writes down: CSV tables, TensorBoard, and a figure of both."""
+"""What a training run writes down: two CSV tables, TensorBoard, and a figure."""
 
 import contextlib
 import csv
@@ -9,6 +9,8 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from versa.cache import atomic_write
 
 logger = logging.getLogger("versa")
@@ -16,101 +18,58 @@ logger = logging.getLogger("versa")
 STEPS, EPOCHS, CURVE = "steps.csv", "epochs.csv", "curve.png"
 
 
-class RunTable:
-    """A CSV file that grows by rows and can go back to an earlier step."""
-
-    def __init__(self, path: Path, columns: Sequence[str], step: int) -> None:
-        self.path = path
-        found = _read(path)
-        others = [name for name in (found[0] if found else {}) if name not in columns]
-        self.columns = [*columns, *others]
-        self._complains = True
-        kept = [r for r in found if r["step"].isdigit() and int(r["step"]) <= step]
-        with atomic_write(path) as temporary:
-            temporary.write_text(self._text(kept, header=True), encoding="utf-8")
-
-    def rows(self) -> list[dict[str, str]]:
-        """Rows of the file, as text."""
-        return _read(self.path)
-
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Write a row. A full disk is reported once and does not end the training."""
-        content = self._text([row], header=False).encode()
-        size = None
-        try:
-            with open(self.path, "ab", buffering=0) as file:
-                size = file.tell()
-                if file.write(content) < len(content):
-                    raise OSError("no space left")
-        except OSError as error:
-            if size is not None:
-                with contextlib.suppress(OSError):
-                    os.truncate(self.path, size)  # no half of a row
-            if self._complains:
-                logger.warning("the log %s cannot be written (%s).", self.path, error)
-            self._complains = False
-        else:
-            self._complains = True
-
-    def _text(self, rows: Sequence[Mapping[str, Any]], *, header: bool) -> str:
-        text = StringIO()
-        writer = csv.DictWriter(text, self.columns, restval="", lineterminator="\n")
-        if header:
-            writer.writeheader()
-        for row in rows:
-            writer.writerow({key: _short(value) for key, value in row.items()})
-        return text.getvalue()
-
-
-def _read(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        return []
-    with open(path, newline="", encoding="utf-8", errors="replace") as file:
-        rows: list[dict[str, str]] = list(csv.DictReader(file))
-    # whole rows only: of others, values or names are None
-    return [r for r in rows if None not in r and None not in r.values()]
-
-
-def _short(value: Any) -> Any:
-    return f"{value:.6g}" if isinstance(value, float) else value
-
-
 class RunLog:
-    """Tables, TensorBoard and messages of a run."""
+    """Tables, TensorBoard and messages of a run.
+
+    What was written for steps after `step` is dropped, because a run that resumes makes
+    them again; -1 drops all. Nothing that cannot be written ends the training.
+    """
 
     def __init__(
         self, folder: Path, step: int, parts: Sequence[str], measures: Sequence[str]
     ) -> None:
         self.folder = folder
-        self._parts = list(parts)
+        self._parts = list(parts)  # of the loss
+        self._complained: set[Path] = set()
         speed = ["images_per_second", "wait_share"]
-        steps = ["step", "epoch", "images", "lr", "momentum", *parts, "gradient_norm"]
-        self._steps = RunTable(folder / STEPS, [*steps, *speed, "seconds"], step)
-        epochs = ["epoch", "step", *parts, *speed, "damaged_images", *measures]
-        self._epochs = RunTable(folder / EPOCHS, [*epochs, "seconds"], step)
-        self._writer = _scalar_writer(folder / "tensorboard", step)
+        columns = {
+            STEPS: [
+                *("step", "epoch", "images", "lr", "momentum"),
+                *(*parts, "gradient_norm", *speed, "seconds"),
+            ],
+            EPOCHS: [
+                *("epoch", "step", *parts, *speed),
+                *("damaged_images", *measures, "seconds"),
+            ],
+        }
+        self._columns = {
+            name: _go_back(folder / name, names, step)
+            for name, names in columns.items()
+        }
+        self._writer = _summary_writer(folder / "tensorboard", step)
 
     def add_step(self, row: Mapping[str, Any]) -> None:
-        """Write down a step."""
-        self._steps.add(row)
+        """Write down a step: values of the columns of ``steps.csv``."""
+        self._add(STEPS, row)
         for name, value in row.items():
             if name not in ("step", "epoch", "images", "seconds"):
                 self._add_scalar(f"train/{name}", value, row["step"])
 
     def has_epoch(self, epoch: int) -> bool:
         """Whether the end of an epoch was written down."""
-        return any(row["epoch"] == str(epoch) for row in self._epochs.rows())
+        return str(epoch) in set(_read(self.folder / EPOCHS)["epoch"])
 
     def add_epoch(self, row: Mapping[str, Any]) -> None:
         """Write down the end of an epoch, with means over its steps."""
-        steps = [r for r in self._steps.rows() if r["epoch"] == str(row["epoch"] - 1)]
-        means = {}
-        if steps:
-            for name in (*self._parts, "wait_share"):
-                means[name] = sum(float(r[name]) for r in steps) / len(steps)
-            spent = sum(1 / float(r["images_per_second"]) for r in steps)
-            means["images_per_second"] = len(steps) / spent
-        self._epochs.add({**means, **row})
+        steps = _read(self.folder / STEPS)
+        steps = steps[steps["epoch"] == str(row["epoch"] - 1)]
+        means: dict[str, float] = {}
+        if len(steps):
+            numbers = steps[[*self._parts, "wait_share"]].astype(float)
+            means = dict(numbers.mean())
+            rates = steps["images_per_second"].astype(float)
+            means["images_per_second"] = len(steps) / (1 / rates).sum()
+        self._add(EPOCHS, {**means, **row})
         measured = {name: value for name, value in row.items() if "top" in name}
         for name, value in measured.items():
             self._add_scalar(f"measures/{name}", value, row["step"])
@@ -120,16 +79,36 @@ class RunLog:
             logger.info("after epoch %d: %s", row["epoch"], text)
 
     def close(self) -> None:
-        """Draw the figure, and let TensorBoard's files be whole."""
+        """Draw the figure, and complete TensorBoard's files."""
         if self._writer is not None:
             with contextlib.suppress(OSError):
                 self._writer.close()
-        if not self._steps.rows():
+        if not len(_read(self.folder / STEPS)):
             return
         try:
             plot_run(self.folder, self.folder / CURVE)
         except (OSError, ValueError) as error:  # a run without a figure is a run, too
             logger.warning("%s cannot be written (%s).", self.folder / CURVE, error)
+
+    def _add(self, name: str, row: Mapping[str, Any]) -> None:
+        """Append a row; on a full disk there is a warning, once, and no half of it."""
+        path, size = self.folder / name, None
+        text = StringIO()
+        writer = csv.DictWriter(text, self._columns[name], lineterminator="\n")
+        writer.writerow({key: _short(value) for key, value in row.items()})
+        content = text.getvalue().encode()
+        try:
+            with open(path, "ab", buffering=0) as file:
+                size = file.tell()
+                if file.write(content) < len(content):
+                    raise OSError("no space left")
+        except OSError as error:
+            if size is not None:
+                with contextlib.suppress(OSError):
+                    os.truncate(path, size)
+            if path not in self._complained:
+                logger.warning("the log %s cannot be written (%s).", path, error)
+            self._complained.add(path)
 
     def _add_scalar(self, name: str, value: float, step: int) -> None:
         """For TensorBoard, which hands on what its own thread ran into."""
@@ -142,7 +121,33 @@ class RunLog:
             self._writer = None
 
 
-def _scalar_writer(folder: Path, step: int) -> Any:
+def _go_back(path: Path, columns: Sequence[str], step: int) -> list[str]:
+    """Drop rows of later steps; the columns, those of an existing file kept behind."""
+    found = _read(path)
+    names = [*columns, *(str(name) for name in found if name not in columns)]
+    if len(found):
+        found = found[pd.to_numeric(found["step"], errors="coerce") <= step]
+    with atomic_write(path) as temporary:
+        found.reindex(columns=names).to_csv(temporary, index=False, lineterminator="\n")
+    return names
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """Whole rows of a table, as text; what a killed run left of one is dropped."""
+    if not path.is_file():
+        return pd.DataFrame(columns=["epoch", "step"])
+    with open(path, newline="", encoding="utf-8", errors="replace") as file:
+        rows = list(csv.reader(file))
+    header = rows[0] if rows else []
+    whole = [row for row in rows[1:] if len(row) == len(header)]
+    return pd.DataFrame(whole, columns=header)
+
+
+def _short(value: Any) -> Any:
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+def _summary_writer(folder: Path, step: int) -> Any:
     """TensorBoard's SummaryWriter, or None if tensorboard is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -155,37 +160,33 @@ def plot_run(folder: str | os.PathLike[str], path: str | os.PathLike[str]) -> No
     """Figure of a run: loss and its parts, learning rate, the measures per epoch."""
     from matplotlib.figure import Figure  # draws without a screen and without state
 
-    steps, epochs = (_read(Path(folder) / name) for name in (STEPS, EPOCHS))
-    if not steps:
+    steps, epochs = (
+        _read(Path(folder) / name).apply(pd.to_numeric, errors="coerce")
+        for name in (STEPS, EPOCHS)
+    )
+    if not len(steps):
         raise ValueError(
             f"the folder of a run must hold {STEPS} with at least one step; "
             f"{folder} does not."
         )
-    measures = [
-        name
-        for name in (epochs[0] if epochs else {})
-        if name.endswith(("top1", "top5")) and any(row[name] for row in epochs)
-    ]
     figure = Figure(figsize=(7, 7), layout="constrained")
     upper, middle, lower = figure.subplots(3, sharex=True)
-    at = [int(row["step"]) for row in steps]
     for name in ("loss", "positive", "negative"):
-        if name in steps[0]:
-            values = [float(row[name]) for row in steps]
-            upper.plot(at, values, label=name, linewidth=1)
+        if name in steps:
+            upper.plot(steps["step"], steps[name], label=name, linewidth=1)
     upper.set(ylabel="loss (nats per view)")
     upper.legend(frameon=False)
-    middle.plot(at, [float(row["lr"]) for row in steps], linewidth=1)
+    middle.plot(steps["step"], steps["lr"], linewidth=1)
     middle.set(ylabel="learning rate")
+    measures = [
+        name
+        for name in epochs
+        if name.endswith(("top1", "top5")) and epochs[name].notna().any()
+    ]
     for name in measures:
-        some = [row for row in epochs if row[name]]
-        lower.plot(
-            [int(row["step"]) for row in some],
-            [float(row[name]) for row in some],
-            marker="o",
-            markersize=3,
-            label=name.replace("_", " "),
-        )
+        some = epochs[epochs[name].notna()]
+        label = name.replace("_", " ")
+        lower.plot(some["step"], some[name], marker="o", markersize=3, label=label)
     lower.set(xlabel="optimizer steps", ylabel="accuracy (%)")
     if measures:
         lower.legend(frameon=False)

@@ -23,10 +23,6 @@ _MIDDLE = 224 / 256  # of the short side, as the crop of the paper's read-outs
 _BATCH = 128  # images
 
 
-class Stopped(Exception):  # noqa: N818
-    """The run was asked to stop while something was measured."""
-
-
 def middle_draws(sizes: np.ndarray, share: float = _MIDDLE) -> Draws:
     """One view of each image: the square in its middle, unvaried."""
     sizes = np.asarray(sizes, dtype=np.int64).reshape(-1, 2)
@@ -66,7 +62,7 @@ class Monitor:
         val: ImageSource | None,
         *,
         bad: BadImages,
-        stopping: Callable[[], bool],
+        check_signals: Callable[[], None],
     ) -> None:
         self.config = config
         self.images = images
@@ -77,7 +73,7 @@ class Monitor:
             log = bad.log and bad.log.with_name(f"{bad.log.stem}-val.csv")
             limit = config.engine.max_bad
             self._bad_val = BadImages(len(val), limit=limit, log=log)
-        self._stopping = stopping
+        self._check_signals = check_signals
         self._classes = None if val is None else _matched(val, images)
         chosen = config.monitor
         mixed = epoch_order([len(images)], seed=config.seed, epoch=_NEVER)
@@ -119,7 +115,7 @@ class Monitor:
             rows, labels = self._outputs(
                 learner, self.images, self._gallery, self._bad, 1
             )
-            if learner.team.leads:
+            if learner.group.is_main:
                 chosen = self.config.monitor
                 scores = knn_accuracy(
                     rows[:, 0],
@@ -142,20 +138,19 @@ class Monitor:
         n_views: int,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """What the network makes of some images: (n_images, n_views, dim), labels."""
-        team, config = learner.team, self.config
-        shares = np.array_split(indices, team.n_ranks)
+        group, config = learner.group, self.config
+        shares = np.array_split(indices, group.n_ranks)
         longest = -(-len(shares[0]) // _BATCH)
-        own = shares[team.rank]
+        own = shares[group.rank]
         blocks = [own[k * _BATCH : (k + 1) * _BATCH] for k in range(longest)]
         loader = learner.loader(images, bad)
         plain = replace(config.augmentation, rotation=0.0)
         ipcl = config.method == "ipcl"
         units = config.dim if ipcl else len(self.images.classes)
-        rows = [torch.empty(0, n_views, units, device=team.device)]
-        labels = [torch.empty(0, dtype=torch.int64, device=team.device)]
+        rows = [torch.empty(0, n_views, units, device=group.device)]
+        labels = [torch.empty(0, dtype=torch.int64, device=group.device)]
         for chunk in loader.chunks(blocks, seed=config.seed, epoch=_NEVER):
-            if self._stopping():
-                raise Stopped
+            self._check_signals()
             if not len(chunk.labels):  # another process has one image more
                 continue
             how, drawn = plain, middle_draws(chunk.sizes.numpy())
@@ -169,16 +164,16 @@ class Monitor:
                     n_views=n_views,
                     sizes=chunk.sizes.numpy(),
                 )
-            canvases = chunk.canvases.to(team.device, non_blocking=True)
+            canvases = chunk.canvases.to(group.device, non_blocking=True)
             x = views(canvases, drawn, how, dtype=learner.input_type)
             with learner.cast():
                 out = learner.network(x)
             rows.append(out.float().unflatten(0, (n_views, -1)).transpose(0, 1))
-            labels.append(chunk.labels.to(team.device))
+            labels.append(chunk.labels.to(group.device))
         counts = [len(share) for share in shares]
         return (
-            team.gathered(torch.cat(rows), counts),
-            team.gathered(torch.cat(labels), counts).cpu(),
+            group.all_gather(torch.cat(rows), counts),
+            group.all_gather(torch.cat(labels), counts).cpu(),
         )
 
 

@@ -5,12 +5,13 @@ together, and its running statistics move on as if the groups had come one by on
 """
 
 from collections.abc import Iterator
-from typing import cast
 
 import torch
 from torch import nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from versa.models.ipcl.memory_format import replace_layers
 
 
 class _Grouped(_BatchNorm):
@@ -28,13 +29,10 @@ class _Grouped(_BatchNorm):
         after: nn.Module | None = None,
     ) -> None:
         super().__init__(num_features, eps, momentum, affine, track_running_stats)
-        self._start(rows, after)
-
-    def _start(self, rows: int | None, after: nn.Module | None) -> None:
-        self.rows = rows
-        self.after = after
-        self.collect = False
-        self.collected: list[torch.Tensor] = []
+        self.rows = rows  # of a group; None: the batch is one group
+        self.after = after  # applied to the result, such as an activation
+        self.collect = False  # whether statistics wait in `collected` to be applied
+        self.collected: list[torch.Tensor] = []  # (n_groups, 2, num_features) each
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalise `x` of shape (n_groups * rows, num_features, ...)."""
@@ -86,7 +84,11 @@ class _Grouped(_BatchNorm):
 
 
 class GroupedBatchNorm(_Grouped, nn.BatchNorm1d):
-    """BatchNorm1d over ghost groups."""
+    """BatchNorm1d over ghost groups, in train mode: blocks of `rows` rows.
+
+    Each block is normalised by its own mean and variance, and the running statistics
+    become what they would be if the blocks had come one at a time.
+    """
 
 
 class GroupedBatchNorm2d(_Grouped, nn.BatchNorm2d):
@@ -94,14 +96,13 @@ class GroupedBatchNorm2d(_Grouped, nn.BatchNorm2d):
 
 
 def give_groups(network: nn.Module) -> None:
-    """Turn every BatchNorm of a network into one with ghost groups, in place."""
-    for name, part in list(network.named_modules()):
-        if isinstance(part, _BatchNorm) and not isinstance(part, _Grouped):
-            _give_groups(name, part)
+    """Put a norm with ghost groups, of the same parameters, for every BatchNorm."""
+    replace_layers(network, _grouped)
 
 
-def _give_groups(name: str, norm: _BatchNorm) -> None:
-    """Turn a BatchNorm into one with ghost groups, in place."""
+def _grouped(name: str, norm: nn.Module) -> nn.Module | None:
+    if not isinstance(norm, _BatchNorm) or isinstance(norm, _Grouped):
+        return None
     kinds: dict[str, type[_Grouped]] = {
         "BatchNorm1d": GroupedBatchNorm,
         "BatchNorm2d": GroupedBatchNorm2d,
@@ -115,8 +116,14 @@ def _give_groups(name: str, norm: _BatchNorm) -> None:
             "architecture without it."
         )
     rest = list(norm.children())
-    norm.__class__ = kinds[kind]
-    cast(_Grouped, norm)._start(None, nn.Sequential(*rest) if rest else None)
+    made = kinds[kind](
+        *(norm.num_features, norm.eps, norm.momentum, norm.affine),
+        norm.track_running_stats,
+        after=nn.Sequential(*rest) if rest else None,
+    )
+    for key, value in (*norm._parameters.items(), *norm._buffers.items()):
+        setattr(made, key, value)  # the same tensors
+    return made.train(norm.training)
 
 
 def _norms(network: nn.Module) -> Iterator[_Grouped]:
@@ -134,7 +141,7 @@ def set_groups(network: nn.Module, rows: int | None, *, collect: bool = False) -
 
 
 def take_statistics(network: nn.Module) -> torch.Tensor:
-    """Statistics that the norms collected since the last call, as one tensor."""
+    """Statistics (n_groups, n_statistics) that were collected since the last call."""
     like = next(network.parameters())
     found = []
     for norm in _norms(network):
@@ -145,7 +152,7 @@ def take_statistics(network: nn.Module) -> torch.Tensor:
 
 
 def apply_statistics(network: nn.Module, statistics: torch.Tensor) -> None:
-    """Move all running statistics on by the groups of all processes."""
+    """Move all running statistics on by those of all processes, in global order."""
     norms = list(_norms(network))
     sizes = [2 * norm.num_features for norm in norms]
     if sum(sizes) != statistics.shape[1]:

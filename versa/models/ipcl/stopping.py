@@ -11,17 +11,16 @@ from typing import Any
 _PREEMPTION = ("SIGTERM", "SIGUSR2")
 
 
+class Stopped(Exception):  # noqa: N818
+    """A process of the run was asked to stop."""
+
+
 class StopFlag:
     """Whether this process was asked to stop."""
 
     def __init__(self) -> None:
-        self.interrupted = False
-        self.preempted = False
-
-    @property
-    def asked(self) -> bool:
-        """Whether any signal came."""
-        return self.interrupted or self.preempted
+        self.interrupted = False  # by Ctrl-C
+        self.preempted = False  # by a scheduler
 
     def raise_it(self, number: int, _frame: FrameType | None = None) -> None:
         """Handle a signal. A second Ctrl-C ends the program at once."""

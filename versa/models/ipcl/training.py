@@ -1,10 +1,14 @@
-"""A training run: a folder that holds all of it, and goes on where it was stopped."""
+"""A training run: a folder that holds all of it, and that resumes where it was stopped.
+
+`_train` is the training, from top to bottom; `_Run` is what it needs around it: the
+folder, its checkpoints and its log.
+"""
 
 import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,16 +28,15 @@ from versa.models.ipcl.checkpoint import (
     save_state,
 )
 from versa.models.ipcl.config import TrainConfig
-from versa.models.ipcl.image_source import ImageSource
-from versa.models.ipcl.learner import Learner, loss_parts
-from versa.models.ipcl.loader import BadImages
+from versa.models.ipcl.learner import Learner, loss_parts, torch_flags
+from versa.models.ipcl.loader import BadImages, Chunk
 from versa.models.ipcl.logs import RunLog
-from versa.models.ipcl.monitor import Monitor, Stopped
-from versa.models.ipcl.process_group import Launch, Team, team_started
+from versa.models.ipcl.monitor import Monitor
+from versa.models.ipcl.process_group import Launch, ProcessGroup, process_group
 from versa.models.ipcl.recipes import config_text, differences, read_text
 from versa.models.ipcl.schedule import Plan, epoch_order, one_cycle, rounds_of
 from versa.models.ipcl.sources import open_images
-from versa.models.ipcl.stopping import StopFlag, stop_flag
+from versa.models.ipcl.stopping import StopFlag, Stopped, stop_flag
 
 logger = logging.getLogger("versa")
 
@@ -45,11 +48,11 @@ class Outcome:
     """How a run ended."""
 
     folder: Path
-    step: int
-    n_steps: int
-    preempted: bool = False
-    interrupted: bool = False
-    leads: bool = True
+    step: int  # optimizer steps done
+    n_steps: int  # of the whole training
+    preempted: bool = False  # by a signal of the scheduler; the same command resumes
+    interrupted: bool = False  # by Ctrl-C
+    is_main: bool = True  # whether this is the process that writes the files
 
     @property
     def finished(self) -> bool:
@@ -65,28 +68,31 @@ def train(
     progress: bool = True,
     launch: Launch | None = None,
 ) -> Outcome:
-    """Train a network, or go on with its training.
+    """Train a network, or resume its training.
 
-    Everything lies in one folder: ``config.yaml``, ``checkpoints/``, ``steps.csv``,
+    Everything is in one folder: ``config.yaml``, ``checkpoints/``, ``steps.csv``,
     ``epochs.csv``, ``bad_images.csv``, ``curve.png``, and TensorBoard's files if it is
-    installed. Called again with the same configuration, it goes on from the newest
+    installed. Called again with the same configuration, it resumes from the newest
     checkpoint; on a CPU the result is the same to the last bit.
 
     Parameters
     ----------
     config : TrainConfig
+        See `read_config`.
     folder : path-like
         Of the run; made if it does not exist. All processes must see it.
     new_data : bool
-        Whether to go on although the images have changed.
+        Whether to resume although the images have changed.
     progress : bool
         Whether to show a bar.
     launch : Launch, optional
-        Who this process is; by default what torchrun or srun say.
+        Which process this is; by default as torchrun or srun say.
 
     Returns
     -------
     outcome : Outcome
+        With ``step``, ``n_steps``, ``finished``, ``preempted`` (a scheduler's signal
+        stopped it, all is saved) and ``interrupted`` (by Ctrl-C).
 
     Raises
     ------
@@ -94,128 +100,155 @@ def train(
         If the images do not suffice, the folder belongs to another training or is in
         use, the images have changed, too many are damaged, or the loss diverges.
     ConnectionError
-        If another process of the run is gone.
+        If another process of the run is lost.
 
     References
     ----------
     Konkle & Alvarez (2022), https://doi.org/10.1038/s41467-022-28091-4
     """
+    from tqdm.auto import tqdm
+
     with (
         stop_flag() as flag,
-        team_started(config.engine.device, launch) as team,
+        process_group(config.engine.device, launch) as group,
+        torch_flags(config.precision, group.device),
         ExitStack() as stack,
     ):
-        images = open_images(config.data)
-        _check_alike(team, images)
-        run = _Run(config, Path(folder), images, team, flag, new_data)
-        team.led(lambda: run.lock(stack))
-        try:
-            return run.go(progress)
-        except torch.OutOfMemoryError as error:
-            raise ValueError(
-                "the memory of the device must hold engine.chunk_groups groups; "
-                f"{config.engine.chunk_groups} are too many. Lower it; or, for another "
-                "training, choose precision=bf16 or fewer group_images."
-            ) from error
-
-
-def _check_alike(team: Team, images: ImageSource) -> None:
-    digest = team.led(lambda: images.digest)
-    if any(team.total([float(digest != images.digest)])):
-        raise ValueError(
-            "all processes must see the same images; they do not. Give paths that are "
-            "the same on all machines."
+        run = _Run(config, Path(folder), group, flag)
+        group.broadcast(lambda: run.lock(stack))
+        run.resume(new_data)
+        run.open_log(stack)
+        bar = tqdm(
+            total=run.plan.n_steps,
+            initial=run.step,
+            unit="step",
+            desc=run.folder.name,
+            disable=None if progress and group.is_main else True,  # on a terminal
         )
+        with bar:
+            finished = _train(run, bar)
+    interrupted, preempted = (False, False) if finished else run.asked
+    return Outcome(
+        run.folder, run.step, run.plan.n_steps, preempted, interrupted, group.is_main
+    )
+
+
+def _train(run: "_Run", bar: Any) -> bool:
+    """All that is left of the training; False if it was stopped."""
+    learner, plan, config = run.learner, run.plan, run.config
+    first_step, saving_seconds = run.step, 60 * config.engine.save_minutes
+    try:
+        for epoch in range(run.step // plan.steps_per_epoch, plan.epochs + 1):
+            if run.step == epoch * plan.steps_per_epoch:  # between two epochs
+                run.evaluate(epoch)
+                run.save_epoch(epoch)
+            if epoch == plan.epochs:
+                return True
+
+            with closing(run.chunks(epoch)) as chunks:
+                while run.step < (epoch + 1) * plan.steps_per_epoch:
+                    start, waited = time.perf_counter(), 0.0
+                    learner.begin()
+                    for counts in run.rounds:  # groups of each process at a time
+                        chunk = next(chunks)
+                        waited += chunk.wait_seconds
+                        run.check_signals()
+                        views = learner.views(chunk, epoch)
+                        learner.learn(views, chunk.labels, counts, run.step)
+                        del views  # before the next ones are made
+
+                    # exchange gradients, change the weights
+                    lr, momentum = run.rates()
+                    measures = learner.finish(run.step + 1, lr, momentum)
+                    run.step += 1
+
+                    seconds = time.perf_counter() - start
+                    run.seconds += seconds
+                    row = {
+                        "step": run.step,
+                        "epoch": epoch,
+                        "images": run.step * plan.step_images,
+                        "lr": lr,
+                        "momentum": momentum,
+                        **measures,
+                        "images_per_second": plan.step_images / seconds,
+                        "wait_share": waited / seconds,
+                        "seconds": run.seconds,
+                    }
+                    run.log_step(row, bar)
+                    if time.monotonic() > run.saved_at + saving_seconds:
+                        run.save()
+    except Stopped:  # by a signal to any of the processes
+        learner.abandon()
+        if run.step > first_step:
+            run.save()
+        return False
+    except torch.OutOfMemoryError as error:
+        raise ValueError(
+            "the memory of the device must hold engine.chunk_groups groups; "
+            f"{config.engine.chunk_groups} are too many. Lower it; or, for another "
+            "training, choose precision=bf16 or fewer group_images."
+        ) from error
+    return True
 
 
 class _Run:
-    """One process of a run."""
+    """One process of a run: its images, its folder, and where it stands."""
 
     def __init__(
-        self,
-        config: TrainConfig,
-        folder: Path,
-        images: ImageSource,
-        team: Team,
-        flag: StopFlag,
-        new_data: bool,
+        self, config: TrainConfig, folder: Path, group: ProcessGroup, flag: StopFlag
     ) -> None:
-        self.config, self.folder, self.images = config, folder, images
-        self.team, self.flag, self.new_data = team, flag, new_data
-        total = config.images_per_epoch or len(images)
+        self.config, self.folder, self.group, self.flag = config, folder, group, flag
+        self.images = images = open_images(config.data)
         self.plan = Plan(
-            total, config.group_images, config.groups_per_step, config.epochs
+            config.images_per_epoch or len(images),
+            config.group_images,
+            config.groups_per_step,
+            config.epochs,
         )
         self.rounds = rounds_of(
-            config.groups_per_step, team.n_ranks, config.engine.chunk_groups
+            config.groups_per_step, group.n_ranks, config.engine.chunk_groups
         )
-        name = "bad_images.csv" if team.leads else f"bad_images-{team.rank}.csv"
+        self.check_alike()
+        name = "bad_images.csv" if group.is_main else f"bad_images-{group.rank}.csv"
         self.bad = BadImages(
             len(images), limit=config.engine.max_bad, log=folder / name
         )
         val = None if config.monitor.val is None else open_images([config.monitor.val])
         self.monitor = Monitor(
-            config, images, val, bad=self.bad, stopping=self.stopping
+            config, images, val, bad=self.bad, check_signals=self.check_signals
         )
         self.learner = Learner(
-            config,
-            n_images=len(images),
-            n_classes=len(images.classes),
-            team=team,
+            config, n_images=len(images), n_classes=len(images.classes), group=group
         )
-        self.step = 0
-        self.ended_epoch = True  # whether the newest checkpoint is of an epoch's end
-        self.seconds = 0.0  # of training, over all starts
+        self.step = 0  # optimizer steps done
+        self.saved_epoch = 0  # of the newest checkpoint; -1 if it is of no epoch's end
         self.saved_at = time.monotonic()
-        self.asked = (False, False)
+        self.seconds = 0.0  # of training, over all starts
+        self.asked = (False, False)  # to stop: by Ctrl-C, by a scheduler
+
+    def check_alike(self) -> None:
+        """Refuse processes that see different images."""
+        digest = self.group.broadcast(lambda: self.images.digest)
+        if any(self.group.all_reduce([float(digest != self.images.digest)])):
+            raise ValueError(
+                "all processes must see the same images; they do not. Give paths that "
+                "are the same on all machines."
+            )
 
     def lock(self, stack: ExitStack) -> None:
         """Take the folder, for this run alone."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / ".lock", timeout=0)
         try:
-            stack.enter_context(lock)
+            stack.enter_context(FileLock(self.folder / ".lock", timeout=0))
         except Timeout:
             raise ValueError(
                 f"the folder of a run must be used by one run; {self.folder} is in use "
                 "by another. Choose another folder, or end that one."
             ) from None
 
-    def go(self, progress: bool) -> Outcome:
-        """Train until the end, or until someone asks to stop."""
-        from tqdm.auto import tqdm
-
-        self.resume()
-        if self.team.leads:
-            # without a checkpoint, what is written here is of another beginning
-            step = self.step if self.resumed else -1
-            parts = loss_parts(self.config)
-            self.log = RunLog(self.folder, step, parts, self.monitor.names)
-        bar = tqdm(
-            total=self.plan.n_steps,
-            initial=self.step,
-            unit="step",
-            desc=self.folder.name,
-            disable=None if progress and self.team.leads else True,  # on a terminal
-        )
-        try:
-            with bar:
-                stopped = not self.train_epochs(bar)
-        finally:
-            if self.team.leads:
-                self.log.close()
-        interrupted, preempted = self.asked if stopped else (False, False)
-        return Outcome(
-            self.folder,
-            self.step,
-            self.plan.n_steps,
-            preempted=preempted,
-            interrupted=interrupted,
-            leads=self.team.leads,
-        )
-
-    def resume(self) -> None:
-        """Go on from the newest checkpoint, or begin."""
+    def resume(self, new_data: bool) -> None:
+        """Load the newest checkpoint, if there is one."""
         folder = self.folder / CHECKPOINTS
         state: dict[str, Any] | None = None
 
@@ -226,12 +259,12 @@ class _Run:
             found = load_newest(folder)
             if found is not None:
                 path, state = str(found[0].path), found[1]
-                changed = self.check_same(state)
+                changed = self.check_same(state, new_data)
             with atomic_write(self.folder / CONFIG) as temporary:
                 temporary.write_text(config_text(self.config), encoding="utf-8")
             return path, changed
 
-        path, changed = self.team.led(choose)
+        path, changed = self.group.broadcast(choose)
         if changed:
             self.bad.forget()  # its numbers are those of other images
         self.resumed = bool(path)
@@ -239,14 +272,17 @@ class _Run:
             return
         if state is None:
             state = read_state(Path(path))
-        self.ended_epoch = "-epoch-" in Path(path).name
         self.step = int(state["step"])
+        if "-epoch-" in Path(path).name:
+            self.saved_epoch = self.step // self.plan.steps_per_epoch
+        else:
+            self.saved_epoch = -1
         self.seconds = float(state["seconds"])
         self.learner.load(state)
-        logger.info("%s goes on after step %d.", self.folder, self.step)
+        logger.info("%s resumes after step %d.", self.folder, self.step)
 
-    def check_same(self, state: dict[str, Any]) -> bool:
-        """Refuse to go on with something else; whether the images are others."""
+    def check_same(self, state: dict[str, Any], new_data: bool) -> bool:
+        """Refuse to resume something else; whether the images are others."""
         begun = read_text(state["config"])
         if different := differences(begun, self.config):
             raise ValueError(
@@ -255,90 +291,40 @@ class _Run:
             )
         if state["digest"] == self.images.digest:
             return False
-        if not self.new_data:
+        if not new_data:
             raise ValueError(
                 f"the images of a run must stay the same; those of {self.folder} have "
                 "changed since it was begun (names, sizes or number). Restore them, "
                 "choose another folder, or allow it with --new-data."
             )
-        logger.warning("the images have changed; the run goes on with the new.")
+        logger.warning("the images have changed; the run resumes with the new.")
         return True
 
-    def train_epochs(self, bar: Any) -> bool:
-        """All that is left of the training; False if it was stopped."""
-        per_epoch = self.plan.steps_per_epoch
-        started_at = self.step
-        for epoch in range(self.step // per_epoch, self.plan.epochs + 1):
-            if self.step == epoch * per_epoch:
-                if not self.end_epoch(epoch):
-                    if self.step > started_at:
-                        self.save()
-                    return False
-                if self.step > started_at or not self.ended_epoch:
-                    self.ended_epoch = True
-                    kept = self.save(epoch)
-                    last = epoch == self.plan.epochs
-                    if any(self.team.total([float(last and not kept)])):
-                        raise ValueError(
-                            f"the last checkpoint must be written to {self.folder}; it "
-                            "could not be. Make room and run the same command again: "
-                            "it goes on from the checkpoint before."
-                        )
-            if epoch == self.plan.epochs:
-                return True
-            if not self.train_epoch(epoch, bar):
-                self.save()
-                return False
-        return True
+    def open_log(self, stack: ExitStack) -> None:
+        """Begin to write down, in the main process."""
+        if self.group.is_main:
+            # without a checkpoint, what is written here is of another beginning
+            step = self.step if self.resumed else -1
+            parts = loss_parts(self.config)
+            self.log = RunLog(self.folder, step, parts, self.monitor.names)
+            stack.callback(self.log.close)
 
-    def train_epoch(self, epoch: int, bar: Any) -> bool:
-        """The steps of an epoch that are left; False if it was stopped."""
-        config, plan = self.config, self.plan
+    def log_step(self, row: dict[str, Any], bar: Any) -> None:
+        """Write down a step, and show it."""
+        if self.group.is_main:
+            self.log.add_step(row)
+        bar.set_postfix_str(
+            f"loss {row['loss']:.4g}, {row['images_per_second']:.4g} images/s, "
+            f"waiting {row['wait_share']:.0%}",
+            refresh=False,
+        )
+        bar.update()
+
+    def chunks(self, epoch: int) -> Generator[Chunk, None, None]:
+        """Decoded images of this process for the rounds of an epoch that are left."""
         loader = self.learner.loader(self.images, self.bad)
-        blocks = self.blocks(epoch, self.step - epoch * plan.steps_per_epoch)
-        chunks = loader.chunks(blocks, seed=config.seed, epoch=epoch)
-        with closing(chunks):
-            while self.step < (epoch + 1) * plan.steps_per_epoch:
-                start, waited = time.perf_counter(), 0.0
-                self.learner.begin()
-                for counts in self.rounds:
-                    chunk = next(chunks)
-                    waited += chunk.wait_seconds
-                    x = self.learner.views(chunk, epoch)
-                    if self.stopping():
-                        self.learner.abandon()
-                        return False
-                    self.learner.learn(x, chunk.labels, counts, self.step)
-                    del x
-                lr, momentum = self.rates()
-                found = self.learner.finish(self.step + 1, lr, momentum)
-                self.step += 1
-                seconds = time.perf_counter() - start
-                self.seconds += seconds
-                speed, share = plan.step_images / seconds, waited / seconds
-                if self.team.leads:
-                    self.log.add_step(
-                        {
-                            "step": self.step,
-                            "epoch": epoch,
-                            "images": self.step * plan.step_images,
-                            "lr": lr,
-                            "momentum": momentum,
-                            **found,
-                            "images_per_second": speed,
-                            "wait_share": share,
-                            "seconds": self.seconds,
-                        }
-                    )
-                bar.set_postfix_str(
-                    f"loss {found['loss']:.4g}, {speed:.4g} images/s, "
-                    f"waiting {share:.0%}",
-                    refresh=False,
-                )
-                bar.update()
-                if time.monotonic() - self.saved_at > 60 * config.engine.save_minutes:
-                    self.save()
-        return True
+        blocks = self.blocks(epoch, self.step - epoch * self.plan.steps_per_epoch)
+        return loader.chunks(blocks, seed=self.config.seed, epoch=epoch)
 
     def blocks(self, epoch: int, first_step: int) -> Iterator[np.ndarray]:
         """Images of this process, round after round."""
@@ -350,7 +336,7 @@ class _Run:
             images_per_epoch=config.images_per_epoch,
             weights=config.weights or None,
         )
-        rank, size = self.team.rank, config.group_images
+        rank, size = self.group.rank, config.group_images
         for step in range(first_step, plan.steps_per_epoch):
             place = step * plan.step_images
             for counts in self.rounds:
@@ -370,36 +356,44 @@ class _Run:
             momenta=chosen.momenta,
         )
 
-    def stopping(self) -> bool:
-        """Whether any process was asked to stop; all must call this together."""
+    def check_signals(self) -> None:
+        """Stop all processes together if one of them was asked to."""
         values = [float(self.flag.interrupted), float(self.flag.preempted)]
-        interrupted, preempted = self.team.total(values)
+        interrupted, preempted = self.group.all_reduce(values)
         self.asked = (interrupted > 0, preempted > 0)
-        return any(self.asked)
+        if any(self.asked):
+            raise Stopped
 
-    def end_epoch(self, epoch: int) -> bool:
-        """Measure and note what an epoch brought; False if it was stopped."""
+    def evaluate(self, epoch: int) -> None:
+        """Measure and write down what an epoch brought, if that was not done before."""
+        if self.group.broadcast(lambda: self.log.has_epoch(epoch)):
+            return
         every = self.config.monitor.every
-        due = every and (epoch % every == 0 or epoch == self.plan.epochs)
-        known = self.team.leads and self.log.has_epoch(epoch)
-        if any(self.team.total([float(known)])):
-            return True
         found: dict[str, float] = {}
-        if due:
-            try:
-                found = self.monitor.measure(self.learner)
-            except Stopped:
-                return False
-        (n_damaged,) = self.team.total([float(self.bad.n_skipped)])
-        if self.team.leads:
+        if every and (epoch % every == 0 or epoch == self.plan.epochs):
+            found = self.monitor.measure(self.learner)
+        (n_damaged,) = self.group.all_reduce([float(self.bad.n_skipped)])
+        if self.group.is_main:
             row = {"epoch": epoch, "step": self.step, "seconds": self.seconds}
             self.log.add_epoch({**row, "damaged_images": int(n_damaged), **found})
-        return True
+
+    def save_epoch(self, epoch: int) -> None:
+        """Write the checkpoint of an epoch's end; the last one must succeed."""
+        if self.saved_epoch == epoch:
+            return
+        self.saved_epoch = epoch
+        kept = self.save(epoch)
+        if any(self.group.all_reduce([float(epoch == self.plan.epochs and not kept)])):
+            raise ValueError(
+                f"the last checkpoint must be written to {self.folder}; it could not "
+                "be. Make room and run the same command again: it resumes from the "
+                "checkpoint before."
+            )
 
     def save(self, epoch: int | None = None) -> bool:
         """Write a checkpoint; False if it could not be, and the one before is kept."""
         self.saved_at = time.monotonic()
-        if not self.team.leads:
+        if not self.group.is_main:
             return True
         state = {
             "versa": versa.__version__,
@@ -420,7 +414,7 @@ class _Run:
             free = shutil.disk_usage(self.folder).free / 1e6
             logger.warning(
                 "the checkpoint of step %d could not be written (%s; %.0f MB free); "
-                "the one before is kept and the training goes on. Make room.",
+                "the one before is kept and the training continues. Make room.",
                 *(self.step, error.strerror or error, free),
             )
             return False
