@@ -1,19 +1,29 @@
-"""Sectors of a dataset folder: sources, the paper's recipe, group and threshold."""
+"""Sectors of a dataset folder: sources, the paper's recipe, group, threshold, masks."""
+
+import json
+import logging
 
 import nibabel
 import numpy as np
 import pytest
 
+import versa
+from tests.fmri.study import conftest
+from tests.scans import AFFINE as NATIVE
+from tests.scans import brain
 from versa.fmri.betas.conditions import ConditionBetas
+from versa.fmri.dataset.checking import check_dataset
 from versa.fmri.sectors.making import define_sectors, group_contrast, most_active
 from versa.fmri.sectors.sector import Sector
 from versa.fmri.study.files import Grid, write_subject
+from versa.fmri.study.images import add_images
 from versa.fmri.study.sectors import (
     add_sectors,
     choose_sectors,
     paper_sectors,
     read_region,
 )
+from versa.fmri.volumes.nifti import write_image
 from versa.fmri.volumes.spaces import to_talairach
 
 SHAPE = (16, 18, 9)
@@ -287,3 +297,121 @@ def test_the_group_shares_one_mask(study, sources):
                 found[label][name].mask, found["01"][name].mask
             )
     assert not found["01"]["pOTC"].mask[:8].any()
+
+
+# ---- masks in the folder ----------------------------------------------------------
+
+
+def halves(front="aOTC", back="EarlyV"):
+    """Sectors before and behind the middle of the made-up brain."""
+    found = {}
+    for name, part in ((back, slice(0, 3)), (front, slice(3, None))):
+        mask = np.zeros_like(brain())
+        mask[:, part] = brain()[:, part]
+        found[name] = Sector(name, mask, NATIVE, "individual")
+    return found
+
+
+def add(folder, own, **options):
+    add_sectors(folder, dict.fromkeys(conftest.SUBJECTS, own), **options)
+
+
+def test_an_interrupted_change_of_sectors_is_not_read(folder, images, monkeypatch):
+    add_images(folder, images)
+    add_sectors(
+        folder, dict.fromkeys(conftest.SUBJECTS, halves()), recipe={"by": "hand"}
+    )
+    about = json.loads((folder / "dataset_description.json").read_text())
+    assert about["versa"]["SectorRecipe"]["EarlyV"] == {"by": "hand"}
+    assert versa.read_dataset(folder).sector_names == ("EarlyV", "aOTC")
+    written = []
+
+    def stopped(path, *arguments):
+        written.append(path)
+        if len(written) == 4:
+            raise KeyboardInterrupt
+        write_image(path, *arguments)
+
+    monkeypatch.setattr("versa.fmri.study.sectors.write_image", stopped)
+    swapped = halves("EarlyV", "aOTC")
+    with pytest.raises(KeyboardInterrupt):
+        add(folder, swapped)
+    assert any(one.level == "error" for one in check_dataset(folder))
+    with pytest.raises(ValueError, match="must have at least one sector"):
+        versa.read_dataset(folder)
+    monkeypatch.undo()
+    add(folder, swapped)
+    found = versa.read_dataset(folder).sectors["EarlyV"]
+    for sector in found:
+        np.testing.assert_array_equal(sector.mask, swapped["EarlyV"].mask)
+
+
+@pytest.mark.parametrize("name", ["my_V1", "lh.V1", "../../zz", "V1/2"])
+def test_names_that_files_cannot_have(folder, name):
+    before = sorted(folder.rglob("*"))
+    whole = {name: Sector(name, brain(), NATIVE, "individual")}
+    with pytest.raises(ValueError, match="sector names must be letters and digits"):
+        add(folder, whole)
+    assert sorted(folder.rglob("*")) == before
+    betas = ConditionBetas(name, ["a"], np.ones((1, 60)), brain(), NATIVE, "individual")
+    with pytest.raises(ValueError, match="subject names must be letters and digits"):
+        write_subject(betas, folder)
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_mask_under_another_name_is_not_doubled(folder):
+    func = folder / "sub-03" / "func"
+    mine = func / "sub-03_space-T1w_desc-EarlyV_mask.nii.gz"
+    nibabel.Nifti1Image(brain().astype(np.uint8), NATIVE).to_filename(mine)
+    with pytest.raises(ValueError, match="mask per sector; EarlyV has sub-03_space"):
+        add(folder, halves())
+    assert not list(folder.rglob("*desc-aOTC_mask.nii"))
+    assert mine.is_file()
+
+
+def test_sectors_keep_to_the_betas(folder, caplog):
+    wide = brain()
+    wide[0] = True  # no betas there
+    own = {"EarlyV": Sector("EarlyV", wide, NATIVE, "individual")}
+    with caplog.at_level(logging.WARNING, logger="versa"):
+        add(folder, own)
+    n_lost = int(wide.sum() - brain().sum())
+    assert f"{n_lost} of {wide.sum()} voxels have no betas" in caplog.text
+    path = folder / "sub-01/func/sub-01_desc-EarlyV_mask.nii"
+    found = nibabel.load(path).get_fdata() > 0
+    np.testing.assert_array_equal(found, brain())
+    about = json.loads((folder / "dataset_description.json").read_text())
+    assert about["versa"]["Sectors"] == ["EarlyV"]
+    add_sectors(
+        folder, dict.fromkeys(conftest.SUBJECTS, halves())
+    )  # in place of the old one
+    about = json.loads((folder / "dataset_description.json").read_text())
+    assert about["versa"]["Sectors"] == ["EarlyV", "aOTC"]
+    found = nibabel.load(path).get_fdata() > 0
+    np.testing.assert_array_equal(found, halves()["EarlyV"].mask)
+
+
+def test_sectors_that_do_not_fit_write_nothing(folder):
+    good = dict.fromkeys(conftest.SUBJECTS, halves())
+    outside = Sector("EarlyV", ~brain(), NATIVE, "individual")
+    moved = Sector("EarlyV", brain(), NATIVE @ np.diag([1.2, 1, 1, 1]), "individual")
+    other = Sector("EarlyV", brain(), NATIVE, "TAL")
+    for bad, message in (
+        (
+            {s: halves() for s in conftest.SUBJECTS[:3]},
+            "for every subject of .*; 04 is missing",
+        ),
+        (
+            {**good, "04": {"EarlyV": outside}},
+            "all subjects must have the same sectors",
+        ),
+        (
+            {**good, "04": {**halves(), "EarlyV": outside}},
+            "must have voxels that can be",
+        ),
+        ({**good, "04": {**halves(), "EarlyV": moved}}, "on the grid of the betas"),
+        ({**good, "04": {**halves(), "EarlyV": other}}, "got .* in space TAL with"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            add_sectors(folder, bad)
+        assert not list(folder.rglob("*_mask.nii"))
