@@ -1,4 +1,4 @@
-"""Dataset folders: exact round trips, nibabel as oracle, and every broken folder."""
+"""Dataset folders: exact round trips, nibabel as oracle, and refusals to write."""
 
 import json
 import logging
@@ -76,12 +76,6 @@ def rdm_folder(rdm_dataset, tmp_path):
 
 def betas_of(folder, subject="02"):
     return folder / f"sub-{subject}" / "func" / f"sub-{subject}_desc-betas_stat.nii"
-
-
-def change_json(path, **change):
-    content = json.loads(path.read_text())
-    content.update(change)
-    path.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
 
 
 def assert_same(back, dataset):
@@ -277,183 +271,9 @@ def test_changed_images_are_not_written(dataset, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-# ---- reading refused ------------------------------------------------------------
-
-
-ABOUT = "dataset_description.json"
-FIRST = "sub-02/func/sub-02_desc-betas_stat"
-SECOND = "sub-P1/func/sub-P1_desc-betas_stat"
-MASK = "sub-P1/func/sub-P1_desc-EarlyV_mask.nii"
-SWAPPED = ["ant", "cup", "bee", "dog"]
-OTHER = ["ant", "bee", "cup", "owl"]
-
-
-def write(file, text):
-    return lambda folder: (folder / file).write_text(text)
-
-
-def remove(file):
-    return lambda folder: (folder / file).unlink()
-
-
-def replace(file, old, new):
-    def damage(folder):
-        content = (folder / file).read_text()
-        assert old in content
-        (folder / file).write_text(content.replace(old, new))
-
-    return damage
-
-
-def change(file, **fields):
-    return lambda folder: change_json(folder / file, **fields)
-
-
-def values(file, function):
-    def damage(folder):
-        image = nibabel.load(folder / file)
-        changed = function(np.asarray(image.dataobj).copy())
-        nibabel.Nifti1Image(changed, image.affine).to_filename(folder / file)
-
-    return damage
-
-
-def move_mask(folder):
-    image = nibabel.load(folder / MASK)
-    content = np.asarray(image.dataobj).copy()
-    affine = image.affine + np.eye(4, k=3)
-    nibabel.Nifti1Image(content, affine).to_filename(folder / MASK)
-
-
-def swap_stimuli(folder):
-    path = folder / "stimuli.tsv"
-    head, first, second, *rest = path.read_text().split("\n")
-    path.write_text("\n".join([head, second, first, *rest]))
-
-
-def double_betas(folder):
-    nibabel.load(folder / f"{FIRST}.nii").to_filename(folder / f"{FIRST}.nii.gz")
-
-
-def cut_betas(folder):
-    path = folder / f"{FIRST}.nii"
-    path.write_bytes(path.read_bytes()[:-8])
-
-
-@pytest.mark.parametrize(
-    ("damage", "text"),
-    [
-        (write(ABOUT, "{'Name': 1}"), f"{ABOUT} must be JSON; .*line 1"),
-        (remove(ABOUT), f"{ABOUT} must exist; it is missing"),
-        (change(ABOUT, Name=None), f"{ABOUT} must have a text Name"),
-        (change(ABOUT, versa={"Format": 2}), "format 1; got 2. A newer versa"),
-        (change(ABOUT, versa={"Sectors": "V1"}), "names as Sectors; got V1"),
-        (
-            change(ABOUT, versa={"Sectors": ["pOTC", "EarlyV", "pOTC"]}),
-            f"{ABOUT}: Sectors must be unique; repeated: 'pOTC'",
-        ),
-        (
-            change(ABOUT, versa={"HasCoordinates": "no"}),
-            f"{ABOUT} must have true or false as HasCoordinates; got 'no'",
-        ),
-        (
-            remove("stimuli/bee.png"),
-            "stimuli/bee.png must exist; it is the image of 'bee'",
-        ),
-        (write("stimuli/bee.png", "wasp"), "bee.png must be the file .*; its SHA-256"),
-        (
-            replace("stimuli.tsv", "bee.png", "../../images/bee.png"),
-            "stimuli.tsv must name files inside .*got '../../images/bee.png'",
-        ),
-        (
-            replace("stimuli.tsv", "bee\t", "ant\t"),
-            "must be unique; repeated: 'ant'",
-        ),
-        (replace("stimuli.tsv", "sha256", "md5"), "sha256; sha256 is missing"),
-        (swap_stimuli, "Conditions of .*sub-02_desc-betas.*image 1 must be 'bee', got"),
-        (
-            write("participants.tsv", "participant_id\n02\nP1\n"),
-            "participants.tsv must have participant_ids such as sub-01; got '02', 'P1'",
-        ),
-        (
-            write("participants.tsv", "participant_id\nsub-02\nsub-03\n"),
-            "there is no folder for sub-03",
-        ),
-        (
-            change(f"{SECOND}.json", Conditions=SWAPPED),
-            "Conditions of .*sub-P1_desc-betas.* order .* must be 'bee', got 'cup'",
-        ),
-        (
-            change(f"{SECOND}.json", Conditions=OTHER),
-            "Conditions of .*sub-P1_desc-betas.* missing 'dog' and unknown 'owl'",
-        ),
-        (change(f"{FIRST}.json", Conditions=None), f"{FIRST}.json must .* got None"),
-        (remove(f"{FIRST}.json"), f"{FIRST}.json must exist; it is missing"),
-        (write(f"{FIRST}.json", "["), f"{FIRST}.json must be JSON"),
-        (change(f"{SECOND}.json", Units="z"), f"{SECOND}.nii must .* unit .* got 'z'"),
-        (
-            change(f"{SECOND}.json", Space="MNI152"),
-            f"{SECOND}.nii must be in space MNI152; its header says TAL",
-        ),
-        (
-            change(f"{SECOND}.json", Space="none"),
-            f"{SECOND}.nii must have the space of .*, 'TAL'; got 'none'",
-        ),
-        (change(f"{FIRST}.json", Space="Tal"), f"{FIRST}.json: space .* got 'Tal'"),
-        (
-            change(f"{FIRST}.json", Affine=np.eye(4).tolist()),
-            f"{FIRST}.json must have the image's own affine as Affine, .* got .*1.0",
-        ),
-        (
-            change(f"{FIRST}.json", Affine=[["a"]]),
-            "the image's own affine .* got .*'a'",
-        ),
-        (remove(f"{FIRST}.nii"), "exactly one sub-02_.*desc-betas.*; got none"),
-        (double_betas, "got sub-02_desc-betas_stat.nii, sub-02_desc-betas_stat.nii.gz"),
-        (cut_betas, f"{FIRST}.nii must be a whole NIfTI image"),
-        (
-            values(f"{FIRST}.nii", lambda x: x[..., :3]),
-            rf"{FIRST}.nii must be .* with 4 images; got \(4, 5, 6, 3\)",
-        ),
-        (
-            values(f"{FIRST}.nii", lambda x: x[..., 0]),
-            rf"{FIRST}.nii must be .* with 4 images; got \(4, 5, 6\)",
-        ),
-        (remove(MASK), "sub-P1_desc-EarlyV_mask.nii must exist; every subject must"),
-        (values(MASK, lambda x: x * 0), f"{MASK} must .* at least one voxel; all 120"),
-        (
-            values(MASK, lambda x: np.ones_like(x[:3])),
-            rf"{MASK} must have the shape of .*\(4, 5, 6\); got \(3, 5, 6\)",
-        ),
-        (move_mask, f"{MASK} must have the affine of sub-P1_desc-betas.*; got"),
-        (
-            lambda folder: shutil.rmtree(folder / "sub-P1" / "func"),
-            r"sub-P1/func must exist, with \*_desc-betas_stat.nii in it",
-        ),
-        (
-            write("sub-02/sub-02_desc-EarlyV_rdm.tsv", ""),
-            "sub-02 must hold either func or .*_rdm.tsv; got both",
-        ),
-    ],
-)
-def test_broken_folders_are_refused(folder, damage, text):
-    damage(folder)
-    with pytest.raises(ValueError, match=text):
-        read_dataset(folder)
-
-
-def test_a_folder_that_does_not_exist_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"nowhere must be a folder that exists"):
-        read_dataset(tmp_path / "nowhere")
-
-
 def test_a_mask_beside_the_listed_sectors_is_reported(folder, dataset, caplog):
-    shutil.copy(folder / MASK, (folder / MASK).with_name("sub-P1_desc-V4_mask.nii"))
+    mask = folder / "sub-P1" / "func" / "sub-P1_desc-EarlyV_mask.nii"
+    shutil.copy(mask, mask.with_name("sub-P1_desc-V4_mask.nii"))
     with caplog.at_level(logging.WARNING, logger="versa"):
         assert_same(read_dataset(folder), dataset)
     assert "sub-P1_desc-V4_mask.nii is left out" in caplog.text
-    own = json.loads((folder / "dataset_description.json").read_text())["versa"]
-    del own["Sectors"]
-    change_json(folder / "dataset_description.json", versa=own)
-    with pytest.raises(ValueError, match=r"sub-02_desc-V4_mask.nii must exist; every"):
-        read_dataset(folder)
