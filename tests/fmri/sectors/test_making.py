@@ -83,7 +83,7 @@ def test_a_voxel_counts_only_if_all_subjects_have_it():
             {"contrasts": [np.ones((2, 2, 2)), np.ones((2, 2, 3))]},
             r"contrast 0 is \(2, 2, 2\), contrast 1 is \(2, 2, 3\)",
         ),
-        ({"affines": [TAL, TAL * [[-1], [1], [1], [1]]]}, "must lie on one grid"),
+        ({"affines": [TAL, TAL * [[-1], [1], [1], [1]]]}, "must be on one grid"),
         ({"affines": [TAL]}, "one per contrast; got 1 for 2"),
     ],
 )
@@ -134,8 +134,8 @@ def test_inactive_voxels_are_reported(caplog):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"contrast": np.ones((2, 2, 3))}, "must lie on its grid, \\(2, 2, 2\\)"),
-        ({"affine": np.eye(4)}, "must lie on its grid"),
+        ({"contrast": np.ones((2, 2, 3))}, "must be on its grid, \\(2, 2, 2\\)"),
+        ({"affine": np.eye(4)}, "must be on its grid"),
         ({"n_voxels": 0}, "n_voxels must be a whole number above 0; got 0"),
         ({"n_voxels": 1.5}, "got 1.5"),
         ({"n_voxels": None}, "whole number above 0; got None"),
@@ -168,24 +168,6 @@ def test_the_cut_survives_the_rounding_of_a_header():
     affine[1, 3] += np.float32(1e-5)
     posterior, _ = split_at_y(full(affine=affine))
     assert posterior.coordinates[:, 1].max() == pytest.approx(-53, abs=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("transform", "plane"),
-    [
-        ("lancaster", (-54.92, 0.0069, 0.0773)),
-        ("lancaster-spm", (-54.99, 0.0052, 0.0935)),
-        ("lancaster-fsl", (-54.83, 0.0088, 0.0612)),
-    ],
-)
-def test_the_cut_is_a_tilted_plane_in_mni(transform, plane):
-    rng = np.random.default_rng(3)
-    places = rng.uniform([-60, -70, -40], [60, -40, 60], (5000, 3))
-    level = plane[0] + plane[1] * places[:, 0] + plane[2] * places[:, 2]
-    clear = np.abs(places[:, 1] - level) > 0.05  # the equations have four digits
-    behind = posterior_of(places, MNI, transform=transform)
-    np.testing.assert_array_equal(behind[clear], (places[:, 1] < level)[clear])
-    assert 0.2 < behind.mean() < 0.8
 
 
 def test_a_sector_is_cut_alike_in_talairach_and_mni():
@@ -276,19 +258,19 @@ def test_the_recipe_checks_where_the_contrast_lies():
     plain = define_sectors(*parts, n_voxels=300)
     np.testing.assert_array_equal(found["aOTC"].mask, plain["aOTC"].mask)
     mirrored = TAL * [[-1], [1], [1], [1]]
-    with pytest.raises(ValueError, match="contrast for sector OTC must lie on its gri"):
+    with pytest.raises(ValueError, match="contrast for sector OTC must be on its grid"):
         define_sectors(*parts, n_voxels=300, affine=mirrored)
 
 
 def test_subjects_of_a_group_get_the_same_halves():
-    affine = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]])
-    shape = (91, 109, 91)
+    affine = np.array([[-4.0, 0, 0, 90], [0, 4, 0, -126], [0, 0, 4, -72], [0, 0, 0, 1]])
+    shape = (46, 55, 46)
     rng = np.random.default_rng(7)
-    cortex = box("OTC", np.s_[10:80, 5:60, 15:40], shape, affine, MNI)
-    earlies = []
-    for number in range(10):
-        place = np.s_[35 + number % 3 : 55, 8:20, 25:40]
-        earlies.append(box("V1-V3", place, shape, affine, MNI))
+    cortex = box("OTC", np.s_[5:40, 2:30, 7:20], shape, affine, MNI)
+    earlies = [
+        box("V1-V3", np.s_[17 + number % 3 : 27, 4:10, 12:20], shape, affine, MNI)
+        for number in range(4)
+    ]
     contrasts = [rng.normal(1, 1, shape) for _ in earlies]
     contrast = group_contrast(contrasts)
     found = [

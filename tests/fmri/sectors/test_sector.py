@@ -35,13 +35,6 @@ def test_coordinates_agree_with_nibabel(affine):
     assert sector.n_voxels == 11
 
 
-def test_coordinates_follow_the_columns_of_a_masked_volume():
-    mask = make_mask()
-    x = np.broadcast_to(np.arange(4.0)[:, None, None], mask.shape)
-    sector = Sector("EarlyV", mask, np.eye(4), "individual")
-    np.testing.assert_array_equal(sector.coordinates[:, 0], x[mask])
-
-
 def test_coordinates_of_real_masks_have_the_known_centroids(shared):
     folder = shared / "data" / "bold5000_masks"
     with open(folder / "masks.csv") as file:

@@ -1,7 +1,6 @@
 from .atlases import atlas_sector as atlas_sector
 from .atlases import label_names as label_names
 from .labels import label_sector as label_sector
-from .labels import read_label_table as read_label_table
 from .making import define_sectors as define_sectors
 from .making import group_contrast as group_contrast
 from .making import most_active as most_active

@@ -112,9 +112,11 @@ def atlas_sector(
         code of the image. Of an atlas in MNI space it may be another variant of MNI152,
         such as that of the data: a message says so, and no voxel is moved for it.
     table : str, Path or mapping, optional
-        Which label has which name: a dict, or a file that
-        :func:`~versa.fmri.sectors.read_label_table` reads. By default the ``.tsv`` file
-        of the same name beside an image, as in BIDS.
+        Which label has which name: a dict, or a file. A ``.tsv`` or ``.csv`` file has
+        the columns `index` and `name` (as in BIDS) or `value` and `label`; a ``.txt``
+        or ``.lut`` file is of FreeSurfer (number, name, color), of FSLeyes (number,
+        color, name) or of ITK-SNAP; an ``.xml`` file is of FSL. By default the ``.tsv``
+        file of the same name beside an image.
     threshold : float, optional
         For a probabilistic atlas: voxels belong to a region from this value on, in
         the unit of the maps (atlases of FSL: percent).

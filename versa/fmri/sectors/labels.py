@@ -129,27 +129,10 @@ def whole_number(value: Any) -> int | None:
 
 
 def read_label_table(path: str | Path) -> dict[int, str]:
-    """Read which label of an atlas has which name.
+    """Which label of an atlas has which name, background included, of a file.
 
-    Parameters
-    ----------
-    path : str or Path
-        A ``.tsv`` or ``.csv`` file with the columns `index` and `name` (as BIDS has
-        them in ``dseg.tsv``) or `value` and `label`; a ``.txt`` or ``.lut`` file of
-        FreeSurfer, with a number, a name and a color per line, of FSLeyes, with the
-        color before the name, or of ITK-SNAP, with a name in quotation marks; or an
-        ``.xml`` file of FSL, which counts regions from 0 but labels of its
-        probabilistic atlases from 1.
-
-    Returns
-    -------
-    names : dict of int to str
-        Name of each label, background included.
-
-    Raises
-    ------
-    ValueError
-        If the file is missing, is of another form, or names a label twice.
+    Its format is told by its ending; FSL counts regions from 0, but the labels of its
+    probabilistic atlases from 1.
     """
     path = Path(path)
     readers = {

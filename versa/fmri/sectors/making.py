@@ -81,7 +81,7 @@ def without(sector: Sector, *others: Sector) -> Sector:
         raise ValueError(
             f"sector {sector.name} must have voxels outside "
             f"{listing(other.name for other in others)}; all its {sector.n_voxels} "
-            "voxels lie inside."
+            "voxels are inside."
         )
     return replace(sector, mask=mask)
 
@@ -100,7 +100,7 @@ def group_contrast(
         One contrast of betas per subject, such as [all > rest], on one grid.
     affines : sequence of array-like of shape (4, 4), optional
         The affines of the contrasts: checked to be one, since images of equal shape
-        may lie in the head differently.
+        may be placed in the head differently.
     statistic : {"t", "mean"}, default="t"
         The t value of a one-sample t-test over subjects, or the mean.
 
@@ -144,7 +144,7 @@ def group_contrast(
         for number, grid in enumerate(grids):
             if not same_grid(maps[0].shape, grids[0], maps[0].shape, grid):
                 raise ValueError(
-                    "contrasts must lie on one grid; contrast 0 has the affine "
+                    "contrasts must be on one grid; contrast 0 has the affine "
                     f"{grids[0].tolist()}, contrast {number} has {grid.tolist()}. "
                     "Resample them onto one grid first (versa.fmri.volumes.onto_grid)."
                 )
@@ -213,7 +213,7 @@ def most_active(
         sector.mask.shape, sector.affine, values.shape, own
     ):
         raise ValueError(
-            f"the contrast for sector {sector.name} must lie on its grid, "
+            f"the contrast for sector {sector.name} must be on its grid, "
             f"{sector.mask.shape} with affine {sector.affine.tolist()}; got "
             f"{values.shape} with {own.tolist()}. Resample it first "
             "(versa.fmri.volumes.onto_grid)."
@@ -308,7 +308,7 @@ def split_at_y(
     Raises
     ------
     ValueError
-        If the space is unknown, `y` is no number, or one half would be empty.
+        If the space is unknown, `y` is not a number, or one half would be empty.
 
     References
     ----------
@@ -414,6 +414,6 @@ def define_sectors(
 
 
 def _check_plane(y: float) -> None:
-    """Refuse a plane that is no number of mm."""
+    """Refuse a plane that is not a number of mm."""
     if not isinstance(y, Real) or not np.isfinite(y):
         raise ValueError(f"y must be a number, in mm; got {y!r}.")

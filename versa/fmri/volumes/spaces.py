@@ -76,7 +76,7 @@ def to_talairach(
     -------
     talairach : ndarray of float64, shape (n_points, 3)
         In mm. Talairach space as BrainVoyager makes it, box by box along the AC-PC
-        line of each brain, is no affine of MNI space: expect errors of 2 to 4 mm.
+        line of each brain, is not an affine transform of MNI space: expect errors of 2 to 4 mm.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def to_mni(coordinates: ArrayLike, *, transform: str = "lancaster") -> np.ndarra
     -------
     mni : ndarray of float64, shape (n_points, 3)
         In mm. With "brett" the two halves are told apart by z in MNI space, as on the
-        way there; the author's own ``tal2mni`` uses z in Talairach space, which is no
+        way there; the author's own ``tal2mni`` uses z in Talairach space, which is not an
         exact inverse near the seam.
 
     Raises
