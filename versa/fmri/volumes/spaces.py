@@ -76,7 +76,7 @@ def to_talairach(
     -------
     talairach : ndarray of float64, shape (n_points, 3)
         In mm. Talairach space as BrainVoyager makes it, box by box along the AC-PC
-        line of each brain, is not an affine transform of MNI space: expect errors of 2 to 4 mm.
+        line of each brain, is not affine in MNI space: expect errors of 2 to 4 mm.
 
     Raises
     ------
@@ -127,9 +127,9 @@ def to_mni(coordinates: ArrayLike, *, transform: str = "lancaster") -> np.ndarra
     Returns
     -------
     mni : ndarray of float64, shape (n_points, 3)
-        In mm. With "brett" the two halves are told apart by z in MNI space, as on the
-        way there; the author's own ``tal2mni`` uses z in Talairach space, which is not an
-        exact inverse near the seam.
+        In mm. With "brett" z in MNI space decides between the two scales, as in
+        :func:`to_talairach`; the author's own ``tal2mni`` uses z in Talairach space,
+        which is not an exact inverse near the seam.
 
     Raises
     ------
