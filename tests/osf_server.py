@@ -42,7 +42,6 @@ class OsfServer:
     providers: tuple = ("osfstorage",)
     private: bool = False  # opened by the token "secret"
     hashes: bool = True
-    leads_on: bool = True  # whether /guids/ redirects, as OSF does
     page_size: int = 10
     repeats: bool = False  # whether the second page comes again and again
     same_page: bool = False  # whether every page holds the same items
@@ -89,13 +88,8 @@ class OsfServer:
 
     def _guid(self, letters):
         kind = self.kinds.get(letters, "nodes")
-        if self.leads_on:
-            location = f"{self.api}/{kind}/{letters}/"
-            return Reply(status=302, headers={"Location": location}, etag="")
-        referent = {"data": {"type": kind, "id": letters}}
-        return self._json(
-            {"data": {"type": "guids", "relationships": {"referent": referent}}}
-        )
+        location = f"{self.api}/{kind}/{letters}/"
+        return Reply(status=302, headers={"Location": location}, etag="")
 
     def _about(self, letters, rest, path, query):
         kind = self.kinds.get(letters, "nodes")

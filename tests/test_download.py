@@ -267,11 +267,11 @@ def test_a_dead_mirror_does_not_cost_what_had_come(server, cache):
 def test_if_all_mirrors_fail_each_reason_is_told(server, cache):
     server.files.update({"/a": OTHER, "/b": QUOTA})
     a, b, c = (f"{server.url}/{name}" for name in "abc")
-    with pytest.raises(ConnectionError, match="from any of 3 addresses") as caught:
+    with pytest.raises(ConnectionError, match="could not be downloaded") as caught:
         fetch(WeightFile("net", (a, b, c), SHA[:10]))
     for text in (f"{a}: it must", f"{b}: it sent a web", f"{c}: HTTP 404", "Run"):
         assert text in str(caught.value)
-    with pytest.raises(ValueError, match="from any of 2 addresses"):
+    with pytest.raises(ValueError, match="; from http"):
         fetch(WeightFile("net", (a, b), SHA[:10]))
     assert lying(cache) == []
 

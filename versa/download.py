@@ -226,18 +226,14 @@ def download(
         os.replace(part, path)
         discard_partial(part)
         return url
-    url, last = failures[-1]
-    if len(failures) == 1:
-        sentence = f"{what} could not be downloaded from {url}: {last}"
-        raise DownloadError(sentence, last.advice or otherwise, last.kind) from last
-    reasons = "; ".join(f"{url}: {error}" for url, error in failures)
+    advice = failures[0][1].advice if len(failures) == 1 else ""
     kinds = {error.kind for _, error in failures}
     raise DownloadError(
-        f"{what} could not be downloaded from any of {len(failures)} addresses "
-        f"({reasons})",
-        otherwise,
+        f"{what} could not be downloaded "
+        + "; ".join(f"from {url}: {error}" for url, error in failures),
+        advice or otherwise,
         kinds.pop() if len(kinds) == 1 else ConnectionError,
-    )
+    ) from failures[-1][1]
 
 
 def _receive(session: "Session", source: _Source) -> None:
@@ -351,6 +347,7 @@ def open_session() -> "Session":
     session = requests.Session()
     session.headers["Accept-Encoding"] = "identity"  # lengths are of the file
     session.hooks["response"].append(_refuse_downgrade)
+    session.request = partial(session.request, timeout=_TIMEOUT)  # type: ignore[method-assign]
     return session
 
 
@@ -360,6 +357,8 @@ def patiently(
     """Answer to a request that is repeated if the connection breaks, or if asked to."""
     import requests
 
+    chunked = requests.exceptions.ChunkedEncodingError
+    broken = (requests.ConnectionError, requests.Timeout, chunked)
     attempt = 0
     while True:
         pause = _PAUSE * 2**attempt
@@ -371,26 +370,16 @@ def patiently(
                 raise
             pause = max(pause, error.wait)
             reason: Exception = error
-        except requests.exceptions.SSLError as error:
-            raise DownloadError(f"no secure connection ({error})") from error
-        except (
-            requests.ConnectionError,
-            requests.Timeout,
-            requests.exceptions.ChunkedEncodingError,
-        ) as error:
+        except requests.RequestException as error:
+            insecure = isinstance(error, requests.exceptions.SSLError)
+            if insecure or not isinstance(error, broken):
+                raise DownloadError(str(error)) from error
             if attempt > _RETRIES:
                 broke = f"the connection broke {attempt} times ({error})"
                 raise DownloadError("; ".join(filter(None, (broke, kept())))) from error
             reason = error
-        except requests.RequestException as error:
-            raise DownloadError(str(error)) from error
         logger.info("%s: %s; trying again in %.0f s.", url, reason, pause)
         time.sleep(pause)
-
-
-def get(session: "Session", url: str, **options: object) -> "Response":
-    """Response of `session` to a GET request, with our time-out."""
-    return session.get(url, timeout=_TIMEOUT, **options)  # type: ignore[arg-type]
 
 
 def refusal(response: "Response") -> DownloadError:
@@ -451,7 +440,7 @@ def _respond(
     """Response to a request, with its body, after at most one page that is answered."""
     url, query = source.url, dict[str, str]()
     for first in (True, False):
-        response = get(session, url, params=query, headers=headers, stream=True)
+        response = session.get(url, params=query, headers=headers, stream=True)
         if response.status_code not in (200, 206):
             return response, iter(())
         chunks: Iterator[bytes] = response.iter_content(_CHUNK)
@@ -492,7 +481,6 @@ def page_in(start: bytes) -> str:
 
 
 def page_at(path: Path) -> str:
-    """As `page_in`, of a file."""
     with open(path, "rb") as file:
         return page_in(file.read(_PAGE_START))
 

@@ -315,12 +315,9 @@ def test_exchanged_axes_are_refused(tmp_path, kind):
 @pytest.mark.parametrize(
     ("kind", "change", "text"),
     [
-        (
-            "mat5",
-            {"subjects__labels": ["01", "02"]},
-            r"SECTORS.mat: SECTORS.Betas.EarlyV must have one entry per subject, 2; it "
-            "has 3",
-        ),
+        ("mat5", {"subjects__labels": ["01", "02"]},
+         r"SECTORS.mat: SECTORS.Betas.EarlyV must have one entry per subject, 2; it "
+         "has 3"),
         (
             "mat5",
             {
@@ -329,17 +326,11 @@ def test_exchanged_axes_are_refused(tmp_path, kind):
             },
             "EarlyV of subject 02 must have 8 voxels, .* it has 9. Are the subjects in",
         ),
-        (
-            "mat73",
-            {"sectors": SAME | {"V4": "hV4"}},
-            "SECTORS.mat: field of SECTORS.Betas must be among .* got 'hV4'",
-        ),
-        (
-            "mat5",
-            {"conditions__number": 5},
-            "SECTORS.mat must name as many conditions as conditions.number says, 5; it "
-            "names 6",
-        ),
+        ("mat73", {"sectors": SAME | {"V4": "hV4"}},
+         "SECTORS.mat: field of SECTORS.Betas must be among .* got 'hV4'"),
+        ("mat5", {"conditions__number": 5},
+         "SECTORS.mat must name as many conditions as conditions.number says, 5; it "
+         "names 6"),
         (
             "npy",
             {
@@ -349,39 +340,18 @@ def test_exchanged_axes_are_refused(tmp_path, kind):
             },
             "S1_EarlyV.npy must have 5 conditions; .* lengths 9, 6",
         ),
-        (
-            "npy",
-            {
-                "conditions__names": [*NAMES[:5], "fun"],
-                "conditions__file": "",
-            },
-            r"1 of 6 have none: fun \(files without a condition: fan.png\)",
-        ),
-        (
-            "npy",
-            {"images__file": "pictures/{condition}.png"},
-            r"such as pictures/dog.png; 6 of 6 have none: .* \(none else\)",
-        ),
-        (
-            "npy",
-            {"subjects__labels": ["S1", "S4"]},
-            "S4_EarlyV.npy must exist; it is missing",
-        ),
-        (
-            "npy",
-            {"sectors": {"EarlyV": "EarlyV", "IT": "it"}},
-            "S1_it.npy must exist; it is missing",
-        ),
-        (
-            "csv",
-            {"conditions__column": "name"},
-            "EarlyV.csv: column must be among condition, v0, .* got 'name'",
-        ),
-        (
-            "csv",
-            {"responses__label_column": ""},
-            "EarlyV.csv must hold numbers; line 2 has 'dog'",
-        ),
+        ("npy", {"conditions__names": [*NAMES[:5], "fun"], "conditions__file": ""},
+         r"1 of 6 have none: fun \(files without a condition: fan.png\)"),
+        ("npy", {"images__file": "pictures/{condition}.png"},
+         r"such as pictures/dog.png; 6 of 6 have none: .* \(none else\)"),
+        ("npy", {"subjects__labels": ["S1", "S4"]},
+         "S4_EarlyV.npy must exist; it is missing"),
+        ("npy", {"sectors": {"EarlyV": "EarlyV", "IT": "it"}},
+         "S1_it.npy must exist; it is missing"),
+        ("csv", {"conditions__column": "name"},
+         "EarlyV.csv: column must be among condition, v0, .* got 'name'"),
+        ("csv", {"responses__label_column": ""},
+         "EarlyV.csv must hold numbers; line 2 has 'dog'"),
         (
             "csv",
             {
@@ -402,7 +372,7 @@ def test_exchanged_axes_are_refused(tmp_path, kind):
             "'dog' here and 'ant' there",
         ),
     ],
-)
+)  # fmt: skip
 def test_wrong_mappings_are_refused(tmp_path, kind, change, text):
     make, entries = KINDS[kind]
     with pytest.raises(ValueError, match=text):

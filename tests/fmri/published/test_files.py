@@ -37,16 +37,13 @@ def test_tables_keep_every_bit(tmp_path):
         ("a.csv", b"", "must have at least one line; it is empty"),
         ("a.csv", b'1,"2\n', "must be a table; .* unexpected end of data"),
         ("a.txt", b"\xff\xfe", "must be a text in UTF-8"),
-        (
-            "a.csv",
-            b"name;a;b\nx;0,5;1,5\n",
-            "must have commas between its cells; it has semi",
-        ),
+        ("a.csv", b"name;a;b\nx;0,5;1,5\n",
+         "must have commas between its cells; it has semi"),
         ("a.xls", b"", "must be .mat, .h5, .* got '.xls'"),
         ("a.npy", b"\x93NUMPY\x01", r"a\.npy must be a whole .npy or .npz file"),
         ("a.npz", b"PK\x03\x04 no", r"a\.npz must be a whole .npy or .npz file"),
     ],
-)
+)  # fmt: skip
 def test_damaged_files(tmp_path, name, content, text):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=text):

@@ -198,17 +198,13 @@ def test_other_hdf5_files_are_read_as_they_are_stored(tmp_path):
     [
         ("SECTORS.betas", "field of SECTORS must be among .* Did you mean Betas"),
         ("SECTOR", "field of x.mat must be among SECTORS; got 'SECTOR'"),
-        (
-            "SECTORS.Betas.EarlyV[3]",
-            r"the index of SECTORS.Betas.EarlyV\[3\] must be below 3, counted from 0",
-        ),
-        (
-            "SECTORS.Betas.EarlyV[0][1]",
-            r"EarlyV\[0\] is an array \(9, 6\), which has no part '\[1\]'",
-        ),
+        ("SECTORS.Betas.EarlyV[3]",
+         r"the index of SECTORS.Betas.EarlyV\[3\] must be below 3, counted from 0"),
+        ("SECTORS.Betas.EarlyV[0][1]",
+         r"EarlyV\[0\] is an array \(9, 6\), which has no part '\[1\]'"),
         ("SECTORS.Betas.EarlyV.x", r"is a list of 3, which has no part 'x'"),
     ],
-)
+)  # fmt: skip
 def test_keys_that_lead_nowhere(tmp_path, key, text):
     write_mat5(tmp_path / "x.mat", matlab_content())
     with pytest.raises(ValueError, match=f"x.mat: .*{text}"):

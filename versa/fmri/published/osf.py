@@ -27,7 +27,6 @@ from versa.download import (
     RemoteFile,
     download,
     file_lock,
-    get,
     open_session,
     page_at,
     page_in,
@@ -527,9 +526,6 @@ def _project_files(project: str, api: str) -> tuple[OsfFile, ...]:
         asking = _Api(session, api, project)
         node = asking.document(f"{api}/guids/{project}/").get("data")
         kind = _at(node, "type")
-        if kind == "guids":  # a mirror that does not lead on to what the letters name
-            kind = _at(node, "relationships", "referent", "data", "type")
-            node = asking.document(f"{api}/{kind}/{project}/").get("data")
         if kind not in ("nodes", "registrations"):
             raise DownloadError(
                 f"{project!r} must name a project, component or registration of OSF; "
@@ -632,7 +628,7 @@ class _Api:
         url = self.link(link)
 
         def answer() -> Any:
-            response = get(self.session, url)
+            response = self.session.get(url)
             if response.status_code != 200:
                 raise refusal(response)
             try:
