@@ -10,6 +10,7 @@ import numpy as np
 
 from versa.fmri.betas.conditions import ConditionBetas
 from versa.fmri.betas.elsewhere import ImageOptions, betas_from_runs
+from versa.fmri.volumes.nifti import open_image
 from versa.fmri.volumes.spaces import check_space
 from versa.fmri.volumes.voxels import PathLike
 from versa.wording import listing
@@ -121,13 +122,8 @@ def _beta_images(folder: Path) -> dict[int, Path]:
 
 def _description(path: Path) -> str:
     """What a beta's header says it is; empty if it is no description of SPM's."""
-    import nibabel
-
-    try:
-        header: Any = nibabel.load(path).header
-    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError) as error:
-        raise ValueError(f"{path} must be a NIfTI image; {error}.") from error
-    raw = header["descrip"].item() if "descrip" in header else b""
+    with open_image(path) as image:
+        raw = image.header["descrip"].item()
     text = raw.decode("latin-1").rstrip("\0 ")
     match = re.fullmatch(r"spm_spm:beta \(\d+\) - (.*)", text)
     return match[1] if match else ""
