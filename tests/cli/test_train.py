@@ -13,7 +13,6 @@ import yaml
 
 from tests.ipcl_runs import image_tree, options
 from versa.cli.train import train_command
-from versa.models.ipcl.bench import matmul_rate, measure_speeds, training_flops
 from versa.models.ipcl.config import TrainConfig
 from versa.models.ipcl.packing import PackedImages
 from versa.models.ipcl.recipes import (
@@ -25,7 +24,6 @@ from versa.models.ipcl.recipes import (
 )
 from versa.models.zoo.cards import card_folder, read_card
 from versa.models.zoo.loading import load_model
-from versa.models.zoo.networks import build_network
 
 RUN = """
 import sys
@@ -139,15 +137,17 @@ def test_every_recipe_is_read():
             "images must be in a folder; nowhere is not a folder",
         ),
         (["a"], "--out must name the folder of the run"),
-        (["a", "--out", "x", "--set", "epoch=3"], "option must be among .* epochs?"),
+        (["a", "--out", "x", "--set", "epoch=3"], "key must be among .* epochs?"),
         (["a", "--out", "x", "--set", "epochs"], "must be written key=value"),
         (["a", "--out", "x", "--config", "ipcl_ref1"], "Did you mean ipcl_ref01"),
-        (["a", "--out", "x", "--config", "no.yaml"], "must be a file; no.yaml is none"),
+        (
+            ["a", "--out", "x", "--config", "no.yaml"],
+            "must be a file; no.yaml is not",
+        ),
         (["export", "nowhere"], "must hold checkpoints"),
         (["plot", "nowhere"], "must hold steps.csv"),
         (["pack", "nowhere", "f"], "images must be in a folder"),
         (["knn", "no.toml", "--train", "a", "--val", "b"], "card must be a file"),
-        (["bench", "nowhere"], "images must be in a folder"),
     ],
 )
 def test_refused(tmp_path, monkeypatch, capsys, arguments, sentence):
@@ -159,7 +159,7 @@ def test_refused(tmp_path, monkeypatch, capsys, arguments, sentence):
 
 
 def test_help_of_every_command(capsys):
-    for command in ("", "pack", "bench", "export", "plot", "knn", "linear", "map"):
+    for command in ("", "pack", "export", "plot", "knn", "linear", "map"):
         with pytest.raises(SystemExit) as stopped:
             run(*filter(None, [command, "-h"]))
         assert stopped.value.code == 0
@@ -209,67 +209,6 @@ def test_plot_and_export(card, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == f"{tmp_path}/zoo/again.toml"
 
 
-def test_bench(data, capsys):
-    arguments = [*sets(data), "--seconds", "0.1"]
-    assert run("bench", data, *arguments) == 0
-    said = capsys.readouterr().out
-    for part in ("floor", "network alone", "training step", "views", "from files"):
-        assert part in said
-
-
-def test_speeds_hang_together(data):
-    small = read_config(None, *options(data), "group_images=16", "engine.prefetch=1")
-    speeds = measure_speeds(small, seconds=0.2)
-    assert speeds.decoding is speeds.training is speeds.memory is None
-    assert speeds.floor == pytest.approx(speeds.matmul / speeds.flops)
-    assert speeds.whole < speeds.step
-    assert speeds.whole < speeds.views
-    assert matmul_rate(torch.device("cpu"), seconds=0.1) > 1e9
-
-
-@pytest.mark.parametrize(
-    ("architecture", "size", "gflop"),
-    [
-        # forward 1.132 GMAC; backward twice that, without the input's gradient
-        ("alexnet_gn", 224, 32.90),
-        ("torchvision/resnet50", 224, None),
-    ],
-)
-def test_flops(architecture, size, gflop):
-    config = TrainConfig(architecture=architecture)
-    found = training_flops(config) / 1e9
-    if gflop is not None:
-        assert found == pytest.approx(gflop, abs=0.01)
-    with torch.device("meta"):
-        name = architecture.partition("/")[2]
-        network = (
-            build_network("torchvision", {"name": name})
-            if name
-            else build_network("alexnet_gn", {})
-        )
-        multiplications = _forward_macs(network, size)
-    # three products of a layer: forward, gradient of weights, gradient of input
-    assert 2.5 * 2 * 5 * multiplications / 1e9 < found
-    assert found < 3 * 2 * 5 * multiplications / 1e9
-
-
-def _forward_macs(network, size):
-    total = 0
-
-    def count(module, inputs, output):
-        nonlocal total
-        if isinstance(module, torch.nn.Conv2d):
-            weights = module.weight[0].numel()
-            total += weights * output[0].numel()
-        elif isinstance(module, torch.nn.Linear):
-            total += module.weight.numel()
-
-    for module in network.modules():
-        module.register_forward_hook(count)
-    network.eval()(torch.empty(1, 3, size, size, device="meta"))
-    return total
-
-
 def test_a_scheduler_is_told_to_run_it_again(tmp_path, data):
     folder = tmp_path / "run"
     command = [
@@ -281,11 +220,11 @@ def test_a_scheduler_is_told_to_run_it_again(tmp_path, data):
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     deadline = time.monotonic() + 60
-    while not (folder / "steps.csv").exists():
+    table = folder / "steps.csv"
+    while not table.exists() or len(table.read_text().splitlines()) < 2:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    time.sleep(0.3)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 75, err

@@ -15,7 +15,6 @@ _AGAIN = 75  # exit code: stopped by a scheduler, run the same command again
 _EPILOG = """\
 other commands (each with -h):
   versa-train-ipcl pack DATA FILE        one memory-mapped file of small JPEGs
-  versa-train-ipcl bench [DATA]          how fast this machine trains, and could
   versa-train-ipcl export RUN            safetensors and a card of the zoo
   versa-train-ipcl plot RUN              figure of loss, rate and accuracy
   versa-train-ipcl knn MODEL             accuracy of the nearest neighbours
@@ -142,15 +141,6 @@ def _commands() -> dict[str, argparse.ArgumentParser]:
     add("--quality", type=int, default=90, help="of the JPEGs (default: %(default)s)")
     add("--workers", type=int, help="threads (default: one per core)")
 
-    bench = _parser("bench", _bench, "Measure how fast a configuration trains here.")
-    _add_config(bench)
-    bench.add_argument(
-        "--seconds",
-        type=float,
-        default=10.0,
-        help="for each measurement (default: %(default)s)",
-    )
-
     export = _parser("export", _export, "Write the weights of a run, and a card.")
     add = export.add_argument
     add("run", metavar="RUN", help="folder of the run")
@@ -162,7 +152,7 @@ def _commands() -> dict[str, argparse.ArgumentParser]:
     add = plot.add_argument
     add("run", metavar="RUN", help="folder of the run")
     add("--out", metavar="FILE", help="figure (default: RUN/curve.png)")
-    made = {"pack": pack, "bench": bench, "export": export, "plot": plot}
+    made = {"pack": pack, "export": export, "plot": plot}
     return made | add_readouts(_parser)
 
 
@@ -240,36 +230,6 @@ def _pack(options: argparse.Namespace) -> int:
             progress=progress,
         )
     print(f"{options.file}: {len(packed)} of {len(images)} images")
-    return 0
-
-
-def _bench(options: argparse.Namespace) -> int:
-    from versa.models.ipcl.bench import measure_speeds
-    from versa.models.ipcl.recipes import read_config
-    from versa.models.ipcl.sources import open_images
-
-    config = read_config(options.config, *_changes(options))
-    images = open_images(config.data) if config.data else None
-    found = measure_speeds(config, images, seconds=options.seconds)
-    rows = [
-        ("floor: matrix products alone", found.floor),
-        ("network alone, forward and backward", found.bare),
-        ("training step, views resident", found.step),
-        ("views alone", found.views),
-        ("training step with its views", found.whole),
-        ("decoding alone", found.decoding),
-        ("training from files", found.training),
-    ]
-    print(
-        f"{found.flops / 1e9:.2f} GFLOP per image of {config.n_views} views; ", end=""
-    )
-    print(f"matrix product {found.matmul / 1e12:.3g} TFLOP/s in {config.precision}")
-    print(f"{'images/s':>12}  {'of the floor':>12}")
-    for name, value in rows:
-        if value is not None:
-            print(f"{value:12.1f}  {value / found.floor:12.3f}  {name}")
-    if found.memory is not None:
-        print(f"peak memory of the device: {found.memory / 2**30:.1f} GiB")
     return 0
 
 

@@ -50,8 +50,8 @@ def test_a_written_configuration_is_read_back(tmp_path):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ("epoch=3", "option must be among .*'epoch'. Did you mean epochs"),
-        ("optimizer.rate=3", "option must be among .*'optimizer.rate'"),
+        ("epoch=3", "key must be among .*'epoch'. Did you mean epochs"),
+        ("optimizer.rate=3", "key must be among .*'optimizer.rate'"),
         ("epochs=three", "epochs must be an integer; got 'three'"),
         ("epochs=1.5", "epochs must be an integer; got 1.5"),
         ("epochs=true", "epochs must be an integer; got True"),
@@ -96,7 +96,7 @@ def test_bad_options_are_one_sentence(change, sentence):
             "'epochs' is there twice, the second time in line 2",
         ),
         ("- 1\n", "a configuration must be a table of keys; got list"),
-        ("seeds: 3\n", "option must be among"),
+        ("seeds: 3\n", "key must be among"),
     ],
 )
 def test_bad_recipes_are_named(tmp_path, text, sentence):
