@@ -181,8 +181,8 @@ def sectors():
     print(f"sectors of 10 subjects on {MNI_SHAPE}: {seconds:.2f} s (bar 5 s)")
 
 
-def sectors_of_a_study(work):
-    """The same from the files of a study, masks written at the end."""
+def sectors_of_a_folder(work):
+    """The same from the files of a dataset folder, masks written at the end."""
     from versa.fmri.betas.conditions import ConditionBetas
     from versa.fmri.study.betas import write_betas
     from versa.fmri.study.sectors import add_sectors, paper_sectors
@@ -222,7 +222,7 @@ def sectors_of_a_study(work):
     seconds, found = timed(define)
     assert len(found.sectors) == 10
     shutil.rmtree(folder)
-    print(f"the same from the files of a study, with writing: {seconds:.2f} s")
+    print(f"the same from the files of a dataset folder, with writing: {seconds:.2f} s")
 
 
 def folders(work):
@@ -281,7 +281,7 @@ def main():
     warnings.simplefilter("ignore")
     betas(options.work, options.pairs)
     sectors()
-    sectors_of_a_study(options.work)
+    sectors_of_a_folder(options.work)
     folders(options.work)
 
 

@@ -1,6 +1,8 @@
-"""A small BIDS folder of made-up scans, with events and a brain."""
+"""Made-up scans: a small BIDS folder, and runs much larger than the memory."""
 
 import json
+import subprocess
+import sys
 
 import nibabel
 import numpy as np
@@ -68,3 +70,48 @@ def write_bids(folder, subjects=("01",), n_runs=4, *, affine=AFFINE, ending=".ni
         mask = nibabel.Nifti1Image(brain().astype(np.uint8), affine)
         mask.to_filename(folder / f"mask-{subject}.nii.gz")
     return folder
+
+
+LARGE = (128, 128, 100)  # grid of the large runs
+N_LARGE = 20 * 128  # voxels of their mask, one block in every scan
+
+
+def write_large_mask(path):
+    mask = np.zeros(LARGE, np.uint8)
+    mask[:, :20, 0] = 1
+    nibabel.Nifti1Image(mask, np.eye(4)).to_filename(path)
+
+
+def write_large_run(path, n_scans, rng):
+    """Scans of 3 MB with signal in the mask; the rest is a hole that takes no room."""
+    header = nibabel.Nifti1Image(np.zeros((2, 2, 2, 2), np.int16), np.eye(4)).header
+    header.set_data_shape((*LARGE, n_scans))
+    header["vox_offset"] = 352
+    n_bytes = 2 * int(np.prod(LARGE))  # of a scan
+    with open(path, "wb") as file:
+        header.write_to(file)
+        file.truncate(352 + n_bytes * n_scans)
+        for scan in range(n_scans):
+            file.seek(352 + n_bytes * scan)
+            file.write(rng.integers(1, 99, N_LARGE).astype(np.int16).tobytes())
+
+
+def run_in_little_memory(code, folder, n_bytes):
+    """What a script prints that may take so many bytes beyond its imports."""
+    limit = (
+        "import resource, nilearn.glm.first_level, nibabel, scipy.spatial, pandas\n"
+        "import versa.fmri.betas.glm, versa.fmri.study.betas\n"
+        "used = int(open('/proc/self/statm').read().split()[0])\n"
+        f"room = used * resource.getpagesize() + {n_bytes}\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (room, room))\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", limit + code],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env={"OMP_NUM_THREADS": "1", "PATH": "/usr/bin"},
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    return run.stdout

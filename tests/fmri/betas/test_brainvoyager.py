@@ -399,22 +399,15 @@ def test_vois_that_are_not_as_they_should_be(tmp_path):
     path = write_voi(tmp_path, space="ACPC")
     with pytest.raises(ValueError, match=r"in TAL, MNI, BV; its reference space is"):
         read_voi(path, space="individual")
-    path = write_voi(tmp_path, text=VOI.replace("right OTC", "left OTC"))
-    with pytest.raises(ValueError, match="VOIs must be unique; repeated: 'left OTC'"):
-        read_voi(path)
-    path = write_voi(tmp_path, text=VOI.replace("NrOfVoxels: 3", "NrOfVoxels: 4"))
-    with pytest.raises(ValueError, match=r"left OTC announces 4 voxels and has 3"):
-        read_voi(path)
-    path = write_voi(tmp_path, text=VOI[: VOI.index("NameOfVOI:  right")])
-    with pytest.raises(ValueError, match="announces 3 VOIs and has 2"):
-        read_voi(path)
-    path = write_voi(
-        tmp_path, text=VOI.replace("LeftRightConvention:        {side}", "")
-    )
-    with pytest.raises(ValueError, match="must be a whole VOI file"):
-        read_voi(path)
-    with pytest.raises(ValueError, match="must be a whole VOI file"):
-        read_voi(write_voi(tmp_path, text=VOI.replace("35 -53 -12", "35 -53,-12")))
+    for old, new, message in (
+        ("right OTC", "left OTC", "VOIs must be unique; repeated: 'left OTC'"),
+        ("NrOfVoxels: 3", "NrOfVoxels: 4", "left OTC announces 4 voxels and has 3"),
+        (VOI[VOI.index("NameOfVOI:  right") :], "", "announces 3 VOIs and has 2"),
+        ("LeftRightConvention:        {side}", "", "must be a whole VOI file"),
+        ("35 -53 -12", "35 -53,-12", "must be a whole VOI file"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read_voi(write_voi(tmp_path, text=VOI.replace(old, new)))
 
 
 @pytest.mark.parametrize("flips", list(itertools.product([1, -1], repeat=3)))
@@ -533,7 +526,7 @@ def test_bvbabel_is_optional(tmp_path, monkeypatch):
     path.write_bytes(b"")
     monkeypatch.setitem(sys.modules, "bvbabel", None)
     monkeypatch.delitem(sys.modules, "bvbabel.vtc", raising=False)
-    with pytest.raises(ImportError, match=r'pip install "versa\[brainvoyager\]"'):
+    with pytest.raises(ImportError, match=r'pip install "versa-fmri\[brainvoyager\]"'):
         read_file(path, ("vtc",))
 
 

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import subprocess
 import sys
 
 import nibabel
@@ -11,7 +10,19 @@ import pandas as pd
 import pytest
 from nilearn.glm.first_level import FirstLevelModel
 
-from tests.scans import AFFINE, CONDITIONS, N_SCANS, SHAPE, T_R, brain, write_bids
+from tests.scans import (
+    AFFINE,
+    CONDITIONS,
+    N_LARGE,
+    N_SCANS,
+    SHAPE,
+    T_R,
+    brain,
+    run_in_little_memory,
+    write_bids,
+    write_large_mask,
+    write_large_run,
+)
 from versa.fmri.betas.glm import GLMSettings, design_matrix, estimate, fit_betas
 from versa.fmri.betas.runs import Run, find_runs
 from versa.fmri.ceilings import rdm_reliability
@@ -469,55 +480,29 @@ def test_haxby(shared):
 
 # ---- memory -----------------------------------------------------------------------
 
-LIMITED = """
-import resource, sys
-import nilearn.glm.first_level, nibabel  # what is imported is not what is measured
-import numpy as np, pandas as pd
-from versa.fmri.betas.glm import GLMSettings, fit_betas
-from versa.fmri.betas.runs import Run
-folder, n_runs, room = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + room, used + room))
-events = pd.DataFrame({"onset": [10.0, 60.0], "duration": 8.0,
-                       "trial_type": ["cup", "dog"]})
-runs = [Run(f"{folder}/run-{i}.nii", events, 2.0) for i in range(n_runs)]
-betas = fit_betas(runs, "01", settings=GLMSettings(noise_model="ols",
-                  signal_scaling=False), mask=f"{folder}/mask.nii", space="TAL")
+LARGE_RUNS = """
+import pandas as pd
+from versa.fmri.betas import GLMSettings, Run, fit_betas
+events = pd.DataFrame(
+    {"onset": [10.0, 60.0], "duration": 8.0, "trial_type": ["cup", "dog"]}
+)
+runs = [Run(f"run-{i}.nii", events, 2.0) for i in range(2)]
+raw = GLMSettings(noise_model="ols", signal_scaling=False)
+betas = fit_betas(runs, "01", settings=raw, mask="mask.nii", space="TAL")
 print(betas.n_voxels)
 """
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_run_much_larger_than_the_memory(tmp_path):
+def test_runs_much_larger_than_the_memory(tmp_path):
     """Runs of 1 GB each are read in blocks: only the voxels of the mask stay."""
-    shape = (128, 128, 100)
-    image = nibabel.Nifti1Image(np.zeros((2, 2, 2, 300), np.int16), np.eye(4))
-    header = image.header.copy()
-    header.set_data_shape((*shape, 300))
-    n_bytes = 2 * int(np.prod(shape)) * 300
+    write_large_mask(tmp_path / "mask.nii")
     rng = np.random.default_rng(0)
     for number in range(2):
-        with open(tmp_path / f"run-{number}.nii", "wb") as file:
-            header.write_to(file)
-            file.truncate(352 + n_bytes)  # a hole: it takes no room on the disk
-            for scan in range(300):
-                file.seek(352 + 2 * int(np.prod(shape)) * scan)
-                file.write(rng.integers(1, 99, 128 * 20).astype(np.int16).tobytes())
-    mask = np.zeros(shape, np.uint8)
-    mask[:, :20, 0] = 1
-    nibabel.Nifti1Image(mask, np.eye(4)).to_filename(tmp_path / "mask.nii")
-    room = 300 * 2**20
-    assert n_bytes > 3 * room
-    run = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(tmp_path), "2", str(room)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"OMP_NUM_THREADS": "1", "PATH": "/usr/bin"},
-    )
-    assert run.returncode == 0, run.stderr[-2000:]
-    assert run.stdout.split() == ["2560"]
+        write_large_run(tmp_path / f"run-{number}.nii", 300, rng)
+    printed = run_in_little_memory(LARGE_RUNS, tmp_path, 300 * 2**20)
+    assert printed.split() == [str(N_LARGE)]
 
 
 def test_centred_signals_have_no_percent(runs, mask, tmp_path):

@@ -442,7 +442,7 @@ def read_file(
     except ImportError as error:
         raise ImportError(
             "reading BrainVoyager's files needs bvbabel, which is not installed. "
-            'Install it with: pip install "versa[brainvoyager]".'
+            'Install it with: pip install "versa-fmri[brainvoyager]".'
         ) from error
     read = getattr(module, f"read_{kind}")
     try:
