@@ -1,8 +1,11 @@
 """Fits with made-up scores, for tests of what comes after the fit."""
 
-import numpy as np
+import json
 
-from versa.result import METHODS, FitResult, pack
+import numpy as np
+import xarray as xr
+
+from versa.result import METHODS, FitResult
 from versa.stats.splits import split_halves
 
 LAYERS = ("conv_block_1", "conv_block_2", "fc6")
@@ -20,32 +23,33 @@ def synthetic_fit(model="net", seed=0, n_subjects=7, shift=0.0, **changes) -> Fi
     scores = np.tanh(rng.normal(level, 0.05, shape))
     null = np.tanh(rng.normal(0.4, 0.05, (len(sectors), splits.n_splits, 2)))
     ceiling = np.tanh(rng.normal(1.2, 0.05, (len(sectors), splits.n_splits)))
-    return pack(
-        {
-            "scores": (("method", "sector", "layer", "split", "half"), scores),
-            "null": (("sector", "split", "half"), null),
-            "ceiling": (("sector", "split"), ceiling),
-            "members": (("split", "subject"), splits.members),
-            "sha256": (("stimulus",), np.array(["0" * 64] * len(names), dtype=object)),
+    variables = {
+        "scores": (("method", "sector", "layer", "split", "half"), scores),
+        "null": (("sector", "split", "half"), null),
+        "ceiling": (("sector", "split"), ceiling),
+        "members": (("split", "subject"), splits.members),
+        "sha256": (("stimulus",), np.array(["0" * 64] * len(names), dtype=object)),
+    }
+    labels = {
+        "method": list(methods),
+        "sector": list(sectors),
+        "layer": list(LAYERS),
+        "subject": [f"{i:02d}" for i in range(splits.n_subjects)],
+        "stimulus": list(names),
+        "half": ["first", "second"],
+    }
+    provenance = {
+        "model": {"name": model, "fingerprint": "f" * 64},
+        "dataset": {
+            "name": changes.get("dataset", "made-up"),
+            "fingerprint": changes.get("fingerprint", "d" * 64),
         },
-        {
-            "method": methods,
-            "sector": sectors,
-            "layer": LAYERS,
-            "subject": [f"{i:02d}" for i in range(splits.n_subjects)],
-            "stimulus": names,
+        "options": {
+            "alphas": changes.get("alphas", "auto"),
+            "alpha_per_voxel": True,
+            "standardize": changes.get("standardize", False),
         },
-        {
-            "model": {"name": model, "fingerprint": "f" * 64},
-            "dataset": {
-                "name": changes.get("dataset", "made-up"),
-                "fingerprint": changes.get("fingerprint", "d" * 64),
-            },
-            "options": {
-                "alphas": changes.get("alphas", "auto"),
-                "alpha_per_voxel": True,
-                "standardize": changes.get("standardize", False),
-            },
-            "warnings": [],
-        },
-    )
+        "warnings": [],
+    }
+    attrs = {"provenance": json.dumps(provenance, sort_keys=True)}
+    return FitResult(xr.Dataset(variables, labels, attrs))

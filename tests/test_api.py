@@ -148,16 +148,16 @@ def test_result_tells_what_was_done(brain, stimuli):
 def test_cache_gives_the_same_and_is_used(brain, cache, monkeypatch):
     first = fit(brain)
     monkeypatch.setattr("versa.fmri.scoring.encoded_rdms", None)
-    monkeypatch.setattr("versa.models.features.extract_grams", None)
+    monkeypatch.setattr("versa.models.grams.grams_of_inputs", None)
     second = fit(brain)
     assert second.data.drop_attrs().identical(first.data.drop_attrs())
-    assert len(list(cache.rglob("*.npz"))) == 3 + 3 * 2
+    assert len(list(cache.rglob("*.npz"))) == 3 + 3 * 2 + 1  # and the thumbnails
 
 
 def test_other_layers_are_taken_from_the_cache(brain, monkeypatch):
     fit(brain)
     monkeypatch.setattr("versa.fmri.scoring.encoded_rdms", None)
-    monkeypatch.setattr("versa.models.features.extract_grams", None)
+    monkeypatch.setattr("versa.models.grams.grams_of_inputs", None)
     assert fit(brain, layers=["head", "early"]).layer_names == ("head", "early")
 
 
@@ -346,8 +346,8 @@ def test_null_is_reported_and_warned_about(brain, caplog):
 def test_memory_is_announced(brain, caplog):
     with caplog.at_level(logging.INFO, "versa"):
         fit(brain)
-    assert "3 layers, 12 images, 4 subjects; about" in caplog.text
-    assert "beside the network" in caplog.text
+    assert "small: 12 images, 4 subjects; about 0 MB for encoding" in caplog.text
+    assert "3 layers, 12 images; about 0 MB for features beside the" in caplog.text
 
 
 def test_nothing_is_left_changed(brain):

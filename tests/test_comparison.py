@@ -106,7 +106,7 @@ def test_repr(results):
         ({"names": ("saw", "cup", "key", "pan")}, r"same order \(cup, saw\)"),
         ({"alphas": [1.0]}, r"same alphas \(auto and \[1\.0\]\)"),
         ({"standardize": True}, "same standardize"),
-        ({"model": "net"}, "'net' comes twice"),
+        ({"model": "net"}, "must be unique; repeated: 'net'"),
     ],
 )
 def test_what_does_not_belong_together(changes, message):

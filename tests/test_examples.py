@@ -159,7 +159,7 @@ def test_training_matters_in_it(imagenet, untrained, tmp_path):
 def test_early_cortex_takes_the_features_from_the_cache(
     imagenet, images92, data, monkeypatch
 ):
-    monkeypatch.setattr("versa.models.features.extract_grams", None)
+    monkeypatch.setattr("versa.models.grams.grams_of_inputs", None)
     early = images92.early_and_it(data)
     assert early.n_subjects == 15
     result = images92.fit(images92.pretrained(data), "imagenet", early)

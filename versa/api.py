@@ -2,12 +2,13 @@
 
 import dataclasses
 import datetime
+import json
 import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,26 +16,31 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 import versa
-from versa.cache import ArrayStore, cache_folder, content_key, sweep_leftovers
+from versa.cache import (
+    ArrayStore,
+    cache_folder,
+    installed_versions,
+    sweep_leftovers,
+)
 from versa.fmri.dataset.braindata import BrainDataset
 from versa.fmri.dataset.registry import load_dataset
-from versa.fmri.encoding import alpha_grid
-from versa.fmri.scoring import ENCODING_METHODS, null_warnings, score
-from versa.result import METHODS, FitResult, pack
+from versa.fmri.scoring import ScoreOptions, null_warnings, score
+from versa.result import METHODS, FitResult
 from versa.stats.splits import SplitHalves, split_halves
 from versa.wording import chosen_names, listing
 
 if TYPE_CHECKING:
+    import xarray as xr
     from torch import nn
 
-    from versa.models.features import LayerGram
+    from versa.models.features import ForwardOptions
+    from versa.models.grams import Grams
     from versa.models.vision import VisionModel
 
 __all__ = ["fit"]
 
 logger = logging.getLogger("versa")
 
-_GRAM_SCHEMA = "gram-2"  # counts up when what a cache entry means changes
 _FEWEST_VOXELS = 3
 
 
@@ -134,118 +140,90 @@ def fit(
     >>> result.layers()  # doctest: +SKIP
     """
     started = time.perf_counter()
-    methods = chosen_names(methods, "method", METHODS)
-    brain = _usable(load_dataset(dataset), methods, sectors, drop_bad_voxels)
-    alpha_grid(alphas, 1.0)  # wrong options are refused before the long work
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be 1 or more; got {batch_size}.")
-    splits = split_halves(brain.n_subjects) if splits is None else splits
-    if splits.n_subjects != brain.n_subjects:
-        raise ValueError(
-            f"splits must be of the dataset's {brain.n_subjects} subjects; got splits "
-            f"of {splits.n_subjects}."
-        )
-    store = _store(cache)
-    vision, fingerprint, grams = _grams(
-        model,
-        layer_list,
-        brain,
-        store,
-        preprocess=preprocess,
-        name=name,
+    options = FitOptions(
+        methods=chosen_names(methods, "method", METHODS),
+        alphas=alphas,
+        alpha_per_voxel=alpha_per_voxel,
+        standardize=standardize,
+        progress=progress,
         device=device,
         batch_size=batch_size,
-        standardize=standardize,
-        convert=convert_images,
-        progress=progress,
+        convert_images=convert_images,
+        drop_bad_voxels=drop_bad_voxels,
     )
-    options: dict[str, Any] = {
-        "alphas": alphas if isinstance(alphas, str) else np.ravel(alphas).tolist(),
-        "alpha_per_voxel": alpha_per_voxel,
-        "standardize": standardize,
-    }
-    arrays = score(vision.name, grams, brain, splits, methods, options, store, progress)
-    warned = null_warnings(arrays, brain, list(grams), methods)
+    brain = _usable(load_dataset(dataset), sectors, options)
+    splits = _of_subjects(splits, brain)
+    store = _store(cache)
+    vision, grams = _grams(model, layer_list, brain, store, options, preprocess, name)
+    data = score(vision.name, grams.layers, brain, splits, options, store)
+    data = _with_stimuli(data, brain, splits, grams, store)
+    warned = null_warnings(data)
     for sentence in warned:
         logger.warning("%s", sentence)
-    arrays |= {
-        "members": (("split", "subject"), splits.members),
-        "n_units": (("layer",), np.array([gram.n_units for gram in grams.values()])),
-        "sha256": (("stimulus",), np.array(brain.stimuli.hashes, dtype=object)),
-        "thumbnail": (("stimulus",), np.array(_thumbnails(brain), dtype=object)),
+    provenance = {
+        "model": _model_record(vision, grams.fingerprint),
+        "dataset": _dataset_record(brain),
+        "options": options.record(splits),
+        "warnings": warned,
+        "versions": _versions(),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.perf_counter() - started, 3),
     }
-    del arrays["repaired"]
-    options |= {
-        "convert_images": convert_images,
-        "drop_bad_voxels": drop_bad_voxels,
-        "batch_size": batch_size,
-        "device": device,
-        "n_splits": splits.n_splits,
-        "literal_test_train_ratio": splits.test_train_ratio,
-    }
-    return pack(
-        arrays,
-        {
-            "method": methods,
-            "sector": brain.sector_names,
-            "layer": tuple(grams),
-            "subject": brain.subjects,
-            "stimulus": brain.stimuli.names,
-        },
-        {
-            "model": _model_record(vision, fingerprint),
-            "dataset": _dataset_record(brain),
-            "options": options,
-            "warnings": warned,
-            "versions": _versions(),
-            "created": datetime.datetime.now(datetime.UTC).isoformat(
-                timespec="seconds"
-            ),
-            "seconds": round(time.perf_counter() - started, 3),
-        },
+    return FitResult(
+        data.assign_attrs(provenance=json.dumps(provenance, sort_keys=True))
     )
 
 
-def _require_images(brain: BrainDataset, methods: Sequence[str]) -> None:
-    fewest = 4 if any(method in ENCODING_METHODS for method in methods) else 3
-    if brain.n_images < fewest:
-        raise ValueError(
-            f"a dataset must have at least {fewest} images for {listing(methods)}; "
-            f"{brain.name} has {brain.n_images}."
+@dataclass(frozen=True)
+class FitOptions(ScoreOptions):
+    """The options of one fit, checked once."""
+
+    device: str | None = None
+    batch_size: int = 32
+    convert_images: bool = False
+    drop_bad_voxels: bool = False
+
+    def forward(self) -> "ForwardOptions":
+        """Those of the forward pass."""
+        from versa.models.features import ForwardOptions
+
+        return ForwardOptions(
+            self.batch_size,
+            self.device,
+            self.standardize,
+            self.convert_images,
+            progress=self.progress,
         )
+
+    def record(self, splits: SplitHalves) -> dict[str, Any]:
+        """What the provenance of the result holds."""
+        options = dataclasses.asdict(self)
+        del options["methods"], options["progress"]
+        return options | {
+            "n_splits": splits.n_splits,
+            "literal_test_train_ratio": splits.test_train_ratio,
+        }
 
 
 def _usable(
-    brain: BrainDataset,
-    methods: Sequence[str],
-    sectors: Sequence[str] | None,
-    drop_bad_voxels: bool,
+    brain: BrainDataset, sectors: Sequence[str] | None, options: FitOptions
 ) -> BrainDataset:
     """The dataset with the wanted sectors, if the methods can be run on it."""
     if sectors is not None:
         brain = brain.select(sectors)
-    _require_images(brain, methods)
-    if not brain.has_responses:
-        refused = [method for method in methods if method in ENCODING_METHODS]
-        if refused:
-            raise ValueError(
-                f"methods must be rsa for {brain.name}, which holds RDMs and no voxel "
-                f"responses to encode; got {listing(methods)}. Pass methods=('rsa',), "
-                "or --methods rsa."
-            )
-        for sector, rdms in (brain.rdms or {}).items():
-            flat = np.flatnonzero(np.ptp(rdms, axis=1) == 0)
-            if flat.size:
-                raise ValueError(
-                    f"RDMs must vary over pairs; in {sector} those of subjects "
-                    f"{listing(brain.subjects[int(i)] for i in flat)} do not. "
-                    "Leave them out."
-                )
+    fewest = 4 if options.encode else 3
+    if brain.n_images < fewest:
+        raise ValueError(
+            f"a dataset must have at least {fewest} images for "
+            f"{listing(options.methods)}; {brain.name} has {brain.n_images}."
+        )
+    if brain.responses is None:
+        _require_rdms(brain, options)
         return brain
-    if drop_bad_voxels:
+    if options.drop_bad_voxels:
         brain = brain.drop_bad_voxels()
     brain.require_clean_voxels()
-    for sector, responses in _responses(brain).items():
+    for sector, responses in (brain.responses or {}).items():
         for subject, voxels in zip(brain.subjects, responses, strict=True):
             if voxels.shape[1] < _FEWEST_VOXELS:
                 raise ValueError(
@@ -264,8 +242,32 @@ def _usable(
     return brain
 
 
-def _responses(brain: BrainDataset) -> Mapping[str, Sequence[np.ndarray]]:
-    return brain.responses or {}
+def _require_rdms(brain: BrainDataset, options: FitOptions) -> None:
+    """Refuse a dataset of RDMs for encoding, or if an RDM does not vary."""
+    if options.encode:
+        raise ValueError(
+            f"methods must be rsa for {brain.name}, which holds RDMs and no voxel "
+            f"responses to encode; got {listing(options.methods)}. Pass "
+            "methods=('rsa',), or --methods rsa."
+        )
+    for sector, rdms in (brain.rdms or {}).items():
+        flat = np.flatnonzero(np.ptp(rdms, axis=1) == 0)
+        if flat.size:
+            raise ValueError(
+                f"RDMs must vary over pairs; in {sector} those of subjects "
+                f"{listing(brain.subjects[int(i)] for i in flat)} do not. "
+                "Leave them out."
+            )
+
+
+def _of_subjects(splits: SplitHalves | None, brain: BrainDataset) -> SplitHalves:
+    splits = split_halves(brain.n_subjects) if splits is None else splits
+    if splits.n_subjects != brain.n_subjects:
+        raise ValueError(
+            f"splits must be of the dataset's {brain.n_subjects} subjects; got splits "
+            f"of {splits.n_subjects}."
+        )
+    return splits
 
 
 def _store(cache: "bool | str | os.PathLike[str]") -> ArrayStore | None:
@@ -281,125 +283,52 @@ def _grams(
     layer_list: str | Sequence[str] | None,
     brain: BrainDataset,
     store: ArrayStore | None,
-    *,
+    options: FitOptions,
     preprocess: Callable[..., Any] | None,
     name: str | None,
-    device: str | None,
-    batch_size: int,
-    standardize: bool,
-    convert: bool,
-    progress: bool,
-) -> "tuple[VisionModel, str, dict[str, LayerGram]]":
-    """Gram matrices of all layers: from the cache, or by one forward pass."""
-    from versa.models.features import (
-        LayerGram,
-        computing_device,
-        extract_grams,
-        inputs_digest,
-        probe,
-        resolve_layers,
-    )
-    from versa.models.images import check_images
+) -> "tuple[VisionModel, Grams]":
+    """The network, and the Gram matrices of its layers."""
+    from versa.models.grams import cached_grams
     from versa.models.zoo.loading import load_model
 
-    stimuli = brain.stimuli
+    forward = options.forward()
     vision = load_model(model, preprocess=preprocess)
-    computing_device(vision.module, device)
     if name is not None:
         vision = dataclasses.replace(vision, name=name)
-    check_images(stimuli.paths, names=stimuli.names, convert=convert)
-    richest = max(stimuli.paths, key=lambda path: path.stat().st_size)
-    layers = resolve_layers(vision, layer_list, image=richest, convert=convert)
-    probed = probe(vision, richest, layers, convert=convert)
-    _log_memory(probed.n_units, brain)
-    inputs = inputs_digest(vision, stimuli.paths, convert=convert) if store else ""
-    keys = {
-        layer: content_key(
-            schema=_GRAM_SCHEMA,
-            network=network,
-            layer=layer,
-            inputs=inputs,
-            images=list(stimuli.hashes),
-            convert=convert,
-            standardize=standardize,
-        )
-        for layer, network in zip(probed.layers, probed.fingerprints, strict=True)
-    }
-    found: dict[str, LayerGram] = {}
-    for layer, key in keys.items():
-        entry = store.read(key) if store else None
-        if entry is not None:
-            found[layer] = LayerGram(
-                layer=layer,
-                gram=entry["gram"],
-                sums=entry["sums"],
-                n_units=int(entry["n_units"]),
-                names=stimuli.names,
-                hashes=tuple(entry["hashes"].tolist()),
-                standardized=entry.get("standardized"),
-            )
-    missing = [layer for layer in keys if layer not in found]
-    if missing:
-        extracted = extract_grams(
-            vision,
-            stimuli.paths,
-            missing,
-            names=stimuli.names,
-            batch_size=batch_size,
-            device=device,
-            standardize=standardize,
-            convert=convert,
-            progress=progress,
-        )
-        found |= extracted
-        if store and inputs != inputs_digest(vision, stimuli.paths, convert=convert):
-            logger.warning(
-                "preprocess gives another result every time; the features of %s are "
-                "not kept in the cache.",
-                vision.name,
-            )
-        elif store:
-            for layer, gram in extracted.items():
-                store.write(keys[layer], **_as_entry(gram))
-    for gram in found.values():
-        stimuli.check_same(gram.names, gram.hashes, f"features of {gram.layer}")
-    return vision, probed.fingerprint, {layer: found[layer] for layer in keys}
+    _announce(brain)
+    return vision, cached_grams(vision, layer_list, brain.stimuli, store, forward)
 
 
-def _as_entry(gram: "LayerGram") -> dict[str, np.ndarray]:
-    entry = {
-        "gram": gram.gram,
-        "sums": gram.sums,
-        "n_units": np.array(gram.n_units),
-        "hashes": np.array(gram.hashes),
-    }
-    if gram.standardized is not None:
-        entry["standardized"] = gram.standardized
-    return entry
-
-
-def _log_memory(n_units: Sequence[int], brain: BrainDataset) -> None:
+def _announce(brain: BrainDataset) -> None:
     """Say what a long run will need before it starts."""
-    from versa.models.features import buffer_bytes
-
-    features = buffer_bytes(brain.n_images, n_units)
-    voxels = max(
-        (sum(v.shape[1] for v in group) for group in _responses(brain).values()),
-        default=0,
-    )
+    n_voxels = [sum(x.shape[1] for x in s) for s in (brain.responses or {}).values()]
     # responses, predictions, alphas and centred predictions of one sector at a time
-    encoding = 5 * 8 * brain.n_images * voxels
+    n_bytes = 5 * 8 * brain.n_images * max(n_voxels, default=0)
     logger.info(
-        "%s: %d layers, %d images, %d subjects; about %.0f MB beside the network "
-        "(features %.0f MB, encoding %.0f MB).",
-        brain.name,
-        len(n_units),
-        brain.n_images,
-        brain.n_subjects,
-        (features + encoding) / 2**20,
-        features / 2**20,
-        encoding / 2**20,
+        "%s: %d images, %d subjects; about %.0f MB for encoding.",
+        *(brain.name, brain.n_images, brain.n_subjects, n_bytes / 2**20),
     )
+
+
+def _with_stimuli(
+    data: "xr.Dataset",
+    brain: BrainDataset,
+    splits: SplitHalves,
+    grams: "Grams",
+    store: ArrayStore | None,
+) -> "xr.Dataset":
+    """The scores with what they are of: images, layers, halves."""
+    from versa.models.images import thumbnails
+
+    stimuli = brain.stimuli
+    n_units = [gram.n_units for gram in grams.layers.values()]
+    pictures = thumbnails(stimuli.paths, stimuli.hashes, store)
+    return data.assign(
+        members=(("split", "subject"), splits.members),
+        n_units=(("layer",), np.array(n_units)),
+        sha256=(("stimulus",), np.array(stimuli.hashes, dtype=object)),
+        thumbnail=(("stimulus",), pictures),
+    ).assign_coords(stimulus=list(stimuli.names))
 
 
 def _model_record(vision: "VisionModel", fingerprint: str) -> dict[str, Any]:
@@ -410,12 +339,6 @@ def _model_record(vision: "VisionModel", fingerprint: str) -> dict[str, Any]:
         "preprocess": repr(vision.preprocess),
         "card": card,
     }
-
-
-def _thumbnails(brain: BrainDataset) -> list[str]:
-    from versa.models.images import thumbnail
-
-    return [thumbnail(path) for path in brain.stimuli.paths]
 
 
 def _dataset_record(brain: BrainDataset) -> dict[str, Any]:
@@ -432,9 +355,6 @@ def _dataset_record(brain: BrainDataset) -> dict[str, Any]:
 
 def _versions() -> dict[str, str]:
     found = {"versa": versa.__version__, "python": platform.python_version()}
-    for package in ("numpy", "scipy", "torch", "torchvision", "timm", "pillow"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    return found | installed_versions(
+        "numpy", "scipy", "torch", "torchvision", "timm", "pillow"
+    )

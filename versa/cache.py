@@ -9,6 +9,7 @@ of the house may use it.
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import logging
@@ -22,20 +23,11 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-__all__ = [
-    "ArrayStore",
-    "atomic_write",
-    "cache_folder",
-    "content_key",
-    "file_hash",
-    "offline",
-    "sweep_leftovers",
-]
 
 logger = logging.getLogger("versa")
 
@@ -176,6 +168,16 @@ def content_key(**parts: Any) -> str:
 
     text = json.dumps(plain(parts), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+@functools.cache
+def installed_versions(*packages: str) -> dict[str, str]:
+    """Versions of those of the packages that are installed."""
+    found = {}
+    for package in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 @dataclass(frozen=True)

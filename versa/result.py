@@ -7,7 +7,6 @@ scores, the null and the noise ceiling; they need neither torch nor voxels.
 import html
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-__all__ = ["METHODS", "FitResult", "best_layer_scores", "load_result", "pack"]
+__all__ = ["METHODS", "FitResult", "best_layer_scores", "load_result"]
 
 METHODS = ("versa", "versa-debiased", "rsa")
 """The three methods: the paper's veRSA, the same without the leave-one-out leak, and
@@ -363,37 +362,6 @@ def load_result(path: str | os.PathLike[str]) -> FitResult:
             "provenance or the hashes of its images. Fit again."
         )
     return result
-
-
-def pack(
-    arrays: Mapping[str, tuple[tuple[str, ...], np.ndarray]],
-    coordinates: Mapping[str, Any],
-    provenance: Mapping[str, Any],
-) -> FitResult:
-    """Label the arrays of a fit.
-
-    Parameters
-    ----------
-    arrays : mapping of str to (dimensions, ndarray)
-        The variables of :class:`FitResult`.
-    coordinates : mapping of str to sequence of str
-        Labels of method, sector, layer, subject and stimulus.
-    provenance : mapping
-        JSON-able.
-
-    Returns
-    -------
-    result : FitResult
-    """
-    import xarray as xr
-
-    data = xr.Dataset(
-        dict(arrays),
-        coords={"half": ["first", "second"]}
-        | {name: list(labels) for name, labels in coordinates.items()},
-        attrs={"provenance": json.dumps(provenance, sort_keys=True)},
-    )
-    return FitResult(data)
 
 
 def _percent(share: float) -> str:

@@ -1,6 +1,9 @@
-"""Gram matrices of layers against torchvision's own feature extraction."""
+"""Gram matrices of layers against torchvision's own feature extraction, and products
+of features that wait in memory or in a file."""
 
 import hashlib
+import os
+import tempfile
 
 import numpy as np
 import pytest
@@ -11,14 +14,20 @@ from torch.nn import functional
 from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor
 
+from versa.models import features
 from versa.models.building import build_seeded
 from versa.models.features import (
+    FeatureBuffer,
     LayerGram,
+    SpilledBuffer,
     buffer_bytes,
+    chunk_width,
     extract_grams,
+    gram_of,
     probe,
-    resolve_layers,
 )
+from versa.models.images import network_input, read_rgb
+from versa.models.layers import resolve_layers
 from versa.models.preprocess import Preprocess
 from versa.models.vision import VisionModel
 from versa.models.zoo.loading import load_model
@@ -27,8 +36,13 @@ N_IMAGES = 7
 PREPROCESS = Preprocess(32, 32, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
+def probed(model, image, layers):
+    x = network_input(read_rgb(image), model.preprocess, "image")
+    return probe(model, x, layers)
+
+
 def fingerprint(model, image, layers):
-    return probe(model, image, layers).fingerprint
+    return probed(model, image, layers).fingerprint
 
 
 class Net(nn.Module):
@@ -178,7 +192,7 @@ def test_module_is_afterwards_as_it_was(net, images):
 def test_layers_without_one_output_are_refused(net, images, layer, text):
     for run in (
         lambda: extract_grams(net, images, ["conv", layer]),
-        lambda: probe(net, images[0], ["conv", layer]),
+        lambda: probed(net, images[0], ["conv", layer]),
     ):
         with pytest.raises(ValueError, match=text):
             run()
@@ -386,21 +400,100 @@ def test_fingerprint_covers_every_type_of_weight(images):
 
 
 def test_probe_tells_the_sizes(net, images):
-    found = probe(net, images[0], LAYERS)
+    found = probed(net, images[0], LAYERS)
     grams = extract_grams(net, images, LAYERS)
     assert found.layers == LAYERS
     assert found.n_units == tuple(grams[layer].n_units for layer in LAYERS)
     assert found.fingerprint == fingerprint(net, images[0], LAYERS)
 
 
-def test_probe_follows_the_rules_for_images(net, tmp_path):
-    Image.new("L", (40, 40)).save(tmp_path / "grey.png")
-    with pytest.raises(ValueError, match=r"grey\.png is L"):
-        probe(net, tmp_path / "grey.png", LAYERS)
-    assert probe(net, tmp_path / "grey.png", LAYERS, convert=True).layers == LAYERS
-
-
 def test_memory_is_told_beforehand():
     assert buffer_bytes(10, [100, 50]) == 6000
     assert buffer_bytes(10, [100, 50], max_buffer=4000) == 4000
     assert buffer_bytes(1000, [290_400]) == 0
+
+
+# ---- features that wait ----------------------------------------------------------
+
+CPU = torch.device("cpu")
+
+
+def made_up(n_images, n_units, seed=0):
+    rng = np.random.default_rng(seed)
+    return torch.from_numpy(rng.normal(3, 2, (n_images, n_units)).astype(np.float32))
+
+
+def filled(buffer, x, batch=4):
+    for start in range(0, len(x), batch):
+        buffer.write(start, x[start : start + batch])
+    return buffer
+
+
+@pytest.fixture(params=["memory", "file"])
+def new_buffer(request):
+    def make(n_images, n_units, dtype=torch.float32):
+        if request.param == "memory":
+            return FeatureBuffer(n_images, n_units, dtype, CPU)
+        return SpilledBuffer(n_images, n_units, dtype)
+
+    return make
+
+
+@pytest.mark.parametrize("n_units", [1, 599, 600, 601, 2000])
+@pytest.mark.parametrize("block", [4, 5, 256])
+def test_gram_is_that_of_the_features(new_buffer, monkeypatch, n_units, block):
+    monkeypatch.setattr(features, "_CHUNK_BYTES", 8 * 10 * 600)
+    monkeypatch.setattr(features, "_BLOCK_ROWS", block)
+    assert chunk_width(10) == 600
+    x = made_up(10, n_units)
+    gram, sums, standardized = gram_of(filled(new_buffer(10, n_units), x))
+    wide = x.double().numpy()
+    np.testing.assert_allclose(gram, wide @ wide.T, rtol=1e-13)
+    np.testing.assert_allclose(sums, wide.sum(axis=1), rtol=1e-12)
+    assert standardized is None
+    assert gram.dtype == sums.dtype == np.float64
+    assert np.array_equal(gram, gram.T)
+
+
+def test_standardized_gram_is_that_of_z_scores(new_buffer):
+    x = made_up(12, 700)
+    x[:, 100:110] = 0.1  # constant, and not exact in binary
+    x[:, 200] *= 1e-20
+    wide = x.double().numpy()
+    spread = wide.std(axis=0)
+    spread[100:110] = np.inf
+    z = (wide - wide.mean(axis=0)) / spread
+    buffer = filled(new_buffer(12, 700), x)
+    gram, _, standardized = gram_of(buffer, standardize=True)
+    np.testing.assert_allclose(standardized, z @ z.T, rtol=1e-10, atol=1e-9)
+    np.testing.assert_allclose(gram, wide @ wide.T, rtol=1e-13)
+    np.testing.assert_allclose(standardized.trace(), 12 * 690, rtol=1e-12)
+
+
+def test_spilling_changes_no_bit():
+    x = made_up(9, 1500)
+    in_memory = gram_of(filled(FeatureBuffer(9, 1500, torch.float32, CPU), x, 9))
+    in_file = gram_of(filled(SpilledBuffer(9, 1500, torch.float32), x, 2))
+    for a, b in zip(in_memory[:2], in_file[:2], strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_double_features_stay_double(new_buffer):
+    x = made_up(5, 40).double() + 1e-12
+    gram, _, _ = gram_of(filled(new_buffer(5, 40, torch.float64), x))
+    np.testing.assert_allclose(gram, (x @ x.T).numpy(), rtol=1e-15)
+
+
+def test_brief_floats_are_taken(new_buffer):
+    x = made_up(5, 40).bfloat16()
+    gram, _, _ = gram_of(filled(new_buffer(5, 40), x))
+    np.testing.assert_allclose(gram, (x.double() @ x.double().T).numpy(), rtol=1e-13)
+
+
+def test_file_has_no_name_and_goes(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    buffer = filled(SpilledBuffer(4, 600, torch.float32), made_up(4, 600))
+    assert os.listdir(tmp_path) == []
+    buffer.close()
+    with pytest.raises(ValueError, match="closed file"):
+        list(buffer.chunks())

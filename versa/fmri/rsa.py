@@ -129,14 +129,13 @@ def encoded_rdms(
         zip(predicted, target.parts, strict=True),
     )
     grid = fitted[0].grid
-    counts = sum(
-        np.bincount(solution.choice.ravel(), minlength=len(grid)) for solution in fitted
-    )
+    chosen = np.concatenate([solution.choice.ravel() for solution in fitted])
+    shares = np.bincount(chosen, minlength=len(grid)) / chosen.size
     return EncodedRdms(
         np.stack([versa for versa, _ in rdms]),
         np.stack([debiased for _, debiased in rdms]),
-        float(counts[grid == grid.min()].sum() / target.responses.size),
-        float(counts[grid == grid.max()].sum() / target.responses.size),
+        float(shares[grid == grid.min()].sum()),
+        float(shares[grid == grid.max()].sum()),
     )
 
 

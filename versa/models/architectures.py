@@ -1,4 +1,4 @@
-"""AlexNet-GN, the one architecture of ours, and its two twins.
+"""AlexNet-GN, the one architecture of ours, and its two variants.
 
 All other networks come from torchvision and timm by name.
 """
@@ -9,8 +9,6 @@ import torch
 from torch import nn
 
 from versa.wording import unknown
-
-__all__ = ["AlexNetGN", "L2Norm"]
 
 Norm = Literal["group", "batch", "local_response"]
 
@@ -35,16 +33,7 @@ class L2Norm(nn.Module):
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Rows of unit length.
-
-        Parameters
-        ----------
-        x : Tensor of shape (n_images, n_units)
-
-        Returns
-        -------
-        unit : Tensor of shape (n_images, n_units)
-        """
+        """Rows (n_images, n_units) of unit length."""
         return x / x.square().sum(dim=1, keepdim=True).sqrt()
 
 
@@ -56,35 +45,19 @@ class AlexNetGN(nn.Module):
     keys are those of the authors' checkpoints. fc6 and fc7 keep BatchNorm1d in every
     variant, so use the network in eval mode.
 
-    Parameters
-    ----------
-    out_dim : int
-        Units of fc8: 128 for the embedding, 1000 for the supervised twins.
-    l2norm : bool
-        Whether the output is scaled to unit length (not in the supervised twins).
-    norm : {"group", "batch", "local_response"}
-        Normalisation of the convolutional blocks: 32 groups (the paper's network),
-        BatchNorm2d (the same file before its conversion), or the parameter-free
-        local response normalisation of Krizhevsky et al. (2012). The paper names the
-        last two (Supplementary Figure 2) but does not define them.
+    `out_dim` units of fc8: 128 for the embedding, 1000 for the matched supervised
+    models, which have no `l2norm` (output of unit length). `norm` is that of the
+    convolutional blocks: 32 groups (the paper's network), BatchNorm2d (the same file
+    before its conversion), or the local response normalisation of Krizhevsky et al.
+    (2012), without parameters; the paper names the last two (Supplementary Figure 2)
+    but does not define them. `layers` are those to analyse by default.
 
-    Attributes
-    ----------
-    layers : tuple of str
-        Layers to analyse by default: the eight blocks, and ``l2norm`` if present.
-
-    References
-    ----------
     Konkle & Alvarez (2022), https://doi.org/10.1038/s41467-022-28091-4
 
-    Examples
-    --------
     >>> with torch.device("meta"):
     ...     network = AlexNetGN()
     >>> sum(p.numel() for p in network.parameters())
     58823520
-    >>> network.layers[-3:]
-    ('fc7', 'fc8', 'l2norm')
     """
 
     def __init__(
@@ -119,16 +92,7 @@ class AlexNetGN(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Output of the last layer.
-
-        Parameters
-        ----------
-        x : Tensor of shape (n_images, 3, height, width)
-
-        Returns
-        -------
-        out : Tensor of shape (n_images, out_dim)
-        """
+        """From images (n_images, 3, height, width) to (n_images, out_dim)."""
         for name, child in self.named_children():
             x = child(x)
             if name == "ave_pool":

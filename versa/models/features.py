@@ -1,25 +1,25 @@
-"""From a network and images to one small matrix per layer: the waist of the house.
+"""From a network and images to one small matrix per layer: the waist of the package.
 
 Ridge regression and Pearson RDMs depend on the features ``X`` of a layer only through
-``X @ X.T`` and the sums of the rows. One forward pass gives them for all layers.
+``X @ X.T`` and the sums of the rows. One forward pass gives them for all layers; the
+features wait in memory, or in a file, until the last image has passed.
 """
 
 import hashlib
 import logging
 import os
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 
-from versa.models.buffers import FeatureBuffer, SpilledBuffer, grams_of
-from versa.models.hashes import tensor_bytes, weights_digest
-from versa.models.images import image_inputs, network_input, read_rgb
+from versa.models.hashes import tensor_digest, weights_digest
+from versa.models.images import ImageInputs, image_inputs
 from versa.models.layers import (
     device_of,
     evaluating,
@@ -29,26 +29,16 @@ from versa.models.layers import (
     run_network,
     watch_layers,
 )
-from versa.models.preprocess import Preprocess
 from versa.models.vision import VisionModel
 from versa.wording import listing
-
-__all__ = [
-    "LayerGram",
-    "Probe",
-    "buffer_bytes",
-    "computing_device",
-    "extract_grams",
-    "inputs_digest",
-    "on_device",
-    "probe",
-    "resolve_layers",
-]
 
 logger = logging.getLogger("versa")
 
 _MAX_BUFFER = 512 * 2**20
 _FEATURE_BYTES = 4  # float32
+_CHUNK_BYTES = 2**24  # of a float64 chunk: wide enough for a fast product
+_MIN_WIDTH = 512
+_BLOCK_ROWS = 256  # images whose products are made at a time
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
@@ -103,6 +93,22 @@ class LayerGram:
             raise ValueError(f"n_units must be 1 or more; got {self.n_units}.")
 
 
+@dataclass(frozen=True)
+class ForwardOptions:
+    """How images pass through a network; see `extract_grams`."""
+
+    batch_size: int = 32
+    device: str | torch.device | None = None
+    standardize: bool = False
+    convert: bool = False
+    max_buffer: int = _MAX_BUFFER
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be 1 or more; got {self.batch_size}.")
+
+
 def extract_grams(
     model: VisionModel,
     images: Sequence[str | os.PathLike[str]],
@@ -118,8 +124,8 @@ def extract_grams(
 ) -> dict[str, LayerGram]:
     """Gram matrices of all layers from one forward pass over the images.
 
-    The network runs in eval mode without gradients; its modes, device and hooks are
-    afterwards what they were, also after an error.
+    The network runs in eval mode without gradients; its modes, buffers, device and
+    hooks are afterwards what they were, also after an error.
 
     Parameters
     ----------
@@ -127,21 +133,21 @@ def extract_grams(
     images : sequence of path
         Image files, (n_images,).
     layers : sequence of str
-        Dotted names, such as `resolve_layers` gives.
+        Dotted names of modules.
     names : sequence of str, optional
         Ids of the images; by default their file names.
-    batch_size : int
+    batch_size : int, default=32
         Images in one pass.
     device : str or torch.device, optional
         Where to compute; by default where the module is.
-    standardize : bool
+    standardize : bool, default=False
         Whether to make the Gram matrices of z-scored units too.
-    convert : bool
+    convert : bool, default=False
         Whether to accept images of other modes than RGB and of several sizes.
     max_buffer : int
         Bytes of features that are kept in memory until the last image has passed
         (4 per unit and image); the layers beyond it wait in temporary files.
-    progress : bool
+    progress : bool, default=False
         Whether to show a bar.
 
     Returns
@@ -155,44 +161,52 @@ def extract_grams(
         If a layer has no single output per image, an image is not as the others, a
         feature is not finite, or the device does not exist.
     """
-    from tqdm.auto import tqdm
-
-    names_of_layers = resolve_layers(model, list(layers))
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be 1 or more; got {batch_size}.")
+    options = ForwardOptions(
+        batch_size, device, standardize, convert, max_buffer, progress
+    )
+    chosen = resolve_layers(model, list(layers))
     place = computing_device(model.module, device)
     inputs = image_inputs(images, model.preprocess, names=names, convert=convert)
-    n_images = len(inputs.names)
-    store = _Store(model.module, n_images, max_buffer)
+    return grams_of_inputs(model, inputs, chosen, place, options)
+
+
+def grams_of_inputs(
+    model: VisionModel,
+    inputs: ImageInputs,
+    layers: Sequence[str],
+    place: torch.device,
+    options: ForwardOptions,
+) -> dict[str, LayerGram]:
+    """Gram matrices of known layers, from images that have been read and checked."""
+    from tqdm.auto import tqdm
+
+    n_images, step = len(inputs.names), options.batch_size
+    store = _Store(model.module, n_images, options.max_buffer)
+    bar = tqdm(
+        total=n_images, desc=model.name, unit="image", disable=not options.progress
+    )
     try:
         with (
+            bar,
             on_device(model.module, place),
             evaluating(model.module),
-            watch_layers(model.module, names_of_layers, store.receive),
-            tqdm(
-                total=n_images, desc=model.name, unit="image", disable=not progress
-            ) as bar,
+            watch_layers(model.module, layers, store.receive),
         ):
-            for start in range(0, n_images, batch_size):
-                batch = inputs.batch(start, min(start + batch_size, n_images))
-                store.begin(start, len(batch), names_of_layers)
+            for start in range(0, n_images, step):
+                batch = inputs.batch(start, min(start + step, n_images))
+                store.begin(start, len(batch), layers)
                 run_network(model, batch, place)
                 require_all_ran(model.module, store.runs)
                 bar.update(len(batch))
         grams = {}
-        for layer in names_of_layers:
+        for layer in layers:
             buffer = store.buffers.pop(layer)
-            gram, sums, standardized = grams_of(buffer, standardize=standardize)
+            gram, sums, standardized = gram_of(buffer, standardize=options.standardize)
             buffer.close()
             _refuse_non_finite(model.name, layer, gram, inputs.names)
+            images = inputs.names, inputs.hashes
             grams[layer] = LayerGram(
-                layer,
-                gram,
-                sums,
-                buffer.n_units,
-                inputs.names,
-                inputs.hashes,
-                standardized,
+                layer, gram, sums, buffer.n_units, *images, standardized
             )
     finally:
         store.close()
@@ -203,17 +217,9 @@ def extract_grams(
 class Probe:
     """What one image tells of a network, before a long run.
 
-    Parameters
-    ----------
-    fingerprint : str
-        Hash of everything that the features of all layers depend on, 64 hexadecimal
-        digits.
-    layers : tuple of str
-        The layers that were asked for.
-    n_units : tuple of int
-        Their sizes, in the same order.
-    fingerprints : tuple of str
-        Of each layer alone, whatever else was asked for.
+    `fingerprint` is a hash of everything that the features of all layers depend on,
+    `fingerprints` of each layer alone, whatever else was asked for; in the same order
+    `layers` and their sizes `n_units`.
     """
 
     fingerprint: str
@@ -222,44 +228,15 @@ class Probe:
     fingerprints: tuple[str, ...]
 
 
-def probe(
-    model: VisionModel,
-    image: str | os.PathLike[str] | Image.Image,
-    layers: Sequence[str],
-    *,
-    convert: bool = False,
-) -> Probe:
-    """Pass one image through a network.
+def probe(model: VisionModel, x: torch.Tensor, layers: Sequence[str]) -> Probe:
+    """Pass one input (3, height, width) through a network.
 
-    The fingerprint covers the weights, the structure, the preprocessing of the image,
-    and what the layers make of it: networks of equal weights but another forward pass
-    or another preprocessing differ.
-
-    Parameters
-    ----------
-    model : VisionModel
-    image : path or PIL.Image.Image
-        A stimulus, rather a rich one: on a blank image networks may agree by chance.
-    layers : sequence of str
-        Dotted names.
-    convert : bool
-        Whether to accept an image of another mode than RGB.
-
-    Returns
-    -------
-    probe : Probe
-        The same in every process on one machine; another machine may round the
-        outputs differently.
-
-    Raises
-    ------
-    ValueError
-        If the image cannot be read or is not RGB, or a layer has no single output per
-        image.
+    The fingerprint covers the weights, the structure, the input, and what the layers
+    make of it: networks of equal weights but another forward pass differ. Take a rich
+    image: on a blank one networks may agree by chance. It is the same in every process
+    on one machine; another machine may round the outputs differently.
     """
     module = model.module
-    name = "the probe" if isinstance(image, Image.Image) else os.fspath(image)
-    x = network_input(read_rgb(image, convert=convert), model.preprocess, name)
     outputs: dict[str, torch.Tensor] = {}
     runs = dict.fromkeys(layers, 0)
 
@@ -270,12 +247,9 @@ def probe(
     with evaluating(module), watch_layers(module, list(runs), receive):
         run_network(model, x[None])
     require_all_ran(module, runs)
-    structure = _ADDRESS.sub("", repr(module))
-    common = f"{weights_digest(module)} {structure} {_tensor_digest(x)}"
+    common = f"{weights_digest(module)} {structure(module)} {tensor_digest(x)}"
     each = tuple(
-        hashlib.sha256(
-            f"{common} {k} {_tensor_digest(outputs[k])}".encode()
-        ).hexdigest()
+        hashlib.sha256(f"{common} {k} {tensor_digest(outputs[k])}".encode()).hexdigest()
         for k in runs
     )
     return Probe(
@@ -286,66 +260,16 @@ def probe(
     )
 
 
-def inputs_digest(
-    model: VisionModel,
-    images: Sequence[str | os.PathLike[str]],
-    *,
-    convert: bool = False,
-) -> str:
-    """Hash of what the preprocessing makes of all images.
-
-    Parameters
-    ----------
-    model : VisionModel
-        A `Preprocess` counts by its fields, whose effect on a file is known; any other
-        callable by the tensors that it gives for all images.
-    images : sequence of path
-        Image files, (n_images,).
-    convert : bool
-        Whether images of other modes are accepted.
-
-    Returns
-    -------
-    digest : str
-        64 hexadecimal digits. It differs from call to call if the preprocessing is
-        random.
-    """
-    digest = hashlib.sha256()
-    if isinstance(model.preprocess, Preprocess):
-        digest.update(repr(model.preprocess).encode())
-    else:
-        for image in images:
-            rgb = read_rgb(image, convert=convert)
-            x = network_input(rgb, model.preprocess, os.fspath(image))
-            digest.update(_tensor_digest(x).encode())
-    return digest.hexdigest()
-
-
-def _tensor_digest(tensor: torch.Tensor) -> str:
-    digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-    digest.update(tensor_bytes(tensor).data)
-    return digest.hexdigest()
+def structure(module: nn.Module) -> str:
+    """Text of a network's modules, without addresses in memory."""
+    return _ADDRESS.sub("", repr(module))
 
 
 def buffer_bytes(
     n_images: int, n_units: Sequence[int], max_buffer: int = _MAX_BUFFER
 ) -> int:
-    """Memory that `extract_grams` needs for features, beside the network.
+    """Memory for the features of layers with `n_units`, beside the network.
 
-    Parameters
-    ----------
-    n_images : int
-    n_units : sequence of int
-        Of each layer, in the order of execution.
-    max_buffer : int
-        As for `extract_grams`; layers beyond it wait in files.
-
-    Returns
-    -------
-    n_bytes : int
-
-    Examples
-    --------
     >>> buffer_bytes(72, [290_400, 4096])
     84814848
     """
@@ -354,6 +278,131 @@ def buffer_bytes(
         if total + _FEATURE_BYTES * n_images * units <= max_buffer:
             total += _FEATURE_BYTES * n_images * units
     return total
+
+
+def computing_device(
+    module: nn.Module, device: str | torch.device | None
+) -> torch.device:
+    """The device that was asked for, if it is there; by default the module's own."""
+    if device is None:
+        return device_of(module)
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = lines[0].rstrip(".")
+        raise ValueError(
+            f"device must exist on this machine; got {str(device)!r} ({reason}). Pass "
+            "'cpu'."
+        ) from None
+    if place.type == "meta":
+        raise ValueError("device must hold numbers; got 'meta'. Pass 'cpu'.")
+    return place
+
+
+@contextmanager
+def on_device(module: nn.Module, place: torch.device) -> Iterator[None]:
+    """Module on another device for a while; refused if it is on several."""
+    homes = {t.device for t in (*module.parameters(), *module.buffers())}
+    home = device_of(module)
+    if home == place or not homes:
+        yield
+        return
+    if len(homes) > 1:
+        raise ValueError(
+            f"device must be left out for a module on several devices; got {place} for "
+            f"one on {listing(sorted(map(str, homes)))}."
+        )
+    try:
+        module.to(place)
+        yield
+    finally:
+        module.to(home)
+
+
+def _refuse_non_finite(
+    model: str, layer: str, gram: np.ndarray, names: tuple[str, ...]
+) -> None:
+    # a row with a NaN or an infinity has no finite sum of squares
+    bad = np.flatnonzero(~np.isfinite(gram.diagonal()))
+    if bad.size:
+        raise ValueError(
+            f"features of {model} must be finite; layer {layer!r} has NaN or infinite "
+            f"ones for {listing(names[k] for k in bad)}. Check the weights and the "
+            "preprocessing."
+        )
+
+
+# ---- features that wait ----------------------------------------------------------
+
+
+class FeatureBuffer:
+    """Features (n_images, n_units) in one tensor."""
+
+    def __init__(
+        self, n_images: int, n_units: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self.n_images, self.n_units = n_images, n_units
+        self._features = torch.empty((n_images, n_units), dtype=dtype, device=device)
+
+    def write(self, start: int, rows: torch.Tensor) -> None:
+        """Copy the features (n_rows, n_units) of the images from `start` on."""
+        self._features[start : start + len(rows)].copy_(rows)
+
+    def chunks(self) -> Iterator[torch.Tensor]:
+        """Features (n_images, up to `chunk_width` units), piece by piece."""
+        return iter(self._features.split(chunk_width(self.n_images), dim=1))
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._features = self._features[:0]
+
+
+class SpilledBuffer:
+    """Features (n_images, n_units) in a temporary file without a name.
+
+    The file holds chunk after chunk, (n_chunks, n_images, width), so that each is read
+    in one piece. It is in the folder of `tempfile`, which the environment variable
+    ``TMPDIR`` moves, and is gone when the process ends in whatever way.
+    """
+
+    def __init__(self, n_images: int, n_units: int, dtype: torch.dtype) -> None:
+        self.n_images, self.n_units, self._dtype = n_images, n_units, dtype
+        self._file = tempfile.TemporaryFile(prefix="versa-")  # noqa: SIM115
+
+    def write(self, start: int, rows: torch.Tensor) -> None:
+        """Write the features (n_rows, n_units) of the images from `start` on."""
+        values = rows.to("cpu", self._dtype)
+        for first, width in self._pieces():
+            position = first * self.n_images + start * width
+            self._file.seek(position * self._dtype.itemsize)
+            piece = values[:, first : first + width].contiguous()
+            self._file.write(piece.numpy().data)
+
+    def chunks(self) -> Iterator[torch.Tensor]:
+        """Features (n_images, up to `chunk_width` units), piece by piece."""
+        self._file.seek(0)
+        for _, width in self._pieces():
+            piece = torch.empty((self.n_images, width), dtype=self._dtype)
+            n_read = self._file.readinto(piece.numpy().data)
+            if n_read != piece.nbytes:
+                raise OSError("the temporary file of features was cut.")
+            yield piece
+
+    def close(self) -> None:
+        """Delete the file."""
+        self._file.close()
+
+    def _pieces(self) -> Iterator[tuple[int, int]]:
+        width = chunk_width(self.n_images)
+        for first in range(0, self.n_units, width):
+            yield first, min(width, self.n_units - first)
+
+
+def chunk_width(n_images: int) -> int:
+    """Units that are multiplied at a time."""
+    return max(_MIN_WIDTH, _CHUNK_BYTES // (8 * n_images))
 
 
 class _Store:
@@ -404,66 +453,64 @@ class _Store:
         return FeatureBuffer(self.n_images, n_units, dtype, place)
 
 
-def computing_device(
-    module: nn.Module, device: str | torch.device | None
-) -> torch.device:
-    """The device that was asked for, if it is there; by default the module's own."""
-    if device is None:
-        return device_of(module)
-    try:
-        place = torch.device(device)
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        reason = lines[0].rstrip(".")
-        raise ValueError(
-            f"device must exist on this machine; got {str(device)!r} ({reason}). Pass "
-            "'cpu'."
-        ) from None
-    if place.type == "meta":
-        raise ValueError("device must hold numbers; got 'meta'. Pass 'cpu'.")
-    return place
+# ---- products ------------------------------------------------------------------------
 
 
-@contextmanager
-def on_device(module: nn.Module, place: torch.device) -> Iterator[None]:
-    """Module on another device for a while.
+def gram_of(
+    buffer: FeatureBuffer | SpilledBuffer, *, standardize: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """``X @ X.T`` (n_images, n_images) and row sums (n_images,) of a buffer's features.
 
-    Parameters
-    ----------
-    module : nn.Module
-    place : torch.device
-
-    Raises
-    ------
-    ValueError
-        If the module lies on several devices.
+    The third array is, if wanted, ``Z @ Z.T``, where ``Z`` has every unit's z-scores
+    over the images (standard deviation with ddof=0) and zeros for constant units.
     """
-    homes = {t.device for t in (*module.parameters(), *module.buffers())}
-    home = device_of(module)
-    if home == place or not homes:
-        yield
-        return
-    if len(homes) > 1:
-        raise ValueError(
-            f"device must be left out for a module on several devices; got {place} for "
-            f"one on {listing(sorted(map(str, homes)))}."
-        )
-    try:
-        module.to(place)
-        yield
-    finally:
-        module.to(home)
+    n = buffer.n_images
+    total: _Total | None = None
+    for chunk in buffer.chunks():
+        if total is None:
+            total = _Total(n, chunk.device, standardize=standardize)
+        total.add(chunk)
+    if total is None:
+        raise ValueError("a layer must have at least one unit.")
+    return total.arrays()
 
 
-def _refuse_non_finite(
-    model: str, layer: str, gram: np.ndarray, names: tuple[str, ...]
-) -> None:
-    # a row with a NaN or an infinity has no finite sum of squares
-    bad = np.flatnonzero(~np.isfinite(gram.diagonal()))
-    if bad.size:
-        raise ValueError(
-            f"features of {model} must be finite; layer {layer!r} has NaN or infinite "
-            f"ones for {listing(names[k] for k in bad)}. Check the weights and the "
-            "preprocessing."
-        )
+class _Total:
+    """Running sums over chunks, on the device of the chunks."""
+
+    def __init__(self, n: int, device: torch.device, *, standardize: bool) -> None:
+        def zeros(*shape: int) -> torch.Tensor:
+            return torch.zeros(shape, dtype=torch.float64, device=device)
+
+        self.scratch = zeros(n * chunk_width(n))
+        self.gram = zeros(n, n)
+        self.sums = zeros(n)
+        self.standardized = zeros(n, n) if standardize else None
+
+    def add(self, chunk: torch.Tensor) -> None:
+        x = self.scratch[: chunk.numel()].view(chunk.shape)  # (n, width)
+        x.copy_(chunk)
+        _add_lower_product(self.gram, x)
+        self.sums += x.sum(dim=1)
+        if self.standardized is None:
+            return
+        varies = (x != x[:1]).any(dim=0)
+        x -= x.mean(dim=0)
+        scale = x.square().mean(dim=0).sqrt()
+        x *= torch.where(varies & (scale > 0), 1 / scale, 0.0)
+        _add_lower_product(self.standardized, x)
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        def symmetric(total: torch.Tensor) -> np.ndarray:
+            return (total.tril() + total.tril(-1).T).cpu().numpy()
+
+        z = None if self.standardized is None else symmetric(self.standardized)
+        return symmetric(self.gram), self.sums.cpu().numpy(), z
+
+
+def _add_lower_product(total: torch.Tensor, x: torch.Tensor) -> None:
+    """Add the lower triangle of ``x @ x.T``, and little of the upper one."""
+    for first in range(0, len(x), _BLOCK_ROWS):
+        rows = slice(first, first + _BLOCK_ROWS)
+        until = min(first + _BLOCK_ROWS, len(x))
+        total[rows, :until].addmm_(x[rows], x[:until].T)

@@ -1,8 +1,13 @@
-"""Hashes of what a network holds."""
+"""Hashes of what a network holds, and of what it does with an image."""
 
+import dataclasses
+import enum
+import functools
 import hashlib
+import types
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,9 +15,11 @@ from torch import nn
 
 from versa.parallel import n_cores
 
-__all__ = ["tensor_bytes", "weights_digest"]
-
 _BLOCK_BYTES = 2**24  # hashed at a time, several blocks side by side
+_LIBRARIES = ("builtins", "torch", "torchvision", "timm", "versa")
+# what every module has; its tensors and children are hashed as weights and structure
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 
 # module: (what its tensors looked like, digest)
 _digests: "weakref.WeakKeyDictionary[nn.Module, tuple[tuple, str]]" = (
@@ -25,15 +32,6 @@ def weights_digest(module: nn.Module) -> str:
 
     It is remembered until a tensor moves, counts another version or has another sum
     of its bits.
-
-    Parameters
-    ----------
-    module : nn.Module
-
-    Returns
-    -------
-    digest : str
-        64 hexadecimal digits.
     """
     state = module.state_dict()
     tensors = {k: v.detach() for k, v in state.items() if isinstance(v, torch.Tensor)}
@@ -78,17 +76,101 @@ def _checksum(tensor: torch.Tensor) -> int:
 
 
 def tensor_bytes(tensor: torch.Tensor) -> np.ndarray:
-    """Content of a tensor.
-
-    Parameters
-    ----------
-    tensor : Tensor
-        Of any shape and type, on any device.
-
-    Returns
-    -------
-    content : ndarray of uint8, shape (n_bytes,)
-        In C order; shares memory with the tensor where it can.
-    """
+    """Bytes of a tensor (n_bytes,), in C order; shares memory with it where it can."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     return flat.view(torch.uint8).numpy()
+
+
+def tensor_digest(tensor: torch.Tensor) -> str:
+    """SHA-256 of a tensor's type, shape and bytes."""
+    digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+    digest.update(tensor_bytes(tensor).data)
+    return digest.hexdigest()
+
+
+# ---- code ----------------------------------------------------------------------------
+
+
+class _OpaqueError(Exception):
+    """Something whose effect on a forward pass cannot be told without making one."""
+
+
+def code_digest(module: nn.Module) -> str | None:
+    """Hash of what a network computes, beside its weights and structure; or None.
+
+    It holds the classes of all modules with the bytecode of their methods, and every
+    attribute of every module. That tells the forward pass of a network whose classes
+    are all of torch, torchvision, timm or versa, and whose attributes are numbers,
+    texts, tensors, classes and functions of these libraries, or collections of them.
+    Of any other network (a class or function of the user, a hook, an attribute of
+    another kind) only a forward pass tells: None.
+    """
+    digest = hashlib.sha256()
+    seen: set[type] = set()
+    try:
+        if nn.modules.module._global_forward_hooks:
+            raise _OpaqueError
+        for name, part in module.named_modules(remove_duplicate=False):
+            if any(getattr(part, hooks) for hooks in _HOOKS):
+                raise _OpaqueError
+            own = {k: v for k, v in vars(part).items() if k not in _OF_EVERY_MODULE}
+            temporary = part._non_persistent_buffers_set  # not in the state dict
+            own |= {k: part._buffers[k] for k in sorted(temporary)}
+            digest.update(f"{name} {_told(type(part))} {_told(own)}".encode())
+            for kind in type(part).__mro__:
+                if kind not in (nn.Module, object) and kind not in seen:
+                    seen.add(kind)
+                    digest.update(f"{_told(kind)} {_methods(kind)}".encode())
+    except _OpaqueError:
+        return None
+    return digest.hexdigest()
+
+
+def _told(value: Any) -> str:
+    """An attribute in words; the same words in every process."""
+    if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType):
+        place = str(getattr(value, "__module__", None))
+        name = value.__qualname__
+        if place.partition(".")[0] not in _LIBRARIES or "<" in name:
+            raise _OpaqueError  # "<": a lambda or a closure
+        return f"{place}.{name}"
+    if value is None or isinstance(value, bool | int | float | complex | str | bytes):
+        return repr(value)
+    if isinstance(value, torch.Tensor):
+        return tensor_digest(value)
+    if isinstance(value, torch.dtype | torch.device | enum.Enum):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return f"{_told(type(value))}({', '.join(map(_told, value))})"
+    if isinstance(value, set | frozenset):
+        return f"{{{', '.join(sorted(map(_told, value)))}}}"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_told(k)}: {_told(v)}' for k, v in value.items())}}}"
+    if isinstance(value, functools.partial):
+        return f"{_told(value.func)} {_told(value.args)} {_told(value.keywords)}"
+    if dataclasses.is_dataclass(value):
+        return f"{_told(type(value))} {_told(vars(value))}"
+    raise _OpaqueError
+
+
+def _methods(kind: type) -> str:
+    """Names and bytecode of the functions of a class."""
+    words = []
+    for name, value in vars(kind).items():
+        if isinstance(value, types.FunctionType):
+            if value.__module__.partition(".")[0] not in _LIBRARIES:
+                raise _OpaqueError  # a method that somebody replaced
+            words.append(f"{name} {_bytecode(value.__code__)}")
+    return " ".join(words)
+
+
+def _bytecode(code: types.CodeType) -> str:
+    constants = [
+        _bytecode(value)
+        if isinstance(value, types.CodeType)
+        else str(sorted(map(repr, value)))
+        if isinstance(value, frozenset)
+        else repr(value)
+        for value in code.co_consts
+    ]
+    return f"{code.co_code.hex()} {code.co_names} {constants}"

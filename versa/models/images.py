@@ -18,22 +18,17 @@ import numpy as np
 import torch
 from PIL import Image
 
+from versa.cache import ArrayStore, content_key, file_hash
+from versa.models.hashes import tensor_digest
 from versa.models.preprocess import Preprocess
 from versa.parallel import n_cores
 from versa.wording import listing, unique_names
 
-__all__ = [
-    "ImageInputs",
-    "image_inputs",
-    "network_input",
-    "read_rgb",
-    "thumbnail",
-    "to_rgb",
-]
-
 _WINDOW = 32  # decoded images held at a time
+_THUMBNAIL_SCHEMA = "thumbnails-1"  # counts up when what a cache entry means changes
 _CONVERT = "pass convert=True (versa.fit: convert_images=True, --convert-images)"
 _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+_Looks = tuple[str, str, tuple[int, int] | None]  # problem, mode, size
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 
@@ -51,20 +46,8 @@ class _Seen:
 class ImageInputs:
     """Checked images, as inputs of one network.
 
-    Parameters
-    ----------
-    names : tuple of str
-        Ids of the images, (n_images,).
-    hashes : tuple of str
-        SHA-256 of each file, (n_images,).
-    paths : tuple of Path
-        The files.
-    preprocess : callable
-        From an RGB image to a tensor (3, height, width).
-    convert : bool
-        Whether other modes are turned into RGB.
-    kept : Tensor of shape (n_kept, 3, height, width)
-        Inputs of the first images; the others are read a second time.
+    `kept` (n_kept, 3, height, width) are the inputs of the first images; the others are
+    read a second time, in their batch.
     """
 
     names: tuple[str, ...]
@@ -75,18 +58,8 @@ class ImageInputs:
     kept: torch.Tensor
 
     def batch(self, start: int, stop: int) -> torch.Tensor:
-        """Inputs of some images.
-
-        Parameters
-        ----------
-        start, stop : int
-            The images from `start` up to but without `stop`.
-
-        Returns
-        -------
-        batch : Tensor of shape (stop - start, 3, height, width)
-            Valid for one use: it may share memory with `kept`.
-        """
+        """Inputs (stop - start, 3, height, width) of the images from `start` up to but
+        without `stop`; valid for one use, as they may share memory with `kept`."""
         n_kept = len(self.kept)
         if stop <= n_kept:
             return self.kept[start:stop]
@@ -106,6 +79,18 @@ class ImageInputs:
         _check_shape(row, self.kept, self.names[k])
         return row
 
+    def digest(self) -> str:
+        """Hash of the inputs of all images."""
+        digest = hashlib.sha256()
+        for k in range(len(self.names)):
+            digest.update(tensor_digest(self.batch(k, k + 1)[0]).encode())
+        return digest.hexdigest()
+
+
+def fields_digest(preprocess: Preprocess) -> str:
+    """Hash of a `Preprocess`, whose fields tell what it does to an image."""
+    return hashlib.sha256(repr(preprocess).encode()).hexdigest()
+
 
 def image_inputs(
     images: Sequence[str | os.PathLike[str]],
@@ -115,32 +100,12 @@ def image_inputs(
     convert: bool = False,
     max_bytes: int = 2**28,
 ) -> ImageInputs:
-    """Read, hash, check and preprocess image files.
+    """Read, hash, check and preprocess image files that Pillow reads.
 
-    Parameters
-    ----------
-    images : sequence of path
-        Files that Pillow reads, (n_images,).
-    preprocess : callable
-        From an RGB image to a tensor (3, height, width).
-    names : sequence of str, optional
-        Ids of the images; by default their file names.
-    convert : bool
-        Whether images of another mode are turned into RGB (transparency on white)
-        and sizes may differ.
-    max_bytes : int
-        Memory for preprocessed images. Those beyond it are read again in their batch,
-        and their hash is compared.
-
-    Returns
-    -------
-    inputs : ImageInputs
-
-    Raises
-    ------
-    ValueError
-        If an image is missing, unreadable, or differs in mode or size; every image is
-        checked before, and the message names the ids.
+    With `convert`, images of another mode are turned into RGB (transparency on white)
+    and sizes may differ; else they are refused, all of them by their ids. `max_bytes`
+    is the memory for inputs; images beyond it are read again in their batch, and their
+    hash is compared.
     """
     if isinstance(images, str | os.PathLike):
         raise ValueError(f"images must be a list of paths; got {str(images)!r}.")
@@ -148,7 +113,7 @@ def image_inputs(
     ids = tuple(path.name for path in paths) if names is None else tuple(names)
     _check_names(ids, len(paths))
     digests: list[str] = []
-    looks: list[tuple[str, str, tuple[int, int] | None]] = []  # problem, mode, size
+    looks: list[_Looks] = []
     kept: torch.Tensor = torch.empty(0)
     n_kept = len(paths)  # until the size of an input is known
     in_threads = isinstance(preprocess, Preprocess)  # others may not be safe there
@@ -183,59 +148,51 @@ def image_inputs(
     return ImageInputs(ids, tuple(digests), paths, preprocess, convert, kept)
 
 
-def check_images(
-    images: Sequence[str | os.PathLike[str]],
-    *,
-    names: Sequence[str],
-    convert: bool = False,
+def require_unchanged(
+    paths: Sequence[Path], names: Sequence[str], hashes: Sequence[str]
 ) -> None:
-    """Refuse images of other modes or sizes by their headers, without decoding.
+    """Refuse image files that are not those of these hashes. Each is read once."""
 
-    Parameters
-    ----------
-    images : sequence of path
-        Files that Pillow reads, (n_images,).
-    names : sequence of str
-        Ids of the images.
-    convert : bool
-        Whether other modes and several sizes are accepted.
-
-    Raises
-    ------
-    ValueError
-        If an image is missing, unreadable, or differs in mode or size; the message
-        names the ids of all of them.
-    """
-
-    def look(path: Path) -> tuple[str, str, tuple[int, int] | None]:
+    def look(path: Path) -> tuple[str, str]:
         try:
-            with Image.open(path) as image:
-                accepted = convert or image.mode == "RGB"
-                return "" if accepted else "mode", image.mode, image.size
+            return "", file_hash(path)
         except _ABSENT:
-            return "missing", "", None
-        except _BROKEN:
-            return "unreadable", "", None
+            return "missing", ""
+        except OSError:
+            return "unreadable", ""
 
-    paths = tuple(Path(path) for path in images)
-    _check_looks(tuple(names), paths, [look(path) for path in paths], convert)
+    with ThreadPoolExecutor(max_workers=_threads()) as pool:
+        found = list(pool.map(look, paths))
+    looks = [(problem, "RGB", None) for problem, _ in found]
+    _check_looks(tuple(names), tuple(paths), looks, convert=True)
+    require_same_hashes(paths, names, hashes, [digest for _, digest in found])
+
+
+def require_same_hashes(
+    paths: Sequence[Path],
+    names: Sequence[str],
+    hashes: Sequence[str],
+    found: Sequence[str],
+) -> None:
+    """Refuse image files that have changed since they were hashed first."""
+    changed = [
+        f"{names[k]} ({paths[k]})"
+        for k, pair in enumerate(zip(hashes, found, strict=True))
+        if pair[0] != pair[1]
+    ]
+    if changed:
+        raise ValueError(
+            "images must be the files that the dataset was loaded with; changed since: "
+            f"{listing(changed)}. Load the dataset again."
+        )
 
 
 def read_rgb(
     image: str | os.PathLike[str] | Image.Image, *, convert: bool = False
 ) -> Image.Image:
-    """One image in mode RGB.
+    """One image in mode RGB, not turned by its EXIF orientation.
 
-    Parameters
-    ----------
-    image : path or PIL.Image.Image
-    convert : bool
-        Whether an image of another mode is turned into RGB; else it is refused.
-
-    Returns
-    -------
-    rgb : PIL.Image.Image
-        Not turned by its EXIF orientation.
+    An image of another mode is refused, or converted.
     """
     if isinstance(image, Image.Image):
         name, path = "the image", Path()
@@ -256,21 +213,8 @@ def network_input(
     preprocess: Callable[[Image.Image], torch.Tensor],
     name: str,
 ) -> torch.Tensor:
-    """One image, preprocessed, and checked to be an input of a network.
-
-    Parameters
-    ----------
-    image : PIL.Image.Image
-        In mode RGB.
-    preprocess : callable
-        From an RGB image to a tensor (3, height, width).
-    name : str
-        Id of the image, for the error.
-
-    Returns
-    -------
-    x : Tensor of shape (3, height, width)
-    """
+    """An RGB image, preprocessed, and checked to be (3, height, width); `name` is for
+    the error."""
     x = preprocess(image)
     if not isinstance(x, torch.Tensor) or x.ndim != 3:
         got = tuple(x.shape) if hasattr(x, "shape") else type(x).__name__
@@ -308,26 +252,26 @@ def to_rgb(image: Image.Image) -> Image.Image | None:
     return image.convert("RGB")
 
 
-def thumbnail(path: Path, size: int = 96) -> str:
-    """A small picture of a stimulus, for figures and reports.
+def thumbnails(
+    paths: Sequence[Path], hashes: Sequence[str], store: ArrayStore | None
+) -> np.ndarray:
+    """Small pictures of stimuli (n_images,), JPEG in base64; kept in the store."""
+    key = content_key(schema=_THUMBNAIL_SCHEMA, images=list(hashes))
+    entry = store.read(key) if store else None
+    if entry is None:
+        entry = {"pictures": np.array([_thumbnail(path) for path in paths])}
+        if store:
+            store.write(key, **entry)
+    return entry["pictures"].astype(str).astype(object)
 
-    Parameters
-    ----------
-    path : Path
-        The image file.
-    size : int, default=96
-        Longest side in pixels.
 
-    Returns
-    -------
-    picture : str
-        A JPEG in base64, transparent pixels in white.
-    """
+def _thumbnail(path: Path) -> bytes:
+    """At most 96 pixels wide and high, transparent pixels in white."""
     image = read_rgb(path, convert=True)
-    image.thumbnail((size, size))
+    image.thumbnail((96, 96))
     memory = BytesIO()
     image.save(memory, "JPEG", quality=85)
-    return base64.b64encode(memory.getvalue()).decode("ascii")
+    return base64.b64encode(memory.getvalue())
 
 
 def _threads() -> int:
@@ -374,7 +318,7 @@ def _check_names(names: tuple[str, ...], n_images: int) -> None:
 def _check_looks(
     names: tuple[str, ...],
     paths: tuple[Path, ...],
-    looks: list[tuple[str, str, tuple[int, int] | None]],
+    looks: Sequence[_Looks],
     convert: bool,
 ) -> None:
     def those(problem: str) -> list[int]:

@@ -1,7 +1,6 @@
 """Which layers of a network to look at, and how to look without leaving a trace."""
 
 import logging
-import os
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,21 +12,10 @@ from PIL import Image
 from torch import nn
 
 from versa.models.architectures import AlexNetGN
-from versa.models.images import network_input, read_rgb
+from versa.models.images import network_input
 from versa.models.taskonomy import TaskonomyEncoder
 from versa.models.vision import VisionModel
 from versa.wording import listing, unique_names, unknown
-
-__all__ = [
-    "default_layers",
-    "device_of",
-    "evaluating",
-    "output_rows",
-    "require_all_ran",
-    "resolve_layers",
-    "run_network",
-    "watch_layers",
-]
 
 logger = logging.getLogger("versa")
 
@@ -106,62 +94,46 @@ def default_layers(module: nn.Module) -> tuple[str, ...]:
 def resolve_layers(
     model: VisionModel,
     layer_list: Sequence[str] | str | None = None,
-    *,
-    image: str | os.PathLike[str] | Image.Image | None = None,
-    convert: bool = False,
+    x: torch.Tensor | None = None,
 ) -> tuple[str, ...]:
-    """Names of the layers that a request means.
+    """Names of the layers that a request means; see `requested_layers` and
+    `usable_layers`, which makes a trial pass where it is needed."""
+    names, sure = requested_layers(model, layer_list)
+    return names if sure else usable_layers(model, names, x)
 
-    Parameters
-    ----------
-    model : VisionModel
-    layer_list : None, "leaf" or list of str
-        The model's default layers; every module without children, in the order of
-        execution (for AlexNetGN without ``ave_pool``, which repeats
-        ``conv_block_5.3``); or dotted names as in ``named_modules()``.
-    image : path or PIL.Image.Image, optional
-        For the trial pass, such as the first stimulus: a network without a resizing
-        preprocess may take no other size. By default noise of 256 x 256.
-    convert : bool
-        Whether to accept an image of another mode than RGB.
 
-    Returns
-    -------
-    layers : tuple of str
-        Listed names are checked, not run. Of "leaf" and of defaults that no card
-        names, those that have no single output per image are left out with a message
-        at level INFO; for this `image` passes twice, as one batch, through the network.
+def requested_layers(
+    model: VisionModel, layer_list: Sequence[str] | str | None
+) -> tuple[tuple[str, ...], bool]:
+    """Names that a request may mean, and whether it means all of them.
 
-    Raises
-    ------
-    ValueError
-        If the list is empty, repeats a name or names an unknown module, no layer is
-        left, or the trial pass is made and `image` cannot be read or is not RGB.
+    A list of dotted names means them, None the layers of the network's card. Of
+    "leaf", all modules without children (for AlexNetGN without ``ave_pool``, which
+    repeats ``conv_block_5.3``), and of the defaults of other networks, it means those
+    that have one output per image.
     """
-    if isinstance(layer_list, str) and layer_list != "leaf":
-        raise ValueError(
-            f"layer_list must be a list of names or 'leaf'; got {layer_list!r}. Write "
-            f"[{layer_list!r}]."
-        )
     if layer_list is None:
-        if model.card is not None:
-            return model.layers
-        return _usable(model, model.layers, image, convert)
-    if layer_list == "leaf":
-        return _usable(model, _leaves(model.module), image, convert)
+        return model.layers, model.card is not None
+    if isinstance(layer_list, str):
+        if layer_list != "leaf":
+            raise ValueError(
+                f"layer_list must be a list of names or 'leaf'; got {layer_list!r}. "
+                f"Write [{layer_list!r}]."
+            )
+        return _leaves(model.module), False
     names = list(layer_list)
     if not names:
         raise ValueError(
             "layer_list must name at least one layer; got an empty list. Leave it out "
             f"for {listing(model.layers)}."
         )
-    known = [n for n, _ in model.module.named_modules(remove_duplicate=False) if n]
     for name in names:
         if not isinstance(name, str):
             raise ValueError(
                 f"layer_list must hold names as text; got {name!r} of type "
                 f"{type(name).__name__}. Write {str(name)!r}."
             )
+    known = [n for n, _ in model.module.named_modules(remove_duplicate=False) if n]
     if "leaf" in names and "leaf" not in known:
         raise ValueError(
             "layer_list must be either 'leaf', which stands alone, or a list of names; "
@@ -170,13 +142,20 @@ def resolve_layers(
     for name in names:
         if name not in known:
             raise ValueError(unknown(f"layer of {model.name}", name, known))
-    return unique_names(names, "layer_list")
+    return unique_names(names, "layer_list"), True
 
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Eval mode and no gradients for a while; every submodule's mode comes back."""
+    """Eval mode and no gradients for a while; every submodule's mode and every buffer
+    comes back, as some networks count or average in each forward pass."""
     modes = {part: part.training for part in module.modules()}
+    buffers = [
+        (part, name, buffer, buffer._version, buffer.detach().clone())
+        for part in modes
+        for name, buffer in part._buffers.items()
+        if buffer is not None and not (buffer.is_meta or buffer.is_inference())
+    ]
     try:
         module.eval()
         with torch.no_grad():
@@ -184,6 +163,11 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part, mode in modes.items():
             part.training = mode
+        for part, name, buffer, version, before in buffers:
+            part._buffers[name] = buffer  # it may have been replaced, or written to
+            if buffer._version != version:
+                with torch.no_grad():
+                    buffer.copy_(before)
 
 
 def device_of(module: nn.Module) -> torch.device:
@@ -196,21 +180,10 @@ def device_of(module: nn.Module) -> torch.device:
 def run_network(
     model: VisionModel, batch: torch.Tensor, place: torch.device | None = None
 ) -> None:
-    """One forward pass, for those who watch the layers.
+    """One forward pass of a batch (n_images, 3, height, width), for those who watch.
 
-    Parameters
-    ----------
-    model : VisionModel
-    batch : Tensor of shape (n_images, 3, height, width)
-        On any device.
-    place : torch.device, optional
-        Where the network is; by default that of its first parameter.
-
-    Raises
-    ------
-    ValueError
-        If the network cannot take the batch, or has no memory for it. Errors of those
-        who watch pass as they are.
+    What the network raises comes as one sentence; errors of those who watch pass as
+    they are. `place` is where the network is.
     """
     place = place or device_of(model.module)
     try:
@@ -244,14 +217,6 @@ def watch_layers(
 
     An output may be changed in place by the next module as soon as `receive` returns,
     so it must be copied there. The hooks are gone after the block, also on an error.
-
-    Parameters
-    ----------
-    module : nn.Module
-    layers : sequence of str
-        Dotted names.
-    receive : callable
-        Called with the name and the output of a layer, once per run of the layer.
     """
     handles = []
     try:
@@ -269,22 +234,9 @@ def watch_layers(
 def output_rows(
     module: nn.Module, layer: str, output: object, n_images: int
 ) -> torch.Tensor:
-    """Output of a layer as one row per image.
+    """Output of a layer as rows (n_images, n_units), in the same memory if it can be.
 
-    Parameters
-    ----------
-    module : nn.Module
-        The network, for the advice in the error.
-    layer : str
-    output : object
-        What the layer returned.
-    n_images : int
-        Images in the batch.
-
-    Returns
-    -------
-    rows : Tensor of shape (n_images, n_units)
-        Shares memory with `output` where it can.
+    The network is needed for the advice in the error.
     """
     problem = _problem(output, n_images)
     if problem or not isinstance(output, torch.Tensor):
@@ -296,15 +248,7 @@ def output_rows(
 
 
 def require_all_ran(module: nn.Module, runs: Mapping[str, int]) -> None:
-    """Refuse layers that did not run exactly once in a forward pass.
-
-    Parameters
-    ----------
-    module : nn.Module
-        The network, for the advice in the error.
-    runs : mapping of str to int
-        How often each layer ran.
-    """
+    """Refuse layers that did not run exactly once in a forward pass."""
     for layer, count in runs.items():
         if count != 1:
             times = "does not run" if count == 0 else f"runs {count} times"
@@ -391,26 +335,23 @@ def _computes(children: Mapping[str, nn.Module], name: str) -> bool:
     return name in children and not _passes_on(children[name])
 
 
-def _usable(
-    model: VisionModel,
-    layers: Sequence[str],
-    image: str | os.PathLike[str] | Image.Image | None,
-    convert: bool,
+def usable_layers(
+    model: VisionModel, layers: Sequence[str], x: torch.Tensor | None = None
 ) -> tuple[str, ...]:
-    """Those of the layers that have one output per image, in the order of execution."""
+    """Those of the layers that have one output per image, in the order of execution.
+
+    An input (3, height, width) passes twice, as one batch; by default noise of
+    256 x 256, which a network without a resizing preprocess may not take.
+    """
     runs: dict[str, list[str]] = {}  # layer: the problem of each of its outputs
 
     def receive(layer: str, output: object) -> None:
         runs.setdefault(layer, []).append(_problem(output, _PROBES))
 
-    if image is None:
+    if x is None:
         rng = np.random.default_rng(0)
-        rgb = Image.fromarray(rng.integers(0, 256, (256, 256, 3), dtype=np.uint8))
-        name = "noise"
-    else:
-        rgb = read_rgb(image, convert=convert)
-        name = "of the trial" if isinstance(image, Image.Image) else os.fspath(image)
-    x = network_input(rgb, model.preprocess, name)
+        noise = Image.fromarray(rng.integers(0, 256, (256, 256, 3), dtype=np.uint8))
+        x = network_input(noise, model.preprocess, "noise")
     with evaluating(model.module), watch_layers(model.module, layers, receive):
         run_network(model, torch.stack([x] * _PROBES))
     kept = [name for name, problems in runs.items() if problems == [""]]

@@ -9,8 +9,6 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-__all__ = ["IMAGENET", "Preprocess"]
-
 # mean and std of the ImageNet training images, as nearly everybody uses them
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")

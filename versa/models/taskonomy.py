@@ -8,8 +8,6 @@ convolution, and the max-pool rounds its size up.
 import torch
 from torch import nn
 
-__all__ = ["TaskonomyEncoder"]
-
 _STAGES = ((64, 3, 2), (128, 4, 2), (256, 6, 1), (512, 3, 1))  # planes, blocks, stride
 _EXPANSION = 4
 
@@ -43,23 +41,11 @@ class _Bottleneck(nn.Module):
 class TaskonomyEncoder(nn.Module):
     """ResNet-50 encoder of Taskonomy, as released for mid-level vision.
 
-    The state-dict keys are those of the released files.
+    The state-dict keys are those of the released files. `layers` are the stem, the
+    sixteen blocks and the compressed representation (8 channels).
 
-    Attributes
-    ----------
-    layers : tuple of str
-        The stem, the sixteen blocks and the compressed representation (8 channels).
-
-    References
-    ----------
     Zamir et al. (2018), https://arxiv.org/abs/1804.08328; Sax et al. (2018),
     https://arxiv.org/abs/1812.11971
-
-    Examples
-    --------
-    >>> with torch.device("meta"):
-    ...     TaskonomyEncoder()(torch.empty(1, 3, 256, 256)).shape
-    torch.Size([1, 8, 16, 16])
     """
 
     def __init__(self) -> None:
@@ -85,17 +71,8 @@ class TaskonomyEncoder(nn.Module):
         self.layers = (*names, "groupnorm")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The compressed representation.
-
-        Parameters
-        ----------
-        x : Tensor of shape (n_images, 3, height, width)
-            In [-1, 1]; 256 x 256 in the release.
-
-        Returns
-        -------
-        out : Tensor of shape (n_images, 8, height / 16, width / 16)
-        """
+        """From images (n_images, 3, height, width) in [-1, 1], 256 x 256 pixels there,
+        to the compressed representation (n_images, 8, height / 16, width / 16)."""
         x = self.bn1(self.conv1(nn.functional.pad(x, (3, 3, 3, 3))))
         x = self.maxpool(self.relu(x))
         for k in range(1, len(_STAGES) + 1):

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     Transform = Callable[[Image.Image], torch.Tensor]
 
-__all__ = ["VisionModel"]
-
 
 @dataclass(frozen=True)
 class VisionModel:

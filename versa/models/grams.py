@@ -1,0 +1,249 @@
+"""Gram matrices of a network's layers, kept in a content-addressed store.
+
+The key of an entry holds the fingerprint of the network: its weights, its structure and
+what the layer makes of one stimulus, so that a network with another forward pass is
+another network. That takes a pass of one image, whose outcome is remembered for
+networks whose forward pass their classes and attributes tell (`code_digest`): with
+these, equal weights, images and versions, nothing passes through the network.
+"""
+
+import logging
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+import versa
+from versa.cache import ArrayStore, content_key, installed_versions
+from versa.models.features import (
+    ForwardOptions,
+    LayerGram,
+    Probe,
+    buffer_bytes,
+    computing_device,
+    grams_of_inputs,
+    probe,
+    structure,
+)
+from versa.models.hashes import code_digest, weights_digest
+from versa.models.images import (
+    ImageInputs,
+    fields_digest,
+    image_inputs,
+    require_same_hashes,
+    require_unchanged,
+)
+from versa.models.layers import device_of, requested_layers, usable_layers
+from versa.models.preprocess import Preprocess
+from versa.models.vision import VisionModel
+
+logger = logging.getLogger("versa")
+
+_GRAM_SCHEMA = "gram-2"  # they count up when what a cache entry means changes
+_PROBE_SCHEMA = "probe-1"
+
+
+@dataclass(frozen=True, eq=False)
+class Grams:
+    """Gram matrices by layer, and the fingerprint of the network they are of."""
+
+    fingerprint: str
+    layers: dict[str, LayerGram]
+
+
+class ImageFiles(Protocol):
+    """Image files with their ids and the hashes that they had when they were found."""
+
+    @property
+    def paths(self) -> tuple[Path, ...]: ...
+    @property
+    def names(self) -> tuple[str, ...]: ...
+    @property
+    def hashes(self) -> tuple[str, ...]: ...
+
+
+def cached_grams(
+    model: VisionModel,
+    layer_list: str | Sequence[str] | None,
+    images: ImageFiles,
+    store: ArrayStore | None,
+    options: ForwardOptions,
+) -> Grams:
+    """Gram matrices of all layers: from the store, or by one forward pass.
+
+    Every image file is read once, and refused if it has changed.
+    """
+    place = computing_device(model.module, options.device)
+    names, sure = requested_layers(model, layer_list)
+    inputs, prepared = None, ""
+    if isinstance(model.preprocess, Preprocess):
+        prepared = fields_digest(model.preprocess)
+    elif store:  # what another callable does to an image is seen on the images only
+        inputs = _read(model, images, options)
+        prepared = inputs.digest()
+    key = _probe_key(model, [*names, sure], images, prepared, options) if store else ""
+    probed = _read_probe(store, key) if store and key else None
+    if probed is None:
+        inputs = inputs or _read(model, images, options)
+        richest = _richest(images)
+        x = inputs.batch(richest, richest + 1)[0].clone()
+        probed = probe(model, x, names if sure else usable_layers(model, names, x))
+        if store and key:
+            _write_probe(store, key, probed)
+    keys = {
+        layer: content_key(
+            schema=_GRAM_SCHEMA,
+            network=network,
+            layer=layer,
+            inputs=prepared,
+            images=list(images.hashes),
+            convert=options.convert,
+            standardize=options.standardize,
+        )
+        for layer, network in zip(probed.layers, probed.fingerprints, strict=True)
+    }
+    found = _read_grams(store, keys, images) if store else {}
+    missing = [layer for layer in keys if layer not in found]
+    if missing:
+        inputs = inputs or _read(model, images, options)
+        _announce(probed, len(inputs.names), options)
+        made = grams_of_inputs(model, inputs, missing, place, options)
+        found |= made
+        if store and _is_repeatable(model, images, prepared, options):
+            for layer, gram in made.items():
+                store.write(keys[layer], **_as_entry(gram))
+    elif inputs is None:
+        require_unchanged(images.paths, images.names, images.hashes)
+    return Grams(probed.fingerprint, {layer: found[layer] for layer in keys})
+
+
+def _read(
+    model: VisionModel, images: ImageFiles, options: ForwardOptions
+) -> ImageInputs:
+    inputs = image_inputs(
+        images.paths, model.preprocess, names=images.names, convert=options.convert
+    )
+    require_same_hashes(images.paths, images.names, images.hashes, inputs.hashes)
+    return inputs
+
+
+def _richest(images: ImageFiles) -> int:
+    """Place of the largest file: on a blank image networks may agree by chance."""
+    sizes = [path.stat().st_size for path in images.paths]
+    return sizes.index(max(sizes))
+
+
+def _announce(probed: Probe, n_images: int, options: ForwardOptions) -> None:
+    """Say what a long pass will need before it starts."""
+    logger.info(
+        "%d layers, %d images; about %.0f MB for features beside the network.",
+        len(probed.layers),
+        n_images,
+        buffer_bytes(n_images, probed.n_units, options.max_buffer) / 2**20,
+    )
+
+
+def _is_repeatable(
+    model: VisionModel, images: ImageFiles, prepared: str, options: ForwardOptions
+) -> bool:
+    if isinstance(model.preprocess, Preprocess):
+        return True
+    again = _read(model, images, options).digest()
+    if again != prepared:
+        logger.warning(
+            "preprocess gives another result every time; the features of %s are "
+            "not kept in the cache.",
+            model.name,
+        )
+    return again == prepared
+
+
+# ---- entries of the store ------------------------------------------------------------
+
+
+def _probe_key(
+    model: VisionModel,
+    layers: Sequence[str | bool],
+    images: ImageFiles,
+    prepared: str,
+    options: ForwardOptions,
+) -> str:
+    """Everything that the outcome of a probe depends on; empty if code is unknown."""
+    code = code_digest(model.module)
+    if code is None:
+        return ""
+    return content_key(
+        schema=_PROBE_SCHEMA,
+        code=code,
+        weights=weights_digest(model.module),
+        structure=structure(model.module),
+        layers=list(layers),
+        images=list(images.hashes),
+        inputs=prepared,
+        convert=options.convert,
+        arithmetic=_arithmetic(device_of(model.module)),
+        versa=versa.__version__,
+        versions=installed_versions("numpy", "torch", "torchvision", "timm", "pillow"),
+    )
+
+
+def _arithmetic(device: torch.device) -> list[str]:
+    """What the rounding of a forward pass depends on, beside code and versions."""
+    kind = device.type
+    state: list[object] = [kind, platform.machine(), torch.get_num_threads()]
+    state += [torch.backends.cpu.get_cpu_capability()]
+    if kind == "cuda":
+        state += [torch.cuda.get_device_name(device), torch.version.cuda]
+        state += [torch.backends.cudnn.enabled, torch.backends.cudnn.allow_tf32]
+    state += [torch.get_float32_matmul_precision()]
+    state += [torch.are_deterministic_algorithms_enabled()]
+    state += [torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)]
+    return [str(value) for value in state]
+
+
+def _read_probe(store: ArrayStore, key: str) -> Probe | None:
+    entry = store.read(key)
+    if entry is None:
+        return None
+    layers, fingerprints = (entry[k].tolist() for k in ("layers", "fingerprints"))
+    n_units = tuple(entry["n_units"].tolist())
+    return Probe(str(entry["fingerprint"]), tuple(layers), n_units, tuple(fingerprints))
+
+
+def _write_probe(store: ArrayStore, key: str, probed: Probe) -> None:
+    store.write(key, **{k: np.array(v) for k, v in vars(probed).items()})
+
+
+def _read_grams(
+    store: ArrayStore, keys: Mapping[str, str], images: ImageFiles
+) -> dict[str, LayerGram]:
+    found = {}
+    for layer, key in keys.items():
+        entry = store.read(key)
+        if entry is not None:
+            found[layer] = LayerGram(
+                layer=layer,
+                gram=entry["gram"],
+                sums=entry["sums"],
+                n_units=int(entry["n_units"]),
+                names=images.names,
+                hashes=images.hashes,
+                standardized=entry.get("standardized"),
+            )
+    return found
+
+
+def _as_entry(gram: LayerGram) -> dict[str, np.ndarray]:
+    entry = {
+        "gram": gram.gram,
+        "sums": gram.sums,
+        "n_units": np.array(gram.n_units),
+        "hashes": np.array(gram.hashes),
+    }
+    if gram.standardized is not None:
+        entry["standardized"] = gram.standardized
+    return entry
