@@ -282,23 +282,18 @@ def test_subjects_of_a_group_get_the_same_halves():
         assert not any((sectors["pOTC"].mask & early.mask).any() for early in earlies)
 
 
-def test_early_cortex_of_real_subjects_lies_behind_the_cut(shared):
+def test_the_cut_through_areas_of_real_subjects(shared):
     folder = shared / "data" / "bold5000_masks"
     with open(folder / "masks.csv") as file:
         names = [row["file"] for row in csv.DictReader(file)]
     early = [name for name in names if "EarlyVis" in name and "mni/" in name]
     assert len(early) == 7
-    for name in early:
-        mask, affine = read_mask(folder / name)
-        sector = Sector("EarlyV", mask, affine, MNI)
+    for name in early:  # behind it, by every transform
+        sector = Sector("EarlyV", *read_mask(folder / name), MNI)
         for transform in ("lancaster", "lancaster-fsl", "brett"):
             behind = posterior_of(sector.coordinates, MNI, transform=transform)
             assert behind.all(), (name, transform)
-
-
-def test_real_place_areas_are_cut_in_two(shared):
-    folder = shared / "data" / "bold5000_masks"
-    mask, affine = read_mask(folder / "group_mni" / "PPA.nii.gz")
-    posterior, anterior = split_at_y(Sector("PPA", mask, affine, MNI))
+    place_area = Sector("PPA", *read_mask(folder / "group_mni" / "PPA.nii.gz"), MNI)
+    posterior, anterior = split_at_y(place_area)
     assert min(posterior.n_voxels, anterior.n_voxels) > 100
     assert posterior.coordinates[:, 1].mean() < -56 < anterior.coordinates[:, 1].mean()

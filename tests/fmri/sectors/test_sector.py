@@ -1,7 +1,5 @@
 """Sectors: voxels, coordinates against nibabel, and the grids they share."""
 
-import csv
-
 import nibabel
 import numpy as np
 import pytest
@@ -33,21 +31,6 @@ def test_coordinates_agree_with_nibabel(affine):
     expected = nibabel.affines.apply_affine(affine, np.argwhere(mask))
     np.testing.assert_allclose(sector.coordinates, expected, atol=1e-12)
     assert sector.n_voxels == 11
-
-
-def test_coordinates_of_real_masks_have_the_known_centroids(shared):
-    folder = shared / "data" / "bold5000_masks"
-    with open(folder / "masks.csv") as file:
-        rows = [row for row in csv.DictReader(file) if "EarlyVis" in row["file"]]
-    assert rows
-    for row in rows:
-        image = nibabel.load(folder / row["file"])
-        sector = Sector("EarlyV", image.get_fdata() > 0, image.affine, "individual")
-        assert sector.n_voxels == int(row["n_voxels"])
-        expected = [float(row[f"centroid_{axis}"]) for axis in "xyz"]
-        np.testing.assert_allclose(
-            sector.coordinates.mean(axis=0), expected, atol=0.006
-        )
 
 
 def test_a_sector_is_read_only():
