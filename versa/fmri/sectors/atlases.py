@@ -179,7 +179,7 @@ def atlas_sector(
         image = onto_grid(image, affine, shape, target, what=which, resample=resample)
         affine = np.asarray(target, dtype=float)
     if opened.probabilistic:
-        image = np.any(image >= threshold, axis=-1, keepdims=True)[..., 0]
+        image = (image >= threshold).any(axis=-1)
     mask = np.asarray(image, dtype=bool)
     if not mask.any():
         limit = f" from {threshold:g} on" if threshold else ""
