@@ -11,7 +11,7 @@ worth looking at them.
 import torch
 
 import versa
-from versa.models.readouts.neighbours import embedding_map, stream_features
+from versa.models.readouts import embedding_map, stream_features
 from versa.plotting import plot_map, plot_mds, plot_rdm, plot_rdms
 
 result = versa.fit(

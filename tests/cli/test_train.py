@@ -228,7 +228,7 @@ def test_a_scheduler_is_told_to_run_it_again(tmp_path, data):
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 75, err
-    assert b"run the same command to go on" in out
+    assert b"run the same command to resume" in out
     assert list((folder / "checkpoints").glob("step-*.pt"))
 
 

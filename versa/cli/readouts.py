@@ -53,13 +53,18 @@ def add_readouts(
     add("--epochs", type=int, default=10, help="(default: %(default)s)")
     add("--lr", type=float, default=30.0, help="peak (default: %(default)s)")
     add("--seed", type=int, default=0, help="(default: %(default)s)")
-    add("--resume", metavar="FILE", help="written now and then, and gone on from")
+    add("--resume", metavar="FILE", help="written now and then, and resumed from")
 
     plane = parser("map", _map, "Map of images in two dimensions (t-SNE), as Fig. 1b.")
     add = plane.add_argument
     add("model", metavar="MODEL", help=_MODEL)
     add("images", metavar="IMAGES", help="folder with one folder per class")
-    add("--out", required=True, metavar="FILE", help="figure; a table lies beside it")
+    add(
+        "--out",
+        required=True,
+        metavar="FILE",
+        help="figure; a table is written beside it",
+    )
     add("--layer", help="(default: l2norm, or fc7)")
     add("--images-per-class", type=int, help="at most (default: all)")
     add("--perplexity", type=float, default=30.0, help="(default: %(default)s)")
@@ -134,7 +139,7 @@ def _knn(options: argparse.Namespace) -> int:
 
 
 def _linear(options: argparse.Namespace) -> int:
-    from versa.models.readouts.neighbours import readout_linear
+    from versa.models.readouts.linear import readout_linear
 
     model, card = _opened(options)
     passing = _passing(options)
@@ -167,12 +172,8 @@ def _record(card: Path, field: str, value: float, source: str) -> None:
 def _map(options: argparse.Namespace) -> int:
     import numpy as np
 
-    from versa.models.readouts.neighbours import (
-        embedding_map,
-        labelled_images,
-        plot_map,
-        stream_features,
-    )
+    from versa.models.readouts.images import labelled_images, stream_features
+    from versa.models.readouts.maps import embedding_map, plot_map
 
     model, _ = _opened(options)
     source = labelled_images(options.images)

@@ -20,10 +20,10 @@ other commands (each with -h):
   versa-train-ipcl knn MODEL             accuracy of the nearest neighbours
   versa-train-ipcl linear MODEL          accuracy of a linear read-out
   versa-train-ipcl map MODEL IMAGES      images in two dimensions (t-SNE)
-A folder of images with one of these names is written ./NAME.
+Write ./NAME for a folder of images with one of these names.
 
-The defaults are the recipe of Konkle & Alvarez (2022). The same command goes on with a
-run that was stopped. Exit codes: 0 done; 2 something must be changed, and the message
+The defaults are the recipe of Konkle & Alvarez (2022). The same command resumes a run
+that was stopped. Exit codes: 0 done; 2 something must be changed, and the message
 says what; 75 a scheduler asked to stop (SIGTERM, SIGUSR2), all is saved: run it again.
 
 examples:
@@ -62,7 +62,7 @@ def train_command(arguments: Sequence[str] | None = None) -> int:
 
 
 def _interrupted(_options: argparse.Namespace) -> str:
-    return "what is done is kept; run the same command to go on"
+    return "what is done is kept; run the same command to resume"
 
 
 def _parser(
@@ -111,8 +111,8 @@ def _train_parser() -> argparse.ArgumentParser:
     parser = _parser(
         "",
         _train,
-        "Train a network by instance-prototype contrastive learning (IPCL), or its\n"
-        "supervised twin (--set method=supervised).",
+        "Train a network by instance-prototype contrastive learning (IPCL), or the\n"
+        "matched supervised model (--set method=supervised).",
         _EPILOG,
     )
     add = parser.add_argument
@@ -122,7 +122,7 @@ def _train_parser() -> argparse.ArgumentParser:
     add(
         "--new-data",
         action="store_true",
-        help="go on although the images have changed since the run was begun",
+        help="resume although the images have changed since the run was begun",
     )
     add(
         "--print-config",
@@ -136,7 +136,7 @@ def _commands() -> dict[str, argparse.ArgumentParser]:
     pack = _parser("pack", _pack, "Write images into one memory-mapped file of JPEGs.")
     add = pack.add_argument
     add("data", metavar="DATA", help="folder of images")
-    add("file", metavar="FILE", help="file to make; if interrupted it goes on")
+    add("file", metavar="FILE", help="file to make; resumed if interrupted")
     add("--short-side", type=int, default=256, help="pixels (default: %(default)s)")
     add("--quality", type=int, default=90, help="of the JPEGs (default: %(default)s)")
     add("--workers", type=int, help="threads (default: one per core)")
@@ -176,7 +176,7 @@ def _train(options: argparse.Namespace) -> int:
         raise KeyboardInterrupt
     place = f"step {end.step} of {end.n_steps}"
     if end.preempted:
-        print(f"stopped and saved after {place}; run the same command to go on.")
+        print(f"stopped and saved after {place}; run the same command to resume.")
         return _AGAIN
     if end.is_main:
         from versa.models.ipcl.export import EXPORTS, export_run

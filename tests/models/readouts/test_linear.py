@@ -13,13 +13,8 @@ from torchvision import transforms
 
 from versa.models.building import build_seeded
 from versa.models.preprocess import IMAGENET, Preprocess
-from versa.models.readouts.linear import (
-    accuracy,
-    class_ranks,
-    readout_linear,
-    readout_rates,
-    training_crop,
-)
+from versa.models.readouts.images import accuracy, class_ranks
+from versa.models.readouts.linear import readout_linear, readout_rates, training_crop
 from versa.models.vision import VisionModel
 
 VALIDATION = Preprocess(20, 16, *IMAGENET)
@@ -254,7 +249,7 @@ def interrupt_at(module, n_passes):
 
 
 # an epoch has 6 steps and 4 passes over the validation images
-@pytest.mark.parametrize("n_passes", [1, 2, 5, 7, 9, 10, 14, 27, 29])
+@pytest.mark.parametrize("n_passes", [1, 7, 9, 14])
 def test_resumed_equals_uninterrupted(model, train, val, tmp_path, n_passes):
     whole, broken = tmp_path / "whole.pt", tmp_path / "broken.pt"
     expected = readout_linear(model, train, val, **SHORT, resume=whole)

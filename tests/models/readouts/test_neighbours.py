@@ -17,14 +17,13 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 from versa.models.building import build_seeded
 from versa.models.preprocess import IMAGENET, Preprocess
-from versa.models.readouts.linear import class_ranks
-from versa.models.readouts.neighbours import (
-    embedding_map,
-    knn_accuracy,
+from versa.models.readouts.images import (
+    class_ranks,
     labelled_images,
-    readout_knn,
     stream_features,
 )
+from versa.models.readouts.maps import embedding_map
+from versa.models.readouts.neighbours import _class_scores, knn_accuracy, readout_knn
 from versa.models.vision import VisionModel
 
 VALIDATION = Preprocess(20, 16, *IMAGENET)
@@ -173,8 +172,6 @@ def test_similarities_of_many_positions_do_not_overflow():
     assert found == {"top1": 100.0, "top5": 100.0}
     # far classes keep their order: every neighbour but the first has no weight at all
     near = torch.tensor([[900.0, 500.0, 400.0]])
-    from versa.models.readouts.neighbours import _class_scores
-
     scores = _class_scores(near, torch.tensor([[2, 0, 1]]), 4, 0.07)
     ranks = [int(class_ranks(scores, torch.tensor([c]))) for c in range(4)]
     assert ranks[:3] == [1, 2, 0]

@@ -14,7 +14,7 @@ from versa.models.ipcl.learner import Learner
 from versa.models.ipcl.loader import BadImages
 from versa.models.ipcl.random_numbers import Draws, draws
 from versa.models.ipcl.schedule import epoch_order
-from versa.models.readouts.linear import accuracy, class_ranks
+from versa.models.readouts.images import accuracy, class_ranks
 from versa.models.readouts.neighbours import knn_accuracy
 from versa.wording import listing
 

@@ -1,18 +1,13 @@
-"""A linear read-out of a layer of a frozen network; and the way from images to layers.
+"""A linear classifier trained on a layer of a frozen network.
 
-Users find all of it in `versa.models.readouts`. The protocol is that of Konkle &
-Alvarez (2022), https://doi.org/10.1038/s41467-022-28091-4
+The protocol is that of Konkle & Alvarez (2022),
+https://doi.org/10.1038/s41467-022-28091-4
 """
 
-import hashlib
 import logging
 import math
 import os
-from collections import deque
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,271 +15,36 @@ import numpy as np
 import torch
 from PIL import Image
 from torch.nn import Linear, functional
-from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
 
 from versa.cache import atomic_write
 from versa.models.building import build_seeded
 from versa.models.features import computing_device, on_device
 from versa.models.hashes import weights_digest
-from versa.models.images import network_input, read_rgb
 from versa.models.ipcl.schedule import one_cycle
-from versa.models.layers import (
-    evaluating,
-    output_rows,
-    require_all_ran,
-    resolve_layers,
-    run_network,
-    watch_layers,
-)
+from versa.models.layers import resolve_layers
 from versa.models.preprocess import Preprocess
+from versa.models.readouts.images import (
+    accuracy,
+    class_ranks,
+    image_batches,
+    labelled_images,
+    layer_features,
+    plain_features,
+    validation_transform,
+)
 from versa.models.vision import VisionModel
 from versa.models.zoo.reading import open_checkpoint
-from versa.parallel import n_cores
 from versa.wording import listing
-
-__all__ = ["LabelledImages", "labelled_images", "readout_linear"]
 
 logger = logging.getLogger("versa")
 
-Transform = Callable[[Image.Image], torch.Tensor]
-Reader = Callable[[int], torch.Tensor]
-Batches = Generator[tuple[np.ndarray, torch.Tensor], None, None]
-Outputs = Generator[tuple[np.ndarray, dict[str, torch.Tensor]], None, None]
 State = dict[str, Any]  # tensors, numbers and text
 
 _SCALE, _RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # torchvision's RandomResizedCrop
-_TOP = 5
-
-
-@dataclass(frozen=True, eq=False)
-class LabelledImages:
-    """Images and the class of each; `labelled_images` makes them.
-
-    Parameters
-    ----------
-    images : tuple of str or ndarray of shape (n_images, height, width, 3)
-        Files, or RGB pixels of type uint8.
-    labels : ndarray of shape (n_images,)
-        Index into `classes`, int64.
-    classes : tuple of str
-    """
-
-    images: tuple[str, ...] | np.ndarray
-    labels: np.ndarray
-    classes: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def name(self, k: int) -> str:
-        """What image `k` is called: class/file, or "image k" of an array."""
-        if isinstance(self.images, np.ndarray):
-            return f"image {k}"
-        return f"{self.classes[self.labels[k]]}/{os.path.basename(self.images[k])}"
-
-    def read(self, k: int) -> Image.Image:
-        """Image `k` in mode RGB; other modes are converted, transparency on white."""
-        if isinstance(self.images, np.ndarray):
-            return Image.fromarray(self.images[k])
-        return read_rgb(self.images[k], convert=True)
-
-    def labels_among(self, classes: Sequence[str]) -> torch.Tensor:
-        """Labels (n_images,) as indices into other classes, matched by name."""
-        place = {name: k for k, name in enumerate(classes)}
-        if strange := [name for name in self.classes if name not in place]:
-            raise ValueError(
-                f"classes of val must be among those of train, not {listing(strange)}."
-            )
-        return torch.tensor([place[name] for name in self.classes])[self.labels]
-
-    def digest(self) -> str:
-        """Hash of names and labels, and of the pixels of an array (not of files)."""
-        parts = hashlib.sha256(repr((len(self), self.classes)).encode())
-        parts.update(self.labels.tobytes())
-        parts.update("\n".join(map(self.name, range(len(self)))).encode())
-        if isinstance(self.images, np.ndarray):
-            parts.update(np.ascontiguousarray(self.images).data)
-        return parts.hexdigest()
-
-
-def labelled_images(source: Any) -> LabelledImages:
-    """Images and classes of a folder, or of a pair (images, labels).
-
-    Parameters
-    ----------
-    source : path, tuple or LabelledImages
-        A folder with one folder per class, as for torchvision's ImageFolder; or a pair
-        of images, either paths or a uint8 array (n_images, height, width, 3), and
-        labels, integers or names.
-
-    Returns
-    -------
-    images : LabelledImages
-
-    Raises
-    ------
-    ValueError
-        If images and labels do not belong together.
-    FileNotFoundError
-        If there is no such folder, or a class without images.
-
-    Examples
-    --------
-    >>> pixels = np.zeros((3, 8, 8, 3), dtype=np.uint8)
-    >>> labelled_images((pixels, ["dog", "cat", "dog"])).classes
-    ('cat', 'dog')
-    """
-    if isinstance(source, LabelledImages):
-        return source
-    if isinstance(source, str | os.PathLike):
-        root = Path(source).expanduser()
-        names, numbers = find_classes(root)
-        pairs = make_dataset(root, numbers, extensions=IMG_EXTENSIONS)
-        paths, of = zip(*pairs, strict=True)
-        return LabelledImages(paths, np.array(of, dtype=np.int64), tuple(names))
-    if not isinstance(source, tuple) or len(source) != 2:
-        kind = type(source).__name__
-        raise ValueError(f"images must be a folder or (images, labels); got a {kind}.")
-    images, labels = source[0], np.asarray(source[1])
-    if not isinstance(images, np.ndarray):
-        images = tuple(os.fspath(path) for path in images)
-    elif images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-        raise ValueError(
-            "images must be uint8 of shape (n_images, height, width, 3); got "
-            f"{images.dtype} {images.shape}."
-        )
-    one_each = labels.shape == (len(images),) != (0,)
-    if not one_each or labels.dtype.kind not in "iuU":
-        raise ValueError(
-            "labels must hold one integer or name per image, and at least one; got "
-            f"{labels.dtype} {labels.shape} for {len(images)} images."
-        )
-    classes, places = np.unique(labels, return_inverse=True)
-    return LabelledImages(images, places.astype(np.int64), tuple(map(str, classes)))
-
-
-def validation_transform(model: VisionModel, transform: Transform | None) -> Transform:
-    """The given transform, else the network's own for read-outs."""
-    chosen = model.validation if transform is None else transform
-    if chosen is None:
-        raise ValueError(
-            f"transform must be given for {model.name}, whose validation transform is "
-            "not known. Pass transform=, such as Preprocess(256, 224, mean, std)."
-        )
-    return chosen
-
-
-def image_batches(
-    read: Reader, order: np.ndarray, batch_size: int, workers: int | None
-) -> Batches:
-    """Numbers (n_batch,) and inputs (n_batch, 3, height, width), read by threads."""
-    threads = min(16, n_cores()) if workers is None else workers
-    if min(batch_size, threads) < 1:
-        raise ValueError(
-            f"batch_size and workers must be above 0; got {batch_size}, {threads}."
-        )
-    parts = [order[k : k + batch_size] for k in range(0, len(order), batch_size)]
-    ahead: deque[list[Future[torch.Tensor]]] = deque()
-    pool = ThreadPoolExecutor(max_workers=threads)
-    try:
-        for k, numbers in enumerate(parts):
-            for part in parts[k + 2 : k + 3] if k else parts[:3]:  # two ahead
-                ahead.append([pool.submit(read, int(number)) for number in part])
-            rows = [future.result() for future in ahead.popleft()]
-            if len(shapes := {tuple(row.shape) for row in rows}) > 1:
-                raise ValueError(
-                    "transform must give all images one shape; got "
-                    f"{listing(sorted(shapes))}. Crop both sides in it."
-                )
-            yield numbers, torch.stack(rows)
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def layer_features(
-    model: VisionModel,
-    layers: Sequence[str],
-    images: LabelledImages,
-    batches: Batches,
-    place: torch.device,
-) -> Outputs:
-    """Numbers (n_batch,) and the outputs of layers (n_batch, ...), on `place`."""
-    module = model.module
-    outputs: dict[str, torch.Tensor] = {}
-    runs: dict[str, int] = {}
-
-    def receive(layer: str, output: Any) -> None:
-        rows = output_rows(module, layer, output, n_images)  # refuses other outputs
-        shape = n_images, *(output.shape[1:] or (1,))
-        outputs[layer] = rows.reshape(shape).clone()  # before it is changed
-        runs[layer] += 1
-
-    with closing(batches):
-        for numbers, x in batches:
-            n_images = len(x)
-            runs |= dict.fromkeys(layers, 0)
-            with evaluating(module), watch_layers(module, layers, receive):
-                run_network(model, x, place)
-            require_all_ran(module, runs)
-            for layer in layers:
-                finite = torch.isfinite(outputs[layer]).flatten(1).all(dim=1).cpu()
-                if not bool(finite.all()):
-                    bad = [images.name(k) for k in numbers[~finite.numpy()]]
-                    raise ValueError(
-                        f"features of {model.name} must be finite; layer {layer!r} has "
-                        f"NaN or infinite ones for {listing(bad)}. Check the weights."
-                    )
-            yield numbers, {layer: outputs.pop(layer) for layer in layers}
-
-
-def plain_features(
-    model: VisionModel,
-    layers: Sequence[str],
-    images: LabelledImages,
-    transform: Transform,
-    batch_size: int,
-    place: torch.device,
-    workers: int | None,
-) -> Outputs:
-    """`layer_features` of all images; other transforms than ours run one at a time."""
-
-    def read(k: int) -> torch.Tensor:
-        return network_input(images.read(k), transform, images.name(k))
-
-    threads = workers if isinstance(transform, Preprocess) else 1
-    batches = image_batches(read, np.arange(len(images)), batch_size, threads)
-    return layer_features(model, layers, images, batches, place)
-
-
-def class_ranks(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """How many classes are ahead of the true one, (n_images,).
-
-    Of equal `scores` (n_images, n_classes) the class of lower index is ahead. A true
-    class with the score ``-inf`` is no candidate: its rank is never a hit.
-    """
-    true = scores.gather(1, labels[:, None])  # (n_images, 1)
-    before = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]
-    ranks = ((scores > true) | ((scores == true) & before)).sum(dim=1)
-    return torch.where(true[:, 0] == -torch.inf, scores.shape[1] + _TOP, ranks)
-
-
-def accuracy(ranks: torch.Tensor, n_classes: int) -> dict[str, float]:
-    """``top1`` and ``top5`` in percent; top5 is NaN with fewer than 5 classes."""
-    top1, top5 = (100 * int((ranks < n).sum()) / len(ranks) for n in (1, _TOP))
-    return {"top1": top1, "top5": top5 if n_classes >= _TOP else math.nan}
 
 
 def readout_rates(step: int, n_steps: int, peak_lr: float) -> tuple[float, float]:
-    """Learning rate and momentum of a step, counted from 0.
-
-    The rate rises from ``peak_lr / 1e6`` in the first 30 % of the steps and falls
-    towards ``peak_lr / 1e10``; see `versa.models.ipcl.schedule.one_cycle`.
-
-    Examples
-    --------
-    >>> readout_rates(30, 100, peak_lr=30.0)
-    (30.0, 0.85)
-    """
+    """Learning rate and momentum of a step, counted from 0."""
     warmup = max(0.3, 1 / n_steps)  # at least one step
     return one_cycle(
         step, n_steps, peak=peak_lr, warmup=warmup, start_divisor=1e6, end_divisor=1e4
@@ -294,11 +54,7 @@ def readout_rates(step: int, n_steps: int, peak_lr: float) -> tuple[float, float
 def training_crop(
     image: Image.Image, preprocess: Preprocess, rng: np.random.Generator
 ) -> torch.Tensor:
-    """A random crop (3, crop, crop) of an RGB image, flipped every other time.
-
-    Equal to torchvision's RandomResizedCrop(crop), RandomHorizontalFlip(), ToTensor()
-    and Normalize(mean, std) but for the source of the random numbers.
-    """
+    """A random crop (3, crop, crop) of an RGB image, flipped every other time."""
     width, height = image.size
     for _ in range(10):
         area = width * height * rng.uniform(*_SCALE)

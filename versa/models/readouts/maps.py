@@ -10,8 +10,6 @@ from numpy.typing import ArrayLike
 from versa.cache import atomic_write
 from versa.wording import listing
 
-__all__ = ["embedding_map", "plot_map"]
-
 _LISTED = 20  # classes with names in a figure
 
 
@@ -72,18 +70,7 @@ def plot_map(
     classes: Sequence[str],
     path: str | os.PathLike[str],
 ) -> None:
-    """Figure of an `embedding_map`, one colour per class.
-
-    Parameters
-    ----------
-    places : array-like of shape (n_images, 2)
-    labels : array-like of shape (n_images,)
-        Indices of classes.
-    classes : sequence of str
-        Their names; they are listed beside the map if there are at most 20.
-    path : path-like
-        Of the figure; its ending says the format.
-    """
+    """Figure of an `embedding_map`, one colour per class."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 

@@ -1,12 +1,6 @@
-"""Read-outs: how well the classes of images can be told from a layer.
+"""Accuracy of the nearest neighbours among the training images."""
 
-The k nearest neighbours are here, the trained read-out in
-`.linear`, maps in two dimensions in `.maps`; all names
-can be had from here.
-"""
-
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,30 +10,16 @@ from torch.nn import functional
 
 from versa.models.features import computing_device, on_device
 from versa.models.layers import resolve_layers
-from versa.models.readouts.linear import (
-    LabelledImages,
+from versa.models.readouts.images import (
     Transform,
     accuracy,
     class_ranks,
     labelled_images,
     plain_features,
-    readout_linear,
     validation_transform,
 )
-from versa.models.readouts.maps import embedding_map, plot_map
 from versa.models.vision import VisionModel
 from versa.wording import listing
-
-__all__ = [
-    "LabelledImages",
-    "embedding_map",
-    "knn_accuracy",
-    "labelled_images",
-    "plot_map",
-    "readout_knn",
-    "readout_linear",
-    "stream_features",
-]
 
 Features = torch.Tensor | np.ndarray
 
@@ -47,69 +27,6 @@ _GALLERY_ROWS = 4096  # compared with the queries at a time
 _GALLERY_BYTES = 2**28
 _SIMILARITIES = 2**25  # numbers in one product of queries and gallery
 _VOTERS = 1024  # queries whose votes are counted at a time
-
-
-def stream_features(
-    model: VisionModel,
-    images: Any,
-    layer: str,
-    *,
-    transform: Transform | None = None,
-    batch_size: int = 128,
-    device: str | torch.device | None = None,
-    workers: int | None = None,
-    progress: bool = False,
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Features of a layer, chunk after chunk, such as `knn_accuracy` takes.
-
-    Parameters
-    ----------
-    model : VisionModel
-    images : path, tuple or LabelledImages
-        As for `labelled_images`.
-    layer : str
-        Dotted name.
-    transform : callable, optional
-        From an RGB image to a tensor; by default ``model.validation``.
-    batch_size : int
-        Images in one pass.
-    device : str or torch.device, optional
-        Where to compute; by default where the module is.
-    workers : int, optional
-        Threads that read images; by default one per core, at most 16.
-    progress : bool
-        Whether to show a bar.
-
-    Yields
-    ------
-    features : Tensor of shape (n_batch, ...)
-        On the device.
-    labels : Tensor of shape (n_batch,)
-        int64, on the CPU.
-
-    Raises
-    ------
-    ValueError
-        If an image is damaged or a feature is not finite (both are named), or the
-        transform is not known.
-    """
-    from tqdm.auto import tqdm
-
-    source = labelled_images(images)
-    prepare = validation_transform(model, transform)
-    place = computing_device(model.module, device)
-    layers = resolve_layers(model, [layer])
-    stream = plain_features(model, layers, source, prepare, batch_size, place, workers)
-    with (
-        on_device(model.module, place),
-        closing(stream),
-        tqdm(
-            total=len(source), desc=model.name, unit="image", disable=not progress
-        ) as bar,
-    ):
-        for numbers, outputs in stream:
-            yield outputs[layer], torch.from_numpy(source.labels[numbers])
-            bar.update(len(numbers))
 
 
 def readout_knn(
@@ -367,11 +284,7 @@ class _Neighbours:
 def _class_scores(
     similarities: torch.Tensor, labels: torch.Tensor, n_classes: int, temperature: float
 ) -> torch.Tensor:
-    """Logarithm of the summed weights of each class, float64; -inf without a vote.
-
-    exp(s / temperature) itself overflows in convolutional layers, where s counts the
-    positions.
-    """
+    """Logarithm of the summed weights of each class, float64; -inf without a vote."""
     logits = similarities.double() / temperature
     best = torch.full((len(logits), n_classes), -torch.inf, dtype=torch.float64)
     best = best.scatter_reduce(1, labels, logits, "amax")
