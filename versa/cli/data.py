@@ -1,4 +1,4 @@
-"""The console script ``versa-data``: what must lie on this machine before the work."""
+"""The console script ``versa-data``: weights and brain data on this machine."""
 
 import argparse
 import sys

@@ -12,7 +12,7 @@ Voxel k of a file with a start and a resolution (VTC, VMP, MSK) is centred at ``
 resolution * k``. So does NeuroElf, which also samples functional data there when it
 makes VTCs as BrainVoyager does (https://github.com/neuroelf/neuroelf-matlab, functions
 bvcoordconv and vmr_CreateVTC). BrainVoyager's VOI time courses count the VMR voxels
-from there to ``start + resolution * (k + 1) - 1`` as this voxel; their middle lies
+from there to ``start + resolution * (k + 1) - 1`` as this voxel; their middle is
 (resolution - 1) / 2 mm further to the back, the bottom and the left. So at 3 mm places
 are certain to 1 mm.
 """
@@ -238,7 +238,7 @@ def read_vmp(
     Raises
     ------
     ValueError
-        If a file is missing or damaged, or its maps lie on another grid.
+        If a file is missing or damaged, or its maps are on another grid.
     ImportError
         If bvbabel is not installed.
     """

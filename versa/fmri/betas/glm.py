@@ -68,6 +68,11 @@ class GLMSettings:
     nuisance : sequence of str, default=()
         Events that are modelled and are no conditions, such as "target".
 
+    Raises
+    ------
+    ValueError
+        If a model is unknown or a number cannot be right.
+
     Examples
     --------
     >>> GLMSettings(hrf_model="spm", noise_model="ols").unit

@@ -56,6 +56,15 @@ class Run:
     ------
     ValueError
         If a value cannot be right.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> events = pd.DataFrame(
+    ...     {"onset": [0.0, 20.0], "duration": [4.0, 4.0], "trial_type": ["cup", "dog"]}
+    ... )
+    >>> Run("sub-01_task-objects_bold.nii.gz", events, t_r=2.0).name
+    'sub-01_task-objects_bold.nii.gz'
     """
 
     bold: Path

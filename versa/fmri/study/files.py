@@ -21,7 +21,7 @@ from versa.fmri.dataset.subject_files import (
 from versa.fmri.dataset.tables import check_labels, read_json, write_json
 from versa.fmri.reliability import voxel_reliability
 from versa.fmri.sectors.sector import Sector
-from versa.fmri.volumes.grids import onto_grid
+from versa.fmri.volumes.grids import onto_grid, same_grid
 from versa.fmri.volumes.nifti import (
     check_stated_space,
     read_grid,
@@ -41,6 +41,10 @@ class Grid(NamedTuple):
     shape: tuple[int, ...]  # (x, y, z)
     affine: np.ndarray  # (4, 4), from voxel indices to mm
     space: str
+
+    def same(self, shape: tuple[int, ...], affine: np.ndarray, space: str) -> bool:
+        """Whether a mask or other betas have their voxels at the same places."""
+        return space == self.space and same_grid(shape, affine, self.shape, self.affine)
 
 
 def write_subject(betas: ConditionBetas, folder: Path) -> None:

@@ -40,7 +40,7 @@ from versa.fmri.study.files import (
     read_subject_map,
     voxels_with_betas,
 )
-from versa.fmri.volumes.grids import onto_grid, same_grid
+from versa.fmri.volumes.grids import onto_grid
 from versa.fmri.volumes.nifti import (
     check_stated_space,
     read_image,
@@ -227,7 +227,7 @@ def add_sectors(
     Raises
     ------
     ValueError
-        If a subject is missing, subjects have different sectors, or a sector lies on
+        If a subject is missing, subjects have different sectors, or a sector is on
         another grid. Nothing is written then.
     """
     folder = Path(folder)
@@ -398,18 +398,18 @@ def _reliable(
 def _check_common(folder: Path, subjects: Sequence[str]) -> None:
     """Refuse a group whose subjects do not share one grid in a common space."""
     grids = [read_subject_grid(folder, label) for label in subjects]
-    shape, affine, space = grids[0]
-    if not space.startswith(("TAL", "MNI152")):
+    first = grids[0]
+    if not first.space.startswith(("TAL", "MNI152")):
         raise ValueError(
             f"voxels can be chosen for the group in TAL or MNI only; {folder} is in "
-            f"space {space}. Choose them per subject."
+            f"space {first.space}. Choose them per subject."
         )
-    for label, (other_shape, other, other_space) in zip(subjects, grids, strict=True):
-        if other_space != space or not same_grid(shape, affine, other_shape, other):
+    for label, grid in zip(subjects, grids, strict=True):
+        if not first.same(*grid):
             raise ValueError(
                 f"voxels can be chosen for the group on a common grid only; subject "
-                f"{label} has {other_shape} in {other_space}, subject {subjects[0]} "
-                f"{shape} in {space}. Choose them per subject."
+                f"{label} has {grid.shape} in {grid.space}, subject {subjects[0]} "
+                f"{first.shape} in {first.space}. Choose them per subject."
             )
 
 
@@ -442,17 +442,15 @@ def _check_files(func: Path, subject: str, names: Sequence[str]) -> None:
 
 def _with_betas(folder: Path, subject: str, sector: Sector) -> Sector:
     """The sector without the voxels that have no betas."""
-    shape, affine, space = read_subject_grid(folder, subject)
-    if sector.space != space or not same_grid(
-        sector.mask.shape, sector.affine, shape, affine
-    ):
+    grid = read_subject_grid(folder, subject)
+    if not grid.same(sector.mask.shape, sector.affine, sector.space):
         raise ValueError(
-            f"sector {sector.name} of subject {subject} must lie on the grid of the "
-            f"betas, {shape} in space {space}; got {sector.mask.shape} in space "
-            f"{sector.space} with the affine {sector.affine.tolist()}."
+            f"sector {sector.name} of subject {subject} must be on the grid of the "
+            f"betas, {grid.shape} in space {grid.space}; got {sector.mask.shape} in "
+            f"space {sector.space} with the affine {sector.affine.tolist()}."
         )
     return keep_voxels(
-        Sector(sector.name, sector.mask, affine, space),
+        Sector(sector.name, sector.mask, grid.affine, grid.space),
         voxels_with_betas(folder, subject, sector.mask),
         subject,
     )
