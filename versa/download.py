@@ -130,17 +130,20 @@ def file_lock(
     The lock is a hidden file beside `path`, which stays. `otherwise` ends the sentence
     if the folder cannot be written.
     """
-    from filelock import FileLock, SoftFileLock
+    from filelock import FileLock, SoftFileLock, Timeout
 
     place = path.with_name(f".{path.name}.lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock: BaseFileLock = FileLock(place)
         try:
-            _acquire(lock, what)
+            lock.acquire(timeout=0)
         except NotImplementedError:  # a file system without locks
             lock = SoftFileLock(place)
-            _acquire(lock, what)
+        except Timeout:
+            logger.info("waiting for another process that downloads the %s.", what)
+        if not lock.is_locked:
+            lock.acquire()
         try:
             yield
         finally:
@@ -152,17 +155,6 @@ def file_lock(
             f"{what} cannot be written to {path.parent} ({error}). Make room or set "
             f"the permission there, or {otherwise}."
         ) from error
-
-
-def _acquire(lock: "BaseFileLock", what: str) -> None:
-    from filelock import Timeout
-
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        text = "waiting for another process that downloads the %s (%s)."
-        logger.info(text, what, lock.lock_file)
-        lock.acquire()
 
 
 # ---- the download of one file ---------------------------------------------------

@@ -1,12 +1,6 @@
 """The paper's data: from a server that speaks OSF's API to versa.load_dataset."""
 
-import errno
-import gzip
 import hashlib
-import io
-import os
-import tarfile
-import zipfile
 
 import numpy as np
 import pytest
@@ -27,6 +21,7 @@ from tests.archives import (
     table_archive,
     write_mapping,
 )
+from tests.fmri.published.test_unpacking import files_of, zipped
 from tests.osf_server import osf
 from versa.cache import cache_folder
 from versa.cli.data import data_command
@@ -49,22 +44,6 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     entry = datasets.DatasetEntry("orientation", None, "made up", 3, 6)
     monkeypatch.setitem(datasets._ENTRIES, "orientation", entry)
-
-
-def files_of(folder):
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
-def zipped(files):
-    memory = io.BytesIO()
-    with zipfile.ZipFile(memory, "w") as packed:
-        for path, content in files.items():
-            packed.writestr(path, content)
-    return memory.getvalue()
 
 
 def in_order(found, known):
@@ -117,139 +96,18 @@ def test_fetch_map_convert_load(osf, tmp_path, capsys, kind):
     assert osf.asked == []  # what is there is only checked
 
 
-@pytest.mark.parametrize("packing", ["zip", "tar.gz"])
-def test_packed_files_are_unpacked(osf, tmp_path, packing):
-    files = files_of(array_archive(tmp_path / "made"))
-    if packing == "zip":
-        content = zipped(files)
-    else:
-        memory = io.BytesIO()
-        with tarfile.open(fileobj=memory, mode="w:gz") as packed:
-            packed.add(tmp_path / "made", arcname=".")
-        content = memory.getvalue()
-    osf.components = {"trne8": {f"data/all.{packing}": content}}
+def test_packed_files_are_unpacked(osf, tmp_path):
+    content = zipped(files_of(array_archive(tmp_path / "made")))
+    osf.components = {"trne8": {"data/all.zip": content}}
     folder, table = fetch_archive("orientation")
-    assert table["file"].tolist() == [f"data/all.{packing}"]
+    assert table["file"].tolist() == ["data/all.zip"]
     assert table["bytes"].tolist() == [len(content)]
-    unpacked = folder / "data" / f"all.{packing}.unpacked"
-    assert files_of(unpacked) == files
-    (unpacked / "conditions.txt").write_text("kept")
-    fetch_archive("orientation")
-    assert (unpacked / "conditions.txt").read_text() == "kept"
-    (unpacked / "conditions.txt").write_bytes(files["conditions.txt"])
-    inside = f"data/all.{packing}.unpacked"
     changes = {
-        name: f"{inside}/{ARRAYS[name]}"
+        name: f"data/all.zip.unpacked/{ARRAYS[name]}"
         for name in ("responses__file", "conditions__file", "images__file")
     }
     mapping = write_mapping(tmp_path / "map.toml", ARRAYS, **changes)
     assert convert_archive("orientation", folder, mapping).is_dir()
-
-
-def damaged_zip(method):
-    """A package whose second member is damaged within, though its end is whole."""
-    memory = io.BytesIO()
-    with zipfile.ZipFile(memory, "w", method) as packed:
-        packed.writestr("a.txt", b"abc" * 99)
-        packed.writestr("b.txt", np.random.default_rng(0).bytes(5000))
-        start = packed.getinfo("b.txt").header_offset
-    content = bytearray(memory.getvalue())
-    content[start + 45 : start + 145] = b"\xff" * 100
-    return bytes(content)
-
-
-PACKAGES = {
-    "cut.zip": lambda: zipped({"a.txt": b"abc" * 999})[:-30],
-    "deflated.zip": lambda: damaged_zip(zipfile.ZIP_DEFLATED),
-    "lzma.zip": lambda: damaged_zip(zipfile.ZIP_LZMA),
-    "bzip2.zip": lambda: damaged_zip(zipfile.ZIP_BZIP2),
-    "cut.tar.gz": lambda: gzip.compress(bytes(range(256)) * 9)[:-20],
-    "damaged.tgz": lambda: b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + b"\xff" * 600,
-}
-
-
-@pytest.mark.parametrize("name", PACKAGES)
-def test_a_damaged_package_is_told_and_the_rest_goes_on(osf, tmp_path, caplog, name):
-    osf.components = {"trne8": {name: PACKAGES[name](), "z.zip": zipped({"z": b"z"})}}
-    folder, table = fetch_archive("orientation")
-    assert len(table) == 2
-    target = folder / f"{name}.unpacked"
-    assert f"unpack it by hand into {target}" in caplog.text
-    assert not target.exists()
-    assert files_of(folder / "z.zip.unpacked") == {"z": b"z"}
-    target.mkdir()
-    (target / "a.txt").write_bytes(b"by hand")
-    os.utime(target, (0, 0))  # as some programs date it
-    caplog.clear()
-    for _ in range(2):
-        fetch_archive("orientation")
-        assert files_of(target) == {"a.txt": b"by hand"}
-    assert caplog.text == ""
-
-
-def test_a_full_disk_is_not_a_damaged_package(osf, tmp_path, monkeypatch):
-    osf.components = {"trne8": {"z.zip": zipped({"z": b"z"})}}
-
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(zipfile.ZipFile, "extractall", full)
-    with pytest.raises(OSError, match="No space left"):
-        fetch_archive("orientation")
-
-
-def test_packages_that_lead_out_write_nothing_there(osf, tmp_path, caplog):
-    memory = io.BytesIO()
-    with tarfile.open(fileobj=memory, mode="w") as packed:
-        packed.addfile(tarfile.TarInfo("../../evil.txt"))
-    osf.components = {"trne9": {"all.tar": memory.getvalue()}}
-    fetch_archive("orientation", "trne9")
-    assert "all.tar cannot be unpacked" in caplog.text
-    assert not list(tmp_path.rglob("evil.txt"))
-    osf.components = {"trn10": {"all.zip": zipped({"../../evil.txt": b"x"})}}
-    folder, _ = fetch_archive("orientation", "trn10")
-    assert [p.relative_to(folder / "all.zip.unpacked").as_posix()
-            for p in tmp_path.rglob("evil.txt")] == ["evil.txt"]  # fmt: skip
-
-
-@pytest.mark.parametrize("change", ["added", "changed", "none", "by hand"])
-def test_an_update_loses_no_files_of_others(osf, tmp_path, caplog, change):
-    first, second = zipped({"a.txt": b"a"}), zipped({"b.txt": b"b"})
-    osf.components = {"trne8": {"x.zip": [first]}}
-    target = archive_folder("orientation") / "x.zip.unpacked"
-    if change == "by hand":
-        target.mkdir(parents=True)
-        (target / "a.txt").write_bytes(b"a")
-    fetch_archive("orientation")
-    if change == "added":
-        (target / "notes.txt").write_bytes(b"mine")
-    if change == "changed":
-        (target / "a.txt").write_bytes(b"mine")
-    before = files_of(target)
-    osf.components["trne8"]["x.zip"].append(second)
-    caplog.clear()
-    fetch_archive("orientation", update=True)
-    assert files_of(target) == {"b.txt": b"b"}
-    aside = list(target.parent.glob("x.zip.unpacked.old-20??-??-??"))
-    if change == "none":
-        assert aside == []
-        assert caplog.text == ""
-    else:
-        assert files_of(aside[0]) == before
-        assert f"it is moved to {aside[0].name}" in caplog.text
-    (target / "notes.txt").write_bytes(b"again")
-    osf.components["trne8"]["x.zip"].append(first)
-    fetch_archive("orientation", update=True)
-    assert len(list(target.parent.glob("*.old-*"))) == len(aside) + 1
-
-
-def test_a_damaged_update_does_not_pass_for_the_earlier_one(osf, caplog):
-    osf.components = {"trne8": {"x.zip": [zipped({"a.txt": b"a"})]}}
-    folder, _ = fetch_archive("orientation")
-    osf.components["trne8"]["x.zip"].append(damaged_zip(zipfile.ZIP_DEFLATED))
-    fetch_archive("orientation", update=True)
-    assert "x.zip cannot be unpacked" in caplog.text
-    assert not (folder / "x.zip.unpacked").exists()
 
 
 def test_another_size_is_not_the_published_dataset(osf, tmp_path, monkeypatch):
