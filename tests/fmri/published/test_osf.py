@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
@@ -66,6 +67,20 @@ def sha(content):
     return hashlib.sha256(content).hexdigest()
 
 
+def first_file(project):
+    """What is known of the first file of the project."""
+    return {
+        "path": "betas/OO/sub-01.mat",
+        "size": len(BETAS),
+        "md5": hashlib.md5(BETAS).hexdigest(),
+        "sha256": sha(BETAS),
+        "version": "1",
+        "url": f"{project.url}/download/trne8/1/?version=1",
+        "node": "trne8",
+        "modified": "2021-03-01T10:00:00.000000Z",
+    }
+
+
 # Listing
 
 
@@ -77,16 +92,7 @@ def test_a_project_is_listed_with_all_that_is_known(project, kind, meta):
     files = list_files("https://osf.io/trne8/")
     assert [file.path for file in files] == PATHS
     (file,) = [file for file in files if file.path == "betas/OO/sub-01.mat"]
-    assert file == OsfFile(
-        path="betas/OO/sub-01.mat",
-        size=len(BETAS),
-        md5=hashlib.md5(BETAS).hexdigest(),
-        sha256=sha(BETAS),
-        version="1",
-        url=f"{project.url}/download/trne8/1/?version=1",
-        node="trne8",
-        modified="2021-03-01T10:00:00.000000Z",
-    )
+    assert asdict(file) == first_file(project)
     assert all(f"/{kind}/" in path for path in project.requests[1:])
 
 
@@ -154,17 +160,10 @@ def test_a_folder_in_itself_is_no_endless_walk(project, monkeypatch):
     folder = project._folder
 
     def looping(letters, prefix, here):
-        return folder(letters, "betas/" if prefix else "", here) + (
-            [
-                {
-                    "id": "loop",
-                    "attributes": {"kind": "folder"},
-                    **project._related(files=f"{here}/files/osfstorage/betas/"),
-                }
-            ]
-            if prefix
-            else []
-        )
+        link = project._related(files=f"{here}/files/osfstorage/betas/")
+        loop = {"id": "loop", "attributes": {"kind": "folder"}, **link}
+        found = folder(letters, "betas/" if prefix else "", here)
+        return [*found, loop] if prefix else found
 
     monkeypatch.setattr(project, "_folder", looping)
     with pytest.raises(ConnectionError, match="gave a folder that is in itself"):
@@ -207,27 +206,6 @@ def test_a_path_that_leads_out_is_refused(project, tmp_path, path):
         OsfFile(path, 1, "", "", "1", "https://osf.io/x", "trne8", "")
 
 
-@pytest.mark.parametrize(
-    ("changes", "text"),
-    [
-        ({"version": 2}, "fields of a file on OSF must be texts; got ("),
-        ({"modified": None}, "fields of a file on OSF must be texts"),
-        (
-            {"url": "file:///etc/passwd"},
-            "address of a.mat must start with https:// or ",
-        ),
-        ({"md5": "A" * 32}, "md5 of a.mat must be 32 lower-case hexadecimal digits"),
-        ({"size": True}, "size of a.mat must be a count of bytes; got True"),
-    ],
-)
-def test_a_file_that_cannot_be_is_refused(changes, text):
-    facts = {"path": "a.mat", "size": 1, "md5": "", "sha256": "", "version": "1"}
-    facts |= {"url": "https://osf.io/x", "node": "trne8", "modified": ""}
-    assert OsfFile(**facts).path == "a.mat"
-    with pytest.raises(ValueError, match=re.escape(text)):
-        OsfFile(**{**facts, **changes})
-
-
 def test_odd_characters_in_names_are_replaced_and_told(project, heard):
     project.changed["readme.txt"] = {"materialized_path": "/a\\..\\b\0\n\ud800.txt"}
     project.changed["page.html"] = {"materialized_path": "/C:/Figure 1: é.html"}
@@ -245,6 +223,8 @@ def test_odd_characters_in_names_are_replaced_and_told(project, heard):
     [
         ({"size": -1}, "size of readme.txt must be a count of bytes; got -1"),
         ({"size": "9"}, "size of readme.txt must be a count of bytes; got '9'"),
+        ({"size": True}, "size of readme.txt must be a count of bytes; got True"),
+        ({"date_modified": 7}, "fields of a file on OSF must be texts; got ("),
         ({"extra": {"hashes": {"md5": "xy"}}}, "md5 of readme.txt must be 32 lower-c"),
         ({"extra": {"hashes": {"sha256": 7}}}, "could not be listed: 'int' object"),
     ],
@@ -253,6 +233,8 @@ def test_odd_facts_of_a_file_are_refused(project, attributes, text):
     project.changed["readme.txt"] = attributes
     with pytest.raises(ValueError, match=re.escape(text)):
         list_files("trne8")
+    with pytest.raises(ValueError, match=r"address of a\.mat must start with https://"):
+        OsfFile("a.mat", 1, "", "", "1", "file:///etc/passwd", "trne8", "")
 
 
 def test_what_is_not_published_is_empty(project):
@@ -361,41 +343,29 @@ def test_links_from_https_to_http_are_not_followed(project):
 
 
 @pytest.mark.parametrize(
-    ("reply", "text"),
+    ("place", "answer", "text"),
     [
-        (
-            Reply(b"<html><title>Down</title>"),
-            "a web page, titled 'Down' instead of JS",
-        ),
-        (Reply(b"down"), "sent something else"),
-        (Reply(b"[]"), "gave no JSON object"),
-        (
-            Reply(b'{"data": {"type": "nodes", "id": "trne8"}}'),
-            "link that leads to None",
-        ),
+        ("guids/trne8", b"<html><title>Down</title>", "a page, titled 'Down' instead"),
+        ("guids/trne8", b"down", "sent something else"),
+        ("guids/trne8", b"[]", "gave no JSON object"),
+        ("guids/trne8", b'{"data": {"type": "nodes", "id": "trne8"}}', "leads to None"),
+        ("nodes/trne8/files", b'{"data": [{}]}', "gave no list of items"),
     ],
 )
-def test_an_answer_that_is_no_listing_is_refused(project, reply, text):
-    project.first["/v2/guids/trne8/"] = [reply]
-    with pytest.raises(ConnectionError, match=text):
-        list_files("trne8")
-
-
-def test_a_list_without_items_is_refused(project):
-    project.first["/v2/nodes/trne8/files/"] = [Reply(b'{"data": [{}]}')]
-    with pytest.raises(ConnectionError, match="gave no list of items"):
+def test_an_answer_that_is_no_listing_is_refused(project, place, answer, text):
+    project.first[f"/v2/{place}/"] = [Reply(answer)]
+    with pytest.raises(ConnectionError, match=text.replace("a page", "a web page")):
         list_files("trne8")
 
 
 # A busy API
 
 
-@pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_busy_api_is_asked_again(project, status, monkeypatch):
+def test_a_busy_api_is_asked_again(project, monkeypatch):
     waits = []
     clock = SimpleNamespace(sleep=waits.append, time=time.time)  # not the server's
     monkeypatch.setattr("versa.download.time", clock)
-    busy = [Reply(status=status, headers={"Retry-After": "7"}), Reply(status=status)]
+    busy = [Reply(status=429, headers={"Retry-After": "7"}), Reply(status=503)]
     project.first["/v2/guids/trne8/"] = busy
     assert len(list_files("trne8")) == len(PATHS)
     assert waits == [7, 0]
@@ -435,16 +405,7 @@ def test_files_come_whole_and_are_pinned(project, tmp_path):
     assert lying(folder) == sorted([*PATHS, LOCK_NAME])
     lock = json.loads((folder / LOCK_NAME).read_text())
     assert lock["project"] == "trne8"
-    assert lock["files"][0] == {
-        "path": "betas/OO/sub-01.mat",
-        "size": len(BETAS),
-        "md5": hashlib.md5(BETAS).hexdigest(),
-        "sha256": sha(BETAS),
-        "version": "1",
-        "url": f"{project.url}/download/trne8/1/?version=1",
-        "node": "trne8",
-        "modified": "2021-03-01T10:00:00.000000Z",
-    }
+    assert lock["files"][0] == first_file(project)
 
 
 def test_the_second_run_only_checks(project, tmp_path, monkeypatch):
