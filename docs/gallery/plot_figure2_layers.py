@@ -41,8 +41,8 @@ violins = plot_best(results, method="versa-debiased")
 # %%
 # The paper's own method
 # ----------------------
-# The same by the procedure of the paper, number for number. The dashed line is what an
-# encoder scores that learned nothing; read any curve of this method next to it
+# The same by the procedure of the paper, number for number. The dashed line is the
+# score of an intercept-only encoder; read any curve of this method next to it
 # (:doc:`the leak </leak>`).
 
 faithful = plot_layers(results, method="versa")

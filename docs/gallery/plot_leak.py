@@ -1,12 +1,11 @@
 """
-The leave-one-out leak, seen in a fit
-=====================================
+Leave-one-out bias, seen in a fit
+=================================
 
-An encoder that has learned *nothing* predicts, for every image, the mean of the other
-images. That mean lacks exactly the response of the image left out, so it carries that
-response with a negative sign, and the RDM of such predictions *is* the brain's RDM. The
-page on :doc:`the leak </leak>` has the algebra; this one shows it in arrays and in a
-fit.
+An intercept-only encoder, which has learned *nothing*, predicts for every image the
+mean of the other images. This training mean leaks information about the held-out image,
+with a negative sign, and the RDM of such predictions *is* the brain's RDM. The page on
+:doc:`the leak </leak>` has the algebra; this one shows it in arrays and in a fit.
 """
 
 import numpy as np
@@ -62,7 +61,9 @@ ax.semilogx(scales, scores["versa"], "o-", color="#D55E00", label="versa")
 ax.semilogx(
     scales, scores["versa-debiased"], "s-", color="#0072B2", label="versa-debiased"
 )
-ax.axhline(r, color="black", linestyle="--", linewidth=1, label="learned nothing")
+ax.axhline(
+    r, color="black", linestyle="--", linewidth=1, label="intercept-only encoder"
+)
 ax.axhline(0, color="black", linewidth=0.6)
 ax.invert_xaxis()
 ax.set(
@@ -74,10 +75,10 @@ ax.legend(frameon=False, loc="center left", bbox_to_anchor=(0, 0.6))
 # %%
 # In a fit
 # --------
-# The same in a real comparison, layer by layer: what the paper's procedure gives, what
-# the encoder that learned nothing gives, and what is left without the leak. The network
-# is the one that the brains were simulated from, so there is something to learn, and
-# the two scores agree where the layer predicts well.
+# The same in a real comparison, layer by layer: the score of the paper's procedure, that
+# of an intercept-only encoder, and the score after debiasing. The network is the one
+# that the brains were simulated from, so there is something to learn, and the two
+# scores agree where the layer predicts well.
 
 result = versa.fit(
     "alexnet_gn_untrained",
@@ -91,9 +92,10 @@ whole = plot_null(result)
 # Now penalties that are too large for the features, 1e4 and more. This is what the
 # usual .1, 1 and 10 are to a network with small activations. The early layers have
 # large ones and go on learning. ``l2norm``, whose features have length 1, learns almost
-# nothing, leans on the leak, and would be the best layer of all. In between, at
-# ``fc7``, the little that is learned and the leak, which has the opposite sign, cancel
-# out, so the leak can also hide what a layer knows. Without it both keep their place.
+# nothing, scores by the bias, and would be the best layer of all. In between, at
+# ``fc7``, the little that is learned and the bias, which has the opposite sign, cancel
+# out, so the bias can also hide what a layer knows. After debiasing both keep their
+# place.
 
 large = versa.fit(
     "alexnet_gn_untrained",
@@ -105,7 +107,7 @@ large = versa.fit(
 leaning = plot_null(large)
 
 # %%
-# `versa.fit` warns where less than half of a score is left without the leak. This
+# `versa.fit` warns where less than half of a score is left after debiasing. This
 # catches layers that know nothing, not layers that know something and look better than
 # they are, as here; so look at this figure, or read `versa-debiased` in the first
 # place.

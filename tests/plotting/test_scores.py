@@ -377,7 +377,7 @@ def test_what_does_not_apply_is_left_out_and_logged(fits, tmp_path, caplog):
     paths = draw_results(alone, tmp_path, format="png")
     assert {path.name for path in paths} == {"layers_rsa.png", "best_rsa.png"}
     for text in (
-        "figure diets_rsa skipped: needs --baseline (baseline= of versa.compare)",
+        "figure diets_rsa skipped: needs --baseline, in Python baseline=",
         "figure differences_rsa skipped: needs two networks or more",
         "figure accuracy_rsa skipped: needs two networks whose cards hold an accuracy",
         "figure leak_a/b:seed=1 skipped: needs the methods versa and versa-debiased",

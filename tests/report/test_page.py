@@ -4,16 +4,12 @@ import base64
 import hashlib
 import json
 import re
-import subprocess
-import sys
 import zlib
 from html.parser import HTMLParser
 
 import numpy as np
-import pandas as pd
 import pytest
 
-import versa
 from tests.pictured import patch
 from tests.reported import reported, reported_fit
 from tests.synthetic import synthetic_fit
@@ -150,7 +146,7 @@ def test_nothing_is_loaded(page, text):
 
 
 def test_same_results_give_the_same_bytes(tmp_path):
-    comparison = reported(1, n_images=4)
+    comparison = reported(1, n_images=4, methods=("rsa",))
     first = write_report(comparison, tmp_path / "a.html").read_bytes()
     assert write_report(comparison, tmp_path / "b.html").read_bytes() == first
 
@@ -308,20 +304,12 @@ def test_scores_that_mean_nothing_are_not_dressed_up():
     assert warning.startswith("EarlyV, aOTC: the noise ceiling is not significantly")
 
 
-def test_the_layers_of_every_network_are_named():
-    text = " ".join(methods_paragraphs(reported(2)))
-    assert "Layers analysed: conv_block_1, conv_block_2, fc6." in text
-    assert "1 − Pearson r between the activations" in text
-
-
 def test_dollars_are_no_formulas(tmp_path):
-    fits = [reported_fit(f"ev$x_{{$il{n}", n) for n in range(2)]
-    comparison = compare(fits)
-    paths = draw_results(comparison, tmp_path / "figures")
+    few = {"methods": ("versa", "versa-debiased"), "n_images": 4}
+    fits = [reported_fit(f"ev$x_{{$il{n}", n, **few) for n in range(2)]
+    paths = draw_results(fits, tmp_path)
     assert {path.name.split("_")[0] for path in paths} >= {"layers", "best", "leak"}
-    assert "ev$x_{$il1" in (tmp_path / "figures/best_rsa.svg").read_text()
-    page = write_report(comparison, tmp_path / "report.html").read_text()
-    assert "ParseSyntaxException" not in page
+    assert "ev$x_{$il1" in (tmp_path / "best_versa.svg").read_text()
 
 
 def test_summary_has_the_digits_of_the_table(comparison):
@@ -369,6 +357,8 @@ def test_methods_name_the_settings(comparison):
     text = " ".join(methods_paragraphs(comparison))
     for part in (
         "EarlyV (50 voxels per subject)",
+        "Layers analysed: conv_block_1, conv_block_2, fc6.",
+        "1 − Pearson r between the activations",
         "licence CC0-1.0",
         "the other 11 images",
         "9 values from 0.0001 to 10000 times the mean eigenvalue",
@@ -387,27 +377,18 @@ def test_methods_name_the_settings(comparison):
         synthetic_fit(f"net{n}", n, alphas=[0.5, 20], standardize=True)
         for n in range(2)
     ]
-    options = {"on_z": False, "alpha": 0.01, "test_train_ratio": "literal"}
+    options = {"on_z": False, "alpha": 0.001, "test_train_ratio": "literal"}
     text = " ".join(methods_paragraphs(compare(fits, baseline="net1", **options)))
     assert "from 0.5, 20." in text
     assert "z-scored over the images" in text
     assert "the baseline net1" in text
     assert "best layers' r;" in text
+    assert "significant at corrected p < 0.001" in text
     assert "n_test / n_train = 1.042" in text
     only_rsa = compare([synthetic_fit(methods=("rsa",))])
     text = " ".join(methods_paragraphs(only_rsa))
     assert "ridge" not in text
     assert "t-tests" not in text
-
-
-def test_level_and_scale_are_those_of_the_tests():
-    fits = [synthetic_fit(f"net{n}", n, shift=0.3 * n) for n in range(2)]
-    usual = " ".join(methods_paragraphs(compare(fits)))
-    assert "best layers' Fisher z" in usual
-    assert "significant at corrected p < 0.05" in usual
-    other = " ".join(methods_paragraphs(compare(fits, alpha=0.001, on_z=False)))
-    assert "best layers' r;" in other
-    assert "significant at corrected p < 0.001" in other
 
 
 def test_cautions():
@@ -487,14 +468,6 @@ def test_references():
     assert text.count("10.1038/s41467-022-28091-4") == 1
 
 
-def test_import_is_light():
-    code = "import sys, versa.report; print(*sys.modules)"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.split()
-    assert not {"torch", "matplotlib", "nilearn", "jinja2"} & set(loaded)
-
-
 def test_pictures_and_file_names(comparison, tmp_path):
     picture = tmp_path / "sectors.png"
     patch(1).save(picture)
@@ -527,11 +500,3 @@ def test_the_papers_full_set_stays_small(tmp_path):
         compare(fits, baseline=fits[0].model), tmp_path / "r.html", figures=False
     )
     assert path.stat().st_size < 2.5e6
-
-
-def test_written_from_saved_results(tmp_path):
-    fits = [reported_fit(f"net{n}", n).save(tmp_path / f"{n}.nc") for n in range(2)]
-    comparison = versa.compare([versa.load_result(fit) for fit in fits])
-    page = Page(written(comparison, tmp_path))
-    csv = zlib.decompress(base64.b64decode(page.data["d0"]["tables"]["best"]))
-    assert len(pd.read_csv(pd.io.common.BytesIO(csv))) == 2 * 2 * 3

@@ -199,7 +199,7 @@ def _two_networks(subject: Subject) -> str:
 
 def _baseline(subject: Subject) -> str:
     if subject.comparison.baseline is None:
-        return "--baseline (baseline= of versa.compare)"
+        return "--baseline, in Python baseline= of versa.compare"
     return _two_networks(subject)
 
 
@@ -242,9 +242,8 @@ def _differences_caption(subject: Subject) -> str:
     comparison = subject.comparison
     return (
         f"Differences of the mean scores by the method {subject.method}, row minus "
-        "column, and which are significant (corrected p < "
-        f"{comparison.alpha:g}, Bonferroni family of {comparison.family}, S − 1 "
-        "degrees of freedom)."
+        "column, and which are significant after Bonferroni correction (family of "
+        f"{comparison.family}, S − 1 degrees of freedom)."
     )
 
 
@@ -259,6 +258,13 @@ def _accuracy_caption(subject: Subject) -> str:
     )
     others = [model for model in models if model not in drawn]
     return text + (f" Without accuracy: {listing(others)}." if others else "")
+
+
+def _rdms_caption(subject: Subject) -> str:
+    comparison, method, (model,), sector = subject
+    best = model is _best_model(comparison, method, sector)
+    which = ", the network with the highest score there" if best else ""
+    return f"{sector} and {model.model}{which}; means over all subjects."
 
 
 def _draw_leak(subject: Subject) -> "Axes":
@@ -335,10 +341,7 @@ CATALOGUE = (
         "rdms",
         ("models", "sector"),
         "RDMs of the brain and of a network",
-        lambda s: (
-            f"{s.sector} and {s.models[0].model}; means over all subjects. The report "
-            "shows the network with the highest score there."
-        ),
+        _rdms_caption,
         _rdms,
         _draw_rdms,
     ),

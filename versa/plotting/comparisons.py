@@ -541,7 +541,7 @@ def _draw_gap(
         color=_GAP,
     )  # fmt: skip
     arrow = Line2D(
-        [], [], color=_GAP, marker=r"$\updownarrow$", ms=8, mew=0.2, ls="",
+        [], [], color=_GAP, marker="|", ms=9, mew=1.1, ls="",
         label="gap between it and the best network drawn",
     )  # fmt: skip
     return [line, arrow]

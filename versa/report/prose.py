@@ -95,7 +95,8 @@ def _differences(comparison: Comparison, method: str, sector: str, top: str) -> 
     rows = rows[(rows["model_a"] == top) | (rows["model_b"] == top)]
     n_held = int(rows["significant_subjects"].sum())
     if n_held == 0:
-        return f" It is not significantly different from the other networks ({after})."
+        others = "the other network" + ("s" if len(rows) > 1 else "")
+        return f" It is not significantly different from {others} ({after})."
     others = _counted(len(rows), "other network")
     return f" It differs significantly from {n_held} of {others} ({after})."
 
