@@ -75,9 +75,9 @@ ax.legend(frameon=False, loc="center left", bbox_to_anchor=(0, 0.6))
 # %%
 # In a fit
 # --------
-# The same in a real comparison, layer by layer: the score of the paper's procedure, that
-# of an intercept-only encoder, and the score after debiasing. The network is the one
-# that the brains were simulated from, so there is something to learn, and the two
+# The same in a real comparison, layer by layer: the score of the paper's procedure,
+# that of an intercept-only encoder, and the score after debiasing. The network is the
+# one that the brains were simulated from, so there is something to learn, and the two
 # scores agree where the layer predicts well.
 
 result = versa.fit(

@@ -209,8 +209,8 @@ def test_figures(caplog):
         assert 200 < figure.width < 4000
         assert "7 subjects, 6 images, 35 half-splits." in figure.caption
     caplog.set_level("INFO", "versa")
-    draw_figures(compare(fits[:1]))
-    assert "figure diets_versa-debiased skipped: needs --baseline" in caplog.text
+    draw_figures(compare([synthetic_fit(methods=("rsa",))]))
+    assert "figure diets_rsa skipped: needs --baseline" in caplog.text
 
 
 def test_quantised_distances():
@@ -305,11 +305,11 @@ def test_scores_that_mean_nothing_are_not_dressed_up():
 
 
 def test_dollars_are_no_formulas(tmp_path):
-    few = {"methods": ("versa", "versa-debiased"), "n_images": 4}
-    fits = [reported_fit(f"ev$x_{{$il{n}", n, **few) for n in range(2)]
-    paths = draw_results(fits, tmp_path)
-    assert {path.name.split("_")[0] for path in paths} >= {"layers", "best", "leak"}
-    assert "ev$x_{$il1" in (tmp_path / "best_versa.svg").read_text()
+    few = {"methods": ("rsa",), "sectors": ("aOTC",)}
+    fits = [synthetic_fit(f"ev$x_{{$il{n}", n, **few) for n in range(2)]
+    names = [path.stem for path in draw_results(fits, tmp_path)]
+    assert names == ["layers_rsa", "best_rsa", "differences_rsa"]
+    assert "ev$x_{$il1" in (tmp_path / "best_rsa.svg").read_text()
 
 
 def test_summary_has_the_digits_of_the_table(comparison):
