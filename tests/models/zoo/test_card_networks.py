@@ -16,6 +16,8 @@ from versa.models.zoo.networks import build_network
 
 CARDS = read_cards()
 OWN = [name for name, card in CARDS.items() if card.builder in BUILDERS]
+# one card of each builder and layout; the others are run with -m slow
+FEW = {(card.builder, card.adapter): name for name, card in CARDS.items()}.values()
 
 # units per image by hand: channels x height x width
 ALEXNET_GN = [69_984, 43_264, 64_896, 64_896, 9_216, 4_096, 4_096]
@@ -153,14 +155,25 @@ SMALL = [
 ]
 
 
+def sweep(names):
+    """All these cards, most of them marked as slow."""
+    return pytest.mark.parametrize(
+        "name",
+        [
+            name if name in FEW else pytest.param(name, marks=pytest.mark.slow)
+            for name in names
+        ],
+    )
+
+
 @functools.cache
-def sketch(builder, options):
+def on_meta(builder, options):
     module = on_meta_device(lambda: build_network(builder, json.loads(options)))
     return module.eval()
 
 
-def sketch_of(card):
-    return sketch(card.builder, json.dumps(dict(card.options)))
+def network_of(card):
+    return on_meta(card.builder, json.dumps(dict(card.options)))
 
 
 def outputs(module, card, x):
@@ -174,11 +187,11 @@ def outputs(module, card, x):
     return seen
 
 
-@pytest.mark.parametrize("name", OWN)
+@sweep(OWN)
 def test_layers_run_once_and_in_order_and_have_the_units(name):
     card = CARDS[name]
     shape = (2, 3, card.preprocess.crop, card.preprocess.crop)
-    seen = outputs(sketch_of(card), card, torch.empty(shape, device="meta"))
+    seen = outputs(network_of(card), card, torch.empty(shape, device="meta"))
     assert [layer for layer, _ in seen] == list(card.layers)
     assert {len(out) for _, out in seen} == {2}
     assert [out.numel() // 2 for _, out in seen] == list(card.units)
@@ -202,19 +215,19 @@ def test_units_equal_those_by_hand(name):
     assert list(CARDS[name].units) == UNITS[name]
 
 
-@pytest.mark.parametrize("name", OWN)
+@sweep(OWN)
 def test_layers_are_the_defaults_that_run(name):
-    card, module = CARDS[name], sketch_of(CARDS[name])
+    card, module = CARDS[name], network_of(CARDS[name])
     defaults = list(getattr(module, "layers", None) or default_layers(module))
     defaults = [x for x in defaults if x not in ("aux1", "aux2", "AuxLogits")]
     pooled = "mobilenet_v2" in card.options.values() and "head" in card.options
     assert list(card.layers) == defaults + ["classifier"] * pooled
 
 
-@pytest.mark.parametrize("name", [n for n in OWN if CARDS[n].url])
+@sweep([name for name in OWN if CARDS[name].url])
 def test_the_published_layout_fills_the_network(name):
     card = CARDS[name]
-    expected = sketch_of(card).state_dict()
+    expected = network_of(card).state_dict()
     path, prefix, beside = FILES[card.adapter]
     weights = {f"{prefix}{key}": value for key, value in expected.items()}
     checkpoint = weights | {key: np.zeros(1) for key in beside}
@@ -225,11 +238,11 @@ def test_the_published_layout_fills_the_network(name):
 
 
 def test_moco_v3_small_has_twice_the_heads_of_timms():
-    module = sketch_of(CARDS["mocov3_vits16_300ep"])
+    module = network_of(CARDS["mocov3_vits16_300ep"])
     assert {block.attn.num_heads for block in module.blocks} == {12}
 
 
-@pytest.mark.parametrize("name", SMALL)
+@sweep(SMALL)
 def test_small_networks_compute(name):
     card = CARDS[name]
     module = build_seeded(lambda: build_network(card.builder, card.options), 0).eval()

@@ -5,6 +5,7 @@ transforms. Cards are in the package and in the folders that ``VERSA_ZOO`` names
 `versa.models.zoo.libraries` makes those of torchvision's and timm's networks.
 """
 
+import functools
 import os
 import re
 from collections.abc import Mapping
@@ -295,10 +296,7 @@ def read_cards(folder: Path | None = None) -> dict[str, ModelCard]:
     folders = card_folders() if folder is None else [folder]
     cards: dict[str, ModelCard] = {}
     owners: dict[str, Path] = {}
-    for path in [path for place in folders for path in sorted(place.glob("*.toml"))]:
-        if path.name.startswith("."):  # as some systems leave them beside every file
-            continue
-        card = read_card(path)
+    for path, card in [pair for place in folders for pair in _cards_in(place)]:
         for name in (card.name, *card.aliases):
             if name in owners:
                 raise ValueError(
@@ -308,6 +306,20 @@ def read_cards(folder: Path | None = None) -> dict[str, ModelCard]:
             owners[name] = path
         cards[card.name] = card
     return cards
+
+
+def _cards_in(folder: Path) -> list[tuple[Path, ModelCard]]:
+    if folder == card_folder():
+        return _own_cards()
+    # hidden files, as some systems leave them beside every file, are no cards
+    paths = [p for p in sorted(folder.glob("*.toml")) if not p.name.startswith(".")]
+    return [(path, read_card(path)) for path in paths]
+
+
+@functools.cache
+def _own_cards() -> list[tuple[Path, ModelCard]]:
+    """versa's own cards, which do not change while it runs."""
+    return [(path, read_card(path)) for path in sorted(card_folder().glob("*.toml"))]
 
 
 def find_card(name: str) -> ModelCard | None:
