@@ -315,62 +315,58 @@ def test_weights_of_the_user_fill_an_architecture(tmp_path, caplog):
         load_model("alexnet_gn", weights=path)
 
 
-def test_a_file_of_versa_says_how_it_was_made(tmp_path, monkeypatch):
-    source = trained(AlexNetGN(out_dim=5, l2norm=False, norm="batch"))
-    preprocess = {"resize": 64, "crop": 64, "mean": [0.5] * 3, "std": [0.2] * 3}
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """A card of a network of 29,000 weights, so that its files are small."""
+    monkeypatch.setenv("VERSA_ZOO", str(tmp_path / "zoo"))
+    half = {"resize": 40, "crop": 32, "mean": [0.5] * 3, "std": [0.5] * 3}
+    write_card(tmp_path / "zoo", "toy", seed=0, layers=["fc6"], validation=half)
+    return "toy"
+
+
+BUILDER = "tests.card_files:Tiny"
+
+
+def test_a_file_of_versa_says_how_it_was_made(tmp_path, monkeypatch, toy):
+    source = trained(Tiny(out_dim=5))
+    preprocess = {"resize": 64, "crop": 64, "mean": [0.1] * 3, "std": [0.3] * 3}
     path = saved(
         tmp_path / "w.safetensors",
         source.state_dict(),
-        builder="alexnet_gn",
-        options={"out_dim": 5, "l2norm": False, "norm": "batch"},
+        builder=BUILDER,
+        options={"out_dim": 5},
         preprocess=preprocess,
     )
-    model = load_model(f"alexnet_gn@{path}")
-    assert model.name == find_network(model.name).label == f"alexnet_gn@{path}"
-    assert model.preprocess == Preprocess(64, 64, (0.5,) * 3, (0.2,) * 3)
-    assert same_output(model.module, source, 96)
-    assert model.validation == Preprocess(256, 224, (0.5,) * 3, (0.2,) * 3)
+    model = load_model(f"toy@{path}")
+    assert model.name == find_network(model.name).label == f"toy@{path}"
+    assert model.preprocess == Preprocess(64, 64, (0.1,) * 3, (0.3,) * 3)
+    assert model.validation == Preprocess(40, 32, (0.1,) * 3, (0.3,) * 3)
+    assert same_output(model.module, source)
     mine = Preprocess(70, 64, *IMAGENET)
-    assert load_model("alexnet_gn", weights=path, preprocess=mine).preprocess == mine
-    # the record is in the content, wherever the file lies and however it is named
+    assert load_model("toy", weights=path, preprocess=mine).preprocess == mine
+    # the record is in the content, wherever the file is and however it is named
     monkeypatch.setenv("HOME", str(tmp_path))
     path.rename(tmp_path / "w.bin")
-    assert load_model("alexnet_gn@~/w.bin").preprocess == model.preprocess
-    other = load_model("alexnet_gn", weights="~/w.bin", preprocess=lambda image: image)
+    found = load_model("toy@~/w.bin")
+    assert found.preprocess == model.preprocess
+    assert found.layers == ("conv_block_1.0", "conv_block_1.1", "fc6.1")  # not a card's
+    other = load_model("toy", weights="~/w.bin", preprocess=lambda image: image)
     assert other.validation is None  # nobody knows the normalisation
-    # not the layers of the card, which has an l2norm
-    found = load_model("alexnet_gn_ipcl_ref01@~/w.bin")
-    assert found.layers == model.layers
-    assert "l2norm" not in found.layers
 
 
 @pytest.mark.parametrize(
-    "record",
+    ("record", "text"),
     [
-        {"builder": "alexnet_gn", "options": None},
-        {"builder": 3},
-        {"builder": "alexnet_gn", "preprocess": "imagenet"},
+        ({"builder": BUILDER, "options": None}, "must be a table"),
+        ({"builder": 3}, "must be a table"),
+        ({"builder": BUILDER, "preprocess": "imagenet"}, "must be a table"),
+        ({"preprocess": {"size": 64}}, "key must be among preprocess.resize"),
     ],
 )
-def test_a_record_of_another_form_is_refused(tmp_path, record):
-    state = trained(AlexNetGN(out_dim=3)).state_dict()
-    path = saved(tmp_path / "w.safetensors", state, **record)
-    with pytest.raises(ValueError, match=r"metadata 'versa' of .*w\.safetensors must"):
-        load_model(f"alexnet_gn@{path}", options=None)
-
-
-def test_a_record_with_a_bad_preprocessing_names_the_file(tmp_path, caplog):
-    state = trained(AlexNetGN(out_dim=3)).state_dict()
-    path = saved(tmp_path / "w.safetensors", state, preprocess={"size": 64})
-    with pytest.raises(
-        ValueError, match=r"of .*w\.safetensors: .*among preprocess.resize"
-    ):
-        load_model(f"alexnet_gn@{path}")
-    # nothing is said about the images of weights that are not there
-    caplog.set_level(logging.INFO, logger="versa")
-    with pytest.raises(FileNotFoundError, match=r"none\.pt does not exist"):
-        load_model("alexnet_gn", weights=tmp_path / "none.pt")
-    assert not caplog.records
+def test_a_record_of_another_form_is_refused(tmp_path, toy, record, text):
+    path = saved(tmp_path / "w.safetensors", Tiny().state_dict(), **record)
+    with pytest.raises(ValueError, match=rf"metadata 'versa' of {path}:? {text}"):
+        load_model(f"toy@{path}")
 
 
 @pytest.mark.parametrize(
@@ -408,16 +404,13 @@ def test_own_weights_fill_a_module_that_is_not_touched(tmp_path):
         load_model(module, weights=path, preprocess=PREPROCESS)
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("w.pth", r"weights must be a file; .*w\.pth does not exist"),
-        ("", "is a folder"),
-    ],
-)
-def test_own_weights_must_exist(tmp_path, name, text):
-    with pytest.raises(FileNotFoundError, match=text):
-        load_model("alexnet_gn", weights=tmp_path / name)
+def test_own_weights_must_exist(tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="versa")
+    with pytest.raises(FileNotFoundError, match=r"must be a file; .*w does not exist"):
+        load_model("alexnet_gn", weights=tmp_path / "w")
+    with pytest.raises(FileNotFoundError, match="is a folder"):
+        load_model("alexnet_gn", weights=tmp_path)
+    assert not caplog.records  # nothing is said about the images of absent weights
 
 
 def test_own_weights_must_be_the_networks(tmp_path):
@@ -432,17 +425,32 @@ def test_own_weights_must_be_the_networks(tmp_path):
 
 def test_card_of_the_user(tmp_path, monkeypatch):
     source = trained(Tiny())
-    monkeypatch.setenv("VERSA_ZOO", str(tmp_path))
     save_file(source.state_dict(), tmp_path / "mine.safetensors")
-    write_card(tmp_path, "mine", file="mine.safetensors", licence="none yet")
-    model = load_model("mine")
-    assert same_output(model.module, source)
-    assert (model.name, model.layers) == ("mine", ("fc6",))
+    path = write_card(tmp_path, "mine", file="mine.safetensors", licence="none yet")
+    with pytest.raises(ValueError, match="model must be among"):
+        load_model("mine")
+    by_path = load_model(str(path))  # its folder need not be in VERSA_ZOO
+    monkeypatch.setenv("VERSA_ZOO", str(tmp_path))
+    by_name = load_model("mine")
+    for model in (by_path, by_name):
+        assert same_output(model.module, source)
+        assert (model.name, model.layers) == ("mine", ("fc6",))
+        assert model.card == by_name.card
     assert "mine" in list_models()["name"].tolist()
     assert "mine" not in zoo_markdown()
+    with pytest.raises(ValueError, match=r"a card must be a file; .*no\.toml is none"):
+        load_model(str(tmp_path / "no.toml"))
     (tmp_path / "mine.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match=r"file of mine\.toml must be a file"):
         load_model("mine")
+
+
+def test_a_card_by_its_path_has_seeds(tmp_path):
+    path = write_card(tmp_path, "toy", seed=0)
+    other = load_model(f"{path}:seed=3")
+    assert other.name == "toy:seed=3"
+    torch.manual_seed(3)
+    assert torch.equal(other.module.fc6[1].weight, Tiny().fc6[1].weight)
 
 
 def test_an_alias_that_misleads_says_so(tmp_path, monkeypatch, caplog):

@@ -26,7 +26,7 @@ def load_timm(name, **options):
 
 @pytest.fixture
 def folders(tmp_path, monkeypatch):
-    """Cache, zoo and hub of this test; the zoo has a card of NAME without classifier."""
+    """Cache, zoo and hub of this test; the zoo has a headless card of NAME."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("VERSA_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("VERSA_ZOO", str(tmp_path / "zoo"))
@@ -106,12 +106,12 @@ def test_weights_come_from_the_hub_once_and_are_checked(hub, monkeypatch):
     with open(hub_file(NAME), "r+b") as file:
         file.seek(-1, os.SEEK_END)
         file.write(b"\x7f")
-    with pytest.raises(ValueError, match="is damaged. Delete it and run again."):
+    with pytest.raises(ValueError, match=r"is damaged\. Delete it and run"):
         load_model(f"timm/{NAME}")
 
 
 def test_a_hub_without_the_file_is_named(hub):
-    with pytest.raises(ConnectionError, match="none of model.safetensors, pytorch_mod"):
+    with pytest.raises(ConnectionError, match=r"holds none of model\.safeten"):
         load_model(f"timm/{NAME}")
 
 
