@@ -2,7 +2,10 @@
 
 import ast
 import graphlib
+import importlib
+import inspect
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +52,9 @@ ALLOWED = {
     "records": (),
     "wording": (),
 }
+# Modules whose __all__ is a public list, as that of a room is its __init__.pyi.
+OPEN = ("fmri/*.py", "stats/*.py", "api.py", "result.py", "comparison.py")
+HEADING = re.compile(r"^(\w[\w ]*)\n-+$", re.MULTILINE)
 TYPING_ONLY = {("fmri", "versa.models")}
 HEAVY = {"torch", "torchvision", "timm", "nilearn", "matplotlib"}
 
@@ -154,3 +160,77 @@ def test_public_names():
     assert versa.report.write_report.__doc__
     with pytest.raises(AttributeError, match="attribute nothing"):
         versa.nothing  # noqa: B018
+
+
+def public_names():
+    """Dotted names of all public lists, found without importing anything."""
+    for stub in sorted(PACKAGE.rglob("__init__.pyi")):
+        for node in ast.walk(ast.parse(stub.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:  # else it is a room
+                for alias in node.names:
+                    yield f"{dotted(stub)}.{alias.name}"
+    for path in sorted(path for pattern in OPEN for path in PACKAGE.glob(pattern)):
+        for node in ast.parse(path.read_text()).body:
+            if (
+                isinstance(node, ast.Assign)
+                and ast.unparse(node.targets[0]) == "__all__"
+            ):
+                for name in ast.literal_eval(node.value):
+                    yield f"{dotted(path)}.{name}"
+
+
+def loaded(name):
+    module, _, last = name.rpartition(".")
+    return getattr(importlib.import_module(module), last)
+
+
+def described(section):
+    """Names that a section of parameters or attributes describes."""
+    heads = re.findall(r"^(\S.*?)(?: :.*)?$", section, re.MULTILINE)
+    return {name.strip().lstrip("*") for head in heads for name in head.split(",")} - {
+        ""
+    }
+
+
+def gaps(value, name):
+    """Sentences about what the docstring of a function or class leaves out."""
+    text = inspect.getdoc(value) or ""
+    headed = HEADING.split(text)
+    sections = dict(zip(headed[1::2], headed[2::2], strict=True))
+    lines = [*text.splitlines(), "", ""]
+    if not lines[0].endswith(".") or lines[1]:
+        yield f"{name}: begins with one sentence and an empty line"
+    signature = inspect.signature(value)
+    parameters = set(signature.parameters) - {"self", "cls"}
+    known = described(sections.get("Parameters", ""))
+    if extra := sorted(known - parameters):
+        yield f"{name}: has no parameter {', '.join(extra)}"
+    returns = signature.return_annotation not in (None, "None", signature.empty)
+    if inspect.isclass(value):
+        known |= described(sections.get("Attributes", ""))
+    elif returns and not {"Returns", "Yields"} & set(sections):
+        yield f"{name}: says what it returns"
+    if missing := sorted(parameters - known):
+        yield f"{name}: describes {', '.join(missing)}"
+
+
+def own_methods(cls):
+    """Public methods that a class does not inherit, and its properties."""
+    for name, member in vars(cls).items():
+        inherited = any(hasattr(base, name) for base in cls.__bases__)
+        if not name.startswith("_") and not inherited:
+            yield name, getattr(member, "__func__", member)
+
+
+@pytest.mark.parametrize("name", sorted(public_names()))
+def test_public_names_have_their_docstring(name):
+    value = loaded(name)
+    if not callable(value):
+        return
+    missing = list(gaps(value, name))
+    for key, member in own_methods(value) if inspect.isclass(value) else ():
+        if inspect.isfunction(member):
+            missing += gaps(member, f"{name}.{key}")
+        elif isinstance(member, property) and not member.__doc__:
+            missing.append(f"{name}.{key}: has a docstring")
+    assert not missing

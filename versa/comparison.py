@@ -66,15 +66,33 @@ class Comparison:
     on_z: bool = True
 
     def layers(self) -> "pd.DataFrame":
-        """Score of every layer of every model, see :meth:`FitResult.layers`."""
+        """Score of every layer of every model.
+
+        Returns
+        -------
+        table : DataFrame
+            The rows of every :meth:`FitResult.layers`.
+        """
         return self._stacked("layers")
 
     def best(self) -> "pd.DataFrame":
-        """Cross-validated best layers, see :meth:`FitResult.best`."""
+        """Cross-validated best layers of every model.
+
+        Returns
+        -------
+        table : DataFrame
+            The rows of every :meth:`FitResult.best`.
+        """
         return self._stacked("best")
 
     def pairs(self) -> "pd.DataFrame":
-        """Pairwise comparisons: the attribute `table`."""
+        """Pairwise comparisons of the models.
+
+        Returns
+        -------
+        table : DataFrame
+            The attribute `table`.
+        """
         return self.table
 
     def seeds(self) -> "pd.DataFrame":

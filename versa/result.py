@@ -147,7 +147,23 @@ class FitResult:
         )
 
     def ratio(self, test_train_ratio: float | str) -> float:
-        """n_test / n_train as a number: `"literal"` is that of the splits."""
+        """n_test / n_train of the corrected variance as a number.
+
+        Parameters
+        ----------
+        test_train_ratio : float or "literal"
+            0 or more; `"literal"` is the ratio of the half-splits.
+
+        Returns
+        -------
+        ratio : float
+            The number to use.
+
+        Raises
+        ------
+        ValueError
+            If it is negative or another text.
+        """
         if test_train_ratio == "literal":
             return self.splits.test_train_ratio
         if isinstance(test_train_ratio, str) or not test_train_ratio >= 0:

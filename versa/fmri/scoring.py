@@ -42,7 +42,26 @@ _WORTH_A_WARNING = 0.1  # r; whatever a smaller score is made of, nobody relies 
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """What is done with the Gram matrices; see `versa.fit`."""
+    """What is done with the Gram matrices.
+
+    Parameters
+    ----------
+    methods : tuple of str
+        Any of "rsa", "versa" and "versa-debiased".
+    alphas : "auto" or array-like of float, default="auto"
+        Ridge penalties to choose from, as in :func:`versa.fit`.
+    alpha_per_voxel : bool, default=True
+        Choose a penalty for each voxel, not one for all voxels of a sector.
+    standardize : bool, default=False
+        Take the Gram matrices of standardized features, where units are z-scored.
+    progress : bool, default=False
+        Show a progress bar.
+
+    Raises
+    ------
+    ValueError
+        If the penalties are not valid.
+    """
 
     methods: tuple[str, ...]
     alphas: str | ArrayLike = "auto"
@@ -70,7 +89,28 @@ def score(
     options: ScoreOptions,
     store: ArrayStore | None = None,
 ) -> "xr.Dataset":
-    """The variables of a `FitResult` that depend on responses."""
+    """Score the layers of one network against the brains of one dataset.
+
+    Parameters
+    ----------
+    model : str
+        Name of the network, for the progress bar.
+    grams : mapping of str to LayerGram
+        Gram matrix (n_images, n_images) of each layer, images in the order of `brain`.
+    brain : BrainDataset
+        Responses or RDMs.
+    splits : SplitHalves
+        Half-splits of the subjects.
+    options : ScoreOptions
+        Methods, penalties and the like.
+    store : ArrayStore, optional
+        Where fitted RDMs are kept; by default nowhere.
+
+    Returns
+    -------
+    data : Dataset
+        The variables of a `FitResult` that depend on responses.
+    """
     from tqdm.auto import tqdm
 
     data = _empty(list(grams), brain, splits, options)
@@ -196,7 +236,18 @@ def _encoded(
 
 
 def null_warnings(data: "xr.Dataset") -> list[str]:
-    """A sentence per sector of a result whose `versa` scores are mostly the null."""
+    """A sentence per sector of a result whose `versa` scores are mostly the null.
+
+    Parameters
+    ----------
+    data : Dataset
+        What :func:`score` returns.
+
+    Returns
+    -------
+    warnings : list of str
+        For each sector the layers whose score is more than halved by debiasing.
+    """
     if "versa" not in data["method"]:
         return []
     faithful = fisher_mean(data["scores"].loc["versa"].values, axis=(2, 3))

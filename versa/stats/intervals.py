@@ -18,7 +18,17 @@ _LARGEST_R = np.nextafter(1.0, 0.0)
 
 
 class Interval(NamedTuple):
-    """A mean correlation with the ends of its interval."""
+    """A mean correlation with the ends of its interval.
+
+    Attributes
+    ----------
+    mean : float
+        Mean correlation, through Fisher z.
+    low : float
+        Lower end of the interval.
+    high : float
+        Upper end of the interval.
+    """
 
     mean: float
     low: float

@@ -216,6 +216,16 @@ def _text(value: object, column: str) -> str:
 def to_markdown(table: pd.DataFrame) -> str:
     """A table for people, as Markdown.
 
+    Parameters
+    ----------
+    table : DataFrame
+        One of the tables of a result or comparison.
+
+    Returns
+    -------
+    text : str
+        With the columns of :func:`for_reading`, numbers to the right.
+
     Examples
     --------
     >>> print(to_markdown(pd.DataFrame({"sector": ["aOTC"], "r": [0.5]})))
@@ -235,6 +245,16 @@ def _is_number(table: pd.DataFrame, heading: str) -> bool:
 
 def to_latex(table: pd.DataFrame) -> str:
     """A table for people, as LaTeX (package booktabs).
+
+    Parameters
+    ----------
+    table : DataFrame
+        One of the tables of a result or comparison.
+
+    Returns
+    -------
+    text : str
+        With the columns of :func:`for_reading`, numbers to the right.
 
     Examples
     --------

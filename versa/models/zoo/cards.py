@@ -389,7 +389,13 @@ def list_models(
 
 
 def zoo_markdown() -> str:
-    """Text of ``model_zoo/README.md``, made from versa's own cards."""
+    """Text of ``model_zoo/README.md``, made from versa's own cards.
+
+    Returns
+    -------
+    text : str
+        A table in Markdown, one row per card.
+    """
     rows = [
         "| name | method | architecture | diet | kNN | linear | own | licence | also",
         "|---|---|---|---|---|---|---|---|---",

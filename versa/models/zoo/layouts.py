@@ -50,7 +50,18 @@ class CheckpointLayout:
     versions: bool = False
 
     def may_lack(self, key: str) -> bool:
-        """Whether the file need not hold a key of the network."""
+        """Whether the file need not hold a key of the network.
+
+        Parameters
+        ----------
+        key : str
+            Key of the network's state dict.
+
+        Returns
+        -------
+        may_lack : bool
+            True if it matches one of the patterns of `missing`.
+        """
         return any(fnmatchcase(key, pattern) for pattern in self.missing)
 
 
