@@ -4,8 +4,7 @@ The store holds Gram matrices and predicted RDMs. A key is a hash of everything
 that the entry depends on, never a name, so an entry can be absent but not stale.
 Entries are plain ``.npz`` files (no pickle) written to a temporary file and moved
 into place: a reader sees a whole entry or none, whichever process wrote it and
-whenever a writer was killed. This module imports nothing of ours, and every room
-of the house may use it.
+whenever a writer was killed.
 """
 
 import contextlib
@@ -37,13 +36,10 @@ _LEFTOVER_AGE = 24 * 3600.0  # seconds; a writer that takes longer than a day is
 
 
 def cache_folder() -> Path:
-    """Folder of everything that versa downloads or remembers.
+    """Folder of everything that versa downloads or remembers; not created here.
 
-    Returns
-    -------
-    folder : Path
-        The environment variable ``VERSA_CACHE`` if it is set, else the user's cache
-        folder of the platform. It is not created here.
+    The environment variable ``VERSA_CACHE`` if it is set, else the user's cache folder
+    of the platform.
     """
     named = os.environ.get("VERSA_CACHE", "")
     if named:
@@ -54,13 +50,8 @@ def cache_folder() -> Path:
 
 
 def offline() -> bool:
-    """Whether ``VERSA_OFFLINE`` forbids every access to the network.
-
-    Returns
-    -------
-    offline : bool
-        True if the variable is set to anything but an empty text, 0, false or no.
-    """
+    """Whether ``VERSA_OFFLINE`` forbids every access to the network: it is set to
+    anything but an empty text, 0, false or no."""
     return os.environ.get("VERSA_OFFLINE", "").lower() not in ("", "0", "false", "no")
 
 
@@ -87,19 +78,9 @@ def file_hash(path: Path) -> str:
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside `path`; move it into place when the block ends.
 
-    The temporary path does not exist yet, so a file or a folder can be made there.
-    If the block raises, or the process dies, `path` is left as it was.
-
-    Parameters
-    ----------
-    path : path-like
-        The file or folder to make. An existing file is replaced; an existing folder
-        is kept, because whoever made it first had the same content in mind.
-
-    Yields
-    ------
-    temporary : Path
-        Where to write.
+    A file or a folder can be made at the temporary path. If the block raises, or the
+    process dies, `path` is left as it was. An existing file is replaced; an existing
+    folder is kept, because whoever made it first had the same content in mind.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,20 +112,11 @@ def sweep_leftovers(folder: Path) -> None:
 
 
 def content_key(**parts: Any) -> str:
-    """Hash of everything that a result depends on.
+    """SHA-256 of everything that a result depends on, by name.
 
-    Parameters
-    ----------
-    **parts : None, bool, int, float, str, bytes, ndarray, or list/tuple/dict of these
-        The ingredients, by name. Arrays count with shape, dtype and bytes.
+    Parts are None, bool, int, float, str, bytes, arrays (shape, dtype and bytes), or
+    lists, tuples and dicts of these.
 
-    Returns
-    -------
-    key : str
-        64 hexadecimal digits (SHA-256).
-
-    Examples
-    --------
     >>> content_key(a=1, b="x") == content_key(b="x", a=1)
     True
     >>> content_key(a=[1, 2]) == content_key(a=[2, 1])
@@ -182,25 +154,7 @@ def installed_versions(*packages: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class ArrayStore:
-    """Named arrays under content keys, in one folder.
-
-    Parameters
-    ----------
-    folder : Path
-        Where the entries lie; made on the first write.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> store = ArrayStore(Path(tempfile.mkdtemp()))
-    >>> key = content_key(weights="...", layer="fc7")
-    >>> store.read(key) is None
-    True
-    >>> store.write(key, gram=np.eye(2))
-    >>> store.read(key)["gram"]
-    array([[1., 0.],
-           [0., 1.]])
-    """
+    """Named arrays under content keys, in one folder, made on the first write."""
 
     folder: Path
 

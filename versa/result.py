@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["METHODS", "FitResult", "best_layer_scores", "load_result"]
 
 METHODS = ("versa", "versa-debiased", "rsa")
-"""The three methods: the paper's veRSA, the same without the leave-one-out leak, and
+"""The three methods: the paper's veRSA, the same without its leave-one-out bias, and
 classic RSA."""
 
 _FORMAT = "versa-fit-result-1"
@@ -47,12 +47,14 @@ class FitResult:
     ----------
     data : xarray.Dataset
         ``scores (method, sector, layer, split, half)``, Pearson r;
-        ``null (sector, split, half)``, the score of an encoder that learned nothing
+        ``null (sector, split, half)``, the score of an intercept-only encoder
         (NaN for a dataset of RDMs); ``ceiling (sector, split)``, Pearson r between
         the two halves' brain RDMs; ``members (split, subject)``, who is in the first
         half; ``model_rdm (method, sector, layer, pair)`` and ``brain_rdm (sector,
         pair)``, means over subjects; ``predicted_distance (method, sector, layer)``;
         ``alpha_at_smallest`` and ``alpha_at_largest (sector, layer)``, shares;
+        ``debiased_r (sector, layer)``, mean ``versa-debiased`` score, also if that
+        method was not asked for;
         ``n_units (layer)`` and ``n_voxels (sector, subject)``; ``sha256
         (stimulus)``, hashes of the image files; ``thumbnail (stimulus)``, small
         pictures of them (JPEG in base64). The attribute ``provenance`` is

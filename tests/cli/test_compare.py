@@ -421,7 +421,7 @@ def test_interrupted(dataset, monkeypatch, capsys):
 
     monkeypatch.setattr("versa.fit", interrupt)
     line = refused(capsys, *NETWORKS, "--dataset", dataset)
-    assert "interrupted; run the same command to go on" in line
+    assert "interrupted; run the same command to resume" in line
     line = refused(capsys, *NETWORKS, "--dataset", dataset, "--no-cache")
     assert "nothing was kept" in line
 

@@ -7,7 +7,8 @@ import json
 import math
 import os
 import re
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +20,6 @@ from versa.wording import listing, unique_names, unknown
 if TYPE_CHECKING:
     from versa.comparison import Comparison
     from versa.result import FitResult
-
-__all__ = ["compare_command"]
 
 _NAME_LENGTH = 80  # of a result file, before the digits of its hash
 _FIT_ONLY = {
@@ -49,7 +48,7 @@ methods:
   versa           the paper's encoding models: leave-one-out ridge, then RSA of the
                   predicted responses. The mean of the training fold carries the
                   held-out response, so compare it with its null r.
-  versa-debiased  the same weights with one common mean: no leak.
+  versa-debiased  the same weights with one common mean: no leave-one-out bias.
   rsa             classic RSA of the unit activations, nothing is fitted.
 
 intervals and tests:
@@ -86,7 +85,7 @@ def compare_command(arguments: Sequence[str] | None = None) -> int:
 def _interrupted(options: argparse.Namespace) -> str:
     if options.no_cache:
         return "nothing was kept because of --no-cache"
-    return "run the same command to go on: finished layers are in the cache"
+    return "run the same command to resume: finished layers are in the cache"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -98,7 +97,14 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    add = parser.add_argument
+    _add_fit(parser.add_argument)
+    _add_output(parser.add_argument)
+    add_common(parser)
+    return parser
+
+
+def _add_fit(add: Callable[..., object]) -> None:
+    """What is fitted and compared, and how."""
     add(
         "models",
         nargs="*",
@@ -143,6 +149,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--shared-alpha", action="store_true", help="one alpha for all voxels")
     add("--standardize", action="store_true", help="z-score units over the images")
+    add("--device", help="cpu, cuda, ... (default: cpu)")
+    add("--batch-size", metavar="N", type=int, default=32, help="images per batch")
+    add("--convert-images", action="store_true", help="make images RGB, of any size")
+    add("--drop-bad-voxels", action="store_true", help="drop constant and NaN voxels")
+    add("--no-cache", action="store_true", help="ignore the cache")
+
+
+def _add_output(add: Callable[..., object]) -> None:
+    """What is written, and what is listed instead."""
     add("--out", metavar="FOLDER", help="write tables, results and provenance.json")
     add(
         "--report",
@@ -158,11 +173,6 @@ def _parser() -> argparse.ArgumentParser:
         "too; may be given several times",
     )
     add("--figures", metavar="FOLDER", help="write all figures that apply, as SVG")
-    add("--device", help="cpu, cuda, ... (default: cpu)")
-    add("--batch-size", metavar="N", type=int, default=32, help="images per batch")
-    add("--convert-images", action="store_true", help="make images RGB, of any size")
-    add("--drop-bad-voxels", action="store_true", help="drop constant and NaN voxels")
-    add("--no-cache", action="store_true", help="compute all anew, keep nothing")
     add("--list-models", action="store_true", help="list the zoo and stop")
     add(
         "--list-layers",
@@ -170,9 +180,7 @@ def _parser() -> argparse.ArgumentParser:
         help="list each MODEL's layers with their sizes and stop; no download",
     )
     add("--list-datasets", action="store_true", help="list datasets and stop")
-    add_common(parser)
     add("--version", action="version", version=f"versa {versa.__version__}")
-    return parser
 
 
 def _ratio(text: str) -> float | str:
@@ -317,31 +325,25 @@ def _require_writable(options: argparse.Namespace) -> None:
     if options.report is not None:
         from versa.report.embedding import report_file, shown_file
 
-        _try("--report", Path(options.report), report_file(options.report))
+        _try("--report", Path(options.report), report_file(options.report).parent)
         for picture in options.picture:
             shown_file(picture)
     for flag, folder in (("--out", options.out), ("--figures", options.figures)):
         if folder is not None:
-            _try(flag, Path(folder), Path(folder) / "provenance.json")
+            _try(flag, Path(folder), Path(folder))
 
 
-def _try(flag: str, named: Path, file: Path) -> None:
+def _try(flag: str, named: Path, folder: Path) -> None:
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(file):
-            raise _Tried
-    except _Tried:
-        return
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
-        kind = "file" if file == named else "folder"
+        kind = "folder" if folder == named else "file"
         raise ValueError(
             f"{flag} must be a {kind} that can be written; {named} cannot "
             f"({error.strerror or error}). Choose another one."
         ) from error
-
-
-class _Tried(Exception):  # noqa: N818  not an error: the folder could be written
-    pass
 
 
 def _fitted(

@@ -7,8 +7,6 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-__all__ = ["add_common", "names", "run_command", "show"]
-
 _REFUSED = 2  # exit code of everything that a user can mend
 
 
@@ -18,23 +16,10 @@ def run_command(
     arguments: Sequence[str] | None,
     interrupted: Callable[[argparse.Namespace], str],
 ) -> int:
-    """Parse a command line and run it.
+    """Parse a command line and run it; the exit code.
 
-    Parameters
-    ----------
-    parser : ArgumentParser
-        With the options of `add_common`.
-    action : callable
-        Does the work; returns the exit code.
-    arguments : sequence of str or None
-        Command line without the program's name; ``sys.argv`` by default.
-    interrupted : callable
-        What was kept after Ctrl-C and how to go on.
-
-    Returns
-    -------
-    code : int
-        Of `action`, or 2 after one sentence on the standard error.
+    The parser has the options of `add_common`. `interrupted` says what was kept after
+    Ctrl-C and how to resume.
     """
     options = parser.parse_args(arguments)
     options.command = list(sys.argv[1:] if arguments is None else arguments)

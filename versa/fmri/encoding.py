@@ -22,15 +22,7 @@ from numpy.typing import ArrayLike
 
 from versa.parallel import map_in_threads, n_cores, one_blas_thread
 
-__all__ = [
-    "AUTO_ALPHAS",
-    "SKLEARN_ALPHAS",
-    "LooRidge",
-    "alpha_grid",
-    "debias",
-    "fold_means",
-    "loo_ridge",
-]
+__all__ = ["LooRidge", "alpha_grid", "debias", "fold_means", "loo_ridge"]
 
 AUTO_ALPHAS = tuple(10.0**power for power in range(-4, 5))
 """The grid of ``alphas="auto"``, in units of the mean eigenvalue trace(K) / n."""
@@ -154,7 +146,7 @@ def loo_ridge(
     Predictions agree with scikit-learn's to 1e-8 of the responses' spread where alpha
     is at least 1e-4 trace(K) / n, and to 1e-6 down to 1e-10 trace(K) / n. This holds
     for features whose mean is at most a thousand times their spread: the raw product
-    `gram` squares the offset, and centring it cannot bring the lost digits back. Where
+    `gram` squares the offset, and centring it cannot restore the lost digits. Where
     the centred features have rank n - 2, or images are duplicates, the choice between
     two alphas that are both below 1e-8 trace(K) / n is not reliable.
 
@@ -272,7 +264,7 @@ def _one_alpha(xp: Any, operators: "_Operators", responses: Any) -> tuple[Any, A
 
 
 def fold_means(responses: np.ndarray) -> np.ndarray:
-    """Mean response of all other images: the encoder that learned nothing.
+    """Mean response of all other images: the intercept-only encoder.
 
     Parameters
     ----------
@@ -287,7 +279,7 @@ def fold_means(responses: np.ndarray) -> np.ndarray:
     Notes
     -----
     ``means_i - means_j`` is ``-(y_i - y_j) / (n - 1)``: the held-out response itself.
-    This is the leave-one-out leak, and the score of these predictions is the null.
+    This is the leave-one-out bias, and the score of these predictions is the null.
 
     Examples
     --------
@@ -314,7 +306,7 @@ def debias(predicted: np.ndarray, responses: np.ndarray) -> np.ndarray:
     -------
     debiased : ndarray of shape (n_images, n_voxels)
         ``predicted_i + (y_i - mean(y)) / (n_images - 1)``: the same weights, without
-        the held-out response that the intercept of the fold carries.
+        what the training mean leaks about the held-out image.
 
     Examples
     --------

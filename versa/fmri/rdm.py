@@ -14,14 +14,7 @@ from numpy.typing import ArrayLike
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
-__all__ = [
-    "correlation_rdm",
-    "from_rsatoolbox",
-    "n_images_of",
-    "rdm_from_covariance",
-    "rdm_from_gram",
-    "to_rsatoolbox",
-]
+__all__ = ["correlation_rdm", "from_rsatoolbox", "rdm_from_gram", "to_rsatoolbox"]
 
 # Relative variance below which the differences between a row's units are rounding.
 _ROUNDING = 64 * np.finfo(float).eps
@@ -103,23 +96,8 @@ def rdm_from_gram(gram: np.ndarray, sums: np.ndarray, n_units: int) -> np.ndarra
 
 
 def rdm_from_covariance(covariance: np.ndarray) -> np.ndarray:
-    """Correlation distances from (co)variances between images.
-
-    Parameters
-    ----------
-    covariance : ndarray of shape (n_images, n_images)
-        Any multiple of the covariance over units.
-
-    Returns
-    -------
-    rdm : ndarray of shape (n_images * (n_images - 1) // 2,)
-        ``1 - r``; NaN for the pairs of an image whose variance is not positive.
-
-    Examples
-    --------
-    >>> rdm_from_covariance(np.array([[4.0, 1.0], [1.0, 1.0]]))
-    array([0.5])
-    """
+    """``1 - r`` from (a multiple of) the covariance between images, (n_pairs,); NaN for
+    the pairs of an image whose variance is not positive."""
     variance = np.diagonal(covariance)
     scale = np.full(len(variance), np.nan)
     np.divide(1.0, np.sqrt(variance, where=variance > 0, out=scale), out=scale)
@@ -136,22 +114,6 @@ def _pairs(n_images: int) -> tuple[np.ndarray, np.ndarray]:
 def n_images_of(n_pairs: int) -> int:
     """Number of images of an RDM with `n_pairs` entries.
 
-    Parameters
-    ----------
-    n_pairs : int
-        Length of an RDM vector.
-
-    Returns
-    -------
-    n_images : int
-
-    Raises
-    ------
-    ValueError
-        If no number of images has that many pairs.
-
-    Examples
-    --------
     >>> n_images_of(2556)
     72
     """

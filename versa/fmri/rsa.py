@@ -10,69 +10,33 @@ from versa.fmri.encoding import debias, fold_means, solve
 from versa.fmri.rdm import correlation_rdm, rdm_from_covariance
 from versa.parallel import map_in_threads
 
-__all__ = [
-    "EncodedRdms",
-    "EncodingTarget",
-    "encoded_rdms",
-    "encoding_target",
-    "null_rdms",
-]
-
 # Correlation distances are known to about 1e-16; a whole RDM below this is rounding.
 _NO_DISTANCE = 1e-12
 
 
 class EncodingTarget(NamedTuple):
-    """Voxels of all subjects side by side, with what every layer needs of them.
+    """Voxels of all subjects side by side, with what every layer needs of them."""
 
-    Attributes
-    ----------
-    responses : ndarray of shape (n_images, n_voxels of all subjects)
-        Betas.
-    parts : tuple of slice
-        Columns of each subject.
-    shift : ndarray, shape of `responses`
-        What :func:`versa.fmri.encoding.debias` adds, each image's mean over the
-        voxels of a subject taken out.
-    """
-
-    responses: np.ndarray
-    parts: tuple[slice, ...]
-    shift: np.ndarray
+    responses: np.ndarray  # (n_images, n_voxels of all subjects)
+    parts: tuple[slice, ...]  # columns of each subject
+    shift: np.ndarray  # what debiasing adds, without each subject's mean over voxels
 
 
 class EncodedRdms(NamedTuple):
-    """RDMs of predicted responses of one layer in one sector.
+    """RDMs (n_subjects, n_pairs) of the predicted responses of one layer in one sector.
 
-    Attributes
-    ----------
-    versa, debiased : ndarray of shape (n_subjects, n_pairs)
-        From the paper's predictions, and with the mean of the training fold replaced
-        by the mean over all images; NaN where a predicted pattern does not vary.
-    at_smallest, at_largest : float
-        Share of images x voxels for which the grid's smallest or largest alpha was
-        chosen. Many at the largest means that the layer predicts little and the
-        score is mostly null.
+    NaN where a predicted pattern does not vary. Many alphas at the largest mean that
+    the layer predicts little and that the score is mostly the null.
     """
 
     versa: np.ndarray
     debiased: np.ndarray
-    at_smallest: float
+    at_smallest: float  # share of images x voxels with the smallest alpha of the grid
     at_largest: float
 
 
 def encoding_target(responses: Sequence[np.ndarray]) -> EncodingTarget:
-    """Put the voxels of all subjects side by side: a fit treats each on its own.
-
-    Parameters
-    ----------
-    responses : sequence of ndarray of shape (n_images, n_voxels)
-        Betas of each subject.
-
-    Returns
-    -------
-    target : EncodingTarget
-    """
+    """Put the voxels (n_images, n_voxels) of all subjects side by side."""
     ends = np.cumsum([voxels.shape[1] for voxels in responses]).tolist()
     starts = [0, *ends[:-1]]
     parts = tuple(slice(*pair) for pair in zip(starts, ends, strict=True))
@@ -90,30 +54,9 @@ def encoded_rdms(
     *,
     alpha_per_voxel: bool = True,
 ) -> EncodedRdms:
-    """Predict every subject's voxels from a layer; RDMs of the predictions.
+    """Predict every subject's voxels from a Gram matrix; RDMs of the predictions.
 
-    Parameters
-    ----------
-    gram : ndarray of shape (n_images, n_images)
-        ``X @ X.T`` of the layer's features.
-    target : EncodingTarget
-        Betas of all subjects.
-    alphas : {"auto", "sklearn"} or array-like, default="auto"
-        See :func:`versa.fmri.encoding.loo_ridge`.
-    alpha_per_voxel : bool, default=True
-        One alpha per voxel, or one for all voxels of a subject.
-
-    Returns
-    -------
-    rdms : EncodedRdms
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> x = rng.standard_normal((10, 4))
-    >>> subjects = [x @ rng.standard_normal((4, 30)) for _ in range(2)]
-    >>> encoded_rdms(x @ x.T, encoding_target(subjects)).versa.shape
-    (2, 45)
+    One alpha per voxel, or one for all voxels of a subject.
     """
     if alpha_per_voxel:  # voxels are independent: all subjects in one go
         fitted = [solve(gram, target.responses, alphas)]
@@ -140,18 +83,10 @@ def encoded_rdms(
 
 
 def null_rdms(responses: Sequence[np.ndarray]) -> np.ndarray:
-    """RDMs of the encoder that learned nothing: the mean of the training fold.
+    """RDMs of the intercept-only encoder, (n_subjects, n_pairs).
 
-    Parameters
-    ----------
-    responses : sequence of ndarray of shape (n_images, n_voxels)
-        Betas of each subject.
-
-    Returns
-    -------
-    rdms : ndarray of shape (n_subjects, n_pairs)
-        They hold the subject's own geometry and noise, because the mean of a fold
-        carries the response that was held out.
+    They hold the subject's own geometry and noise, because the mean of a fold carries
+    the response that was held out.
     """
     return np.stack(
         map_in_threads(lambda voxels: correlation_rdm(fold_means(voxels)), responses)

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     from versa.models.features import LayerGram
 
-__all__ = ["ENCODING_METHODS", "ScoreOptions", "null_warnings", "score"]
-
 logger = logging.getLogger("versa")
 
 ENCODING_METHODS = ("versa", "versa-debiased")

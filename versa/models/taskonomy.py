@@ -1,7 +1,7 @@
 """The encoder of Taskonomy's networks, a ResNet-50 of another build.
 
 torchvision's resnet50 would take most of these weights and compute something else:
-here the stride lies in the last block of a stage, the stem pads before its
+here the stride is in the last block of a stage, the stem pads before its
 convolution, and the max-pool rounds its size up.
 """
 
