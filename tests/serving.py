@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from versa.models.zoo.weights import WeightFile
+from versa.download import RemoteFile
 
 CONTENT = bytes(range(256)) * 1200  # some chunks of the transfer
 SHA = hashlib.sha256(CONTENT).hexdigest()
@@ -119,7 +119,7 @@ def part_of(path):
 
 
 def pinned(server, path="/net.pth", **changes):
-    return WeightFile("net", (server.url + path,), **{"sha256": SHA[:10], **changes})
+    return RemoteFile("net", (server.url + path,), **{"sha256": SHA[:10], **changes})
 
 
 def unpinned(server, path="/net.pth"):

@@ -33,12 +33,13 @@ from tests.serving import (
 from versa import download
 from versa.download import (
     DownloadError,
+    RemoteFile,
     _content_range,
     _refuse_downgrade,
     _retry_after,
     file_lock,
 )
-from versa.models.zoo.weights import WeightFile, fetch, weights_path
+from versa.models.zoo.weights import fetch, weights_path
 
 __all__ = ["cache", "heard", "server"]  # fixtures
 
@@ -239,7 +240,7 @@ def test_a_page_does_not_cost_what_had_come(server, cache):
 def test_mirrors_are_tried_in_turn(server, cache, heard, reply, why):
     server.files.update({"/net.pth": reply, "/mirror": CONTENT})
     urls = (f"{server.url}/net.pth", f"{server.url}/mirror", f"{server.url}/never")
-    path = fetch(WeightFile("net", urls, SHA[:10]))
+    path = fetch(RemoteFile("net", urls, SHA[:10]))
     assert path.read_bytes() == CONTENT
     (warning,) = warnings_of(heard)
     start = f"weights of net could not be downloaded from {urls[0]}: "
@@ -255,7 +256,7 @@ def test_mirrors_are_tried_in_turn(server, cache, heard, reply, why):
 def test_a_dead_mirror_does_not_cost_what_had_come(server, cache):
     server.files["/net.pth"] = Reply(CONTENT, cuts=[150_000, 0, 0, 0])
     urls = (f"{server.url}/net.pth", "http://127.0.0.1:9/net.pth")
-    file = WeightFile("net", urls, SHA[:10])
+    file = RemoteFile("net", urls, SHA[:10])
     with pytest.raises(ConnectionError, match=r" 131072 bytes are kept .*nothing was"):
         fetch(file)
     part = part_of(weights_path(file))
@@ -268,11 +269,11 @@ def test_if_all_mirrors_fail_each_reason_is_told(server, cache):
     server.files.update({"/a": OTHER, "/b": QUOTA})
     a, b, c = (f"{server.url}/{name}" for name in "abc")
     with pytest.raises(ConnectionError, match="could not be downloaded") as caught:
-        fetch(WeightFile("net", (a, b, c), SHA[:10]))
+        fetch(RemoteFile("net", (a, b, c), SHA[:10]))
     for text in (f"{a}: it must", f"{b}: it sent a web", f"{c}: HTTP 404", "Run"):
         assert text in str(caught.value)
     with pytest.raises(ValueError, match="; from http"):
-        fetch(WeightFile("net", (a, b), SHA[:10]))
+        fetch(RemoteFile("net", (a, b), SHA[:10]))
     assert lying(cache) == []
 
 
@@ -283,8 +284,9 @@ SCRIPT = """
 import logging, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
-from versa.models.zoo.weights import WeightFile, fetch
-print(fetch(WeightFile("net", (sys.argv[1],), sys.argv[2])), flush=True)
+from versa.download import RemoteFile
+from versa.models.zoo.weights import fetch
+print(fetch(RemoteFile("net", (sys.argv[1],), sys.argv[2])), flush=True)
 """
 
 

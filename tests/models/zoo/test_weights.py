@@ -25,13 +25,8 @@ from tests.serving import (
     with_record,
 )
 from versa.cache import file_hash
-from versa.models.zoo.weights import (
-    WeightFile,
-    fetch,
-    install,
-    notice_once,
-    weights_path,
-)
+from versa.download import RemoteFile
+from versa.models.zoo.weights import fetch, install, notice_once, weights_path
 
 __all__ = ["cache", "heard", "server"]  # fixtures
 
@@ -73,7 +68,7 @@ def test_files_of_one_name_do_not_collide(server):
     server.files.update({"/a/resnet50.pth": CONTENT, "/b/resnet50.pth": OTHER})
     for hashes in ((SHA[:10], OTHER_SHA[:10]), ("", "")):
         found = [
-            fetch(WeightFile("net", (f"{server.url}/{place}/resnet50.pth",), digits))
+            fetch(RemoteFile("net", (f"{server.url}/{place}/resnet50.pth",), digits))
             for place, digits in zip("ab", hashes, strict=True)
         ]
         assert [path.read_bytes() for path in found] == [CONTENT, OTHER]
@@ -81,12 +76,12 @@ def test_files_of_one_name_do_not_collide(server):
 
 def test_name_of_the_file_keeps_its_ending_and_its_folder():
     url = "https://x.org/a.b/net?x=1"
-    assert weights_path(WeightFile("timm/a b", (url,), "0123abcd")).name == (
+    assert weights_path(RemoteFile("timm/a b", (url,), "0123abcd")).name == (
         "timm_a_b-0123abcd"
     )
     drive = "https://drive.google.com/uc?export=download&id=abc"
     digits = hashlib.sha256(drive.encode()).hexdigest()[:7]
-    assert weights_path(WeightFile("tc", (drive,))).name == f"tc-url{digits}"
+    assert weights_path(RemoteFile("tc", (drive,))).name == f"tc-url{digits}"
 
 
 @pytest.mark.parametrize("size", [0, 1, 2**20 - 1, 2**20, 3 * 2**20 + 5])
@@ -146,13 +141,13 @@ def test_bytes_that_only_begin_like_a_page_are_no_page(server, text):
 
 def test_no_server_is_one_sentence(cache):
     with pytest.raises(ConnectionError, match=r"weights of net .* or put the file at"):
-        fetch(WeightFile("net", ("http://127.0.0.1:9/net.pth",), SHA[:10]))
+        fetch(RemoteFile("net", ("http://127.0.0.1:9/net.pth",), SHA[:10]))
     assert lying(cache) == []
 
 
 def test_an_address_that_is_none_is_one_sentence(cache):
     with pytest.raises(ConnectionError, match=r"weights of net .* from nothing: "):
-        fetch(WeightFile("net", ("nothing",), SHA[:10]))
+        fetch(RemoteFile("net", ("nothing",), SHA[:10]))
     assert lying(cache) == []
 
 
@@ -162,8 +157,8 @@ def test_a_silent_server_is_left(server, cache, monkeypatch):
     server.files["/b"] = CONTENT
     urls = (f"{server.url}/net.pth", f"{server.url}/b")
     with pytest.raises(ConnectionError, match=r"broke 4 times .*imed out"):
-        fetch(WeightFile("net", urls[:1], SHA[:10]))
-    assert fetch(WeightFile("net", urls, SHA[:10])).read_bytes() == CONTENT
+        fetch(RemoteFile("net", urls[:1], SHA[:10]))
+    assert fetch(RemoteFile("net", urls, SHA[:10])).read_bytes() == CONTENT
 
 
 def test_redirects_are_followed(server):
@@ -178,7 +173,7 @@ def test_redirects_are_followed(server):
 
 def test_offline_names_the_address_and_the_place(server, cache, monkeypatch):
     monkeypatch.setenv("VERSA_OFFLINE", "1")
-    file = WeightFile("net", (f"{server.url}/net.pth", "http://b/"), SHA[:10])
+    file = RemoteFile("net", (f"{server.url}/net.pth", "http://b/"), SHA[:10])
     place = cache / f"net-{SHA[:10]}.pth"
     with pytest.raises(FileNotFoundError) as caught:
         fetch(file)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from versa.download import RemoteFile
 from versa.models.building import build_seeded, on_meta_device
 from versa.models.zoo.cards import ModelCard
 from versa.models.zoo.layouts import (
@@ -27,7 +28,7 @@ from versa.models.zoo.timm_hub import (
     timm_address,
     timm_with_weights,
 )
-from versa.models.zoo.weights import WeightFile, fetch, notice_once, weights_path
+from versa.models.zoo.weights import fetch, notice_once, weights_path
 from versa.wording import listing, unknown
 
 
@@ -47,11 +48,11 @@ def load_network(card: ModelCard, *, seed: int | None = None) -> nn.Module:
     return filled_network(card, fetch_weights(card))
 
 
-def weight_file(card: ModelCard) -> WeightFile | None:
+def weight_file(card: ModelCard) -> RemoteFile | None:
     """The file that versa downloads; None if none is needed or timm's hub keeps it."""
     if card.url:
         urls = (card.url, *card.mirrors)
-        return WeightFile(card.name, urls, card.sha256, card.md5, card.size)
+        return RemoteFile(card.name, urls, card.sha256, card.md5, card.size)
     return timm_address(str(card.options["name"])) if card.kept_by_timm else None
 
 

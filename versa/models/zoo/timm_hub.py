@@ -9,20 +9,21 @@ import torch
 from torch import nn
 
 from versa.cache import file_hash, offline
+from versa.download import RemoteFile
 from versa.models.building import build_seeded, on_meta_device
 from versa.models.zoo.libraries import hash_in_name, timm_config
 from versa.models.zoo.networks import build_network
 from versa.models.zoo.reading import DAMAGED
-from versa.models.zoo.weights import WeightFile, check_kept, remember_kept
+from versa.models.zoo.weights import check_kept, remember_kept
 from versa.wording import listing
 
 
-def timm_address(name: str) -> WeightFile | None:
+def timm_address(name: str) -> RemoteFile | None:
     """Weight file that timm keeps at an address of its own; None if its hub has it."""
     config = timm_config(name, untrained=False)
     if config.hf_hub_id:
         return None
-    return WeightFile(f"timm/{name}", (config.url,), hash_in_name(config.url))
+    return RemoteFile(f"timm/{name}", (config.url,), hash_in_name(config.url))
 
 
 def hub_file(name: str) -> Path | None:
@@ -179,9 +180,9 @@ def _names_its_hash(path: Path) -> bool:
     return re.fullmatch(r"[0-9a-f]{64}", path.resolve().name) is not None
 
 
-def _hub_record(name: str, config: Any) -> WeightFile:
+def _hub_record(name: str, config: Any) -> RemoteFile:
     """Under what the hash of a file that does not name it is recorded."""
-    return WeightFile(f"timm/{name}", (f"hf-hub:{config.hf_hub_id}",))
+    return RemoteFile(f"timm/{name}", (f"hf-hub:{config.hf_hub_id}",))
 
 
 def _checked_blob(path: Path, name: str, config: Any) -> Path:

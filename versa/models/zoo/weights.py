@@ -35,19 +35,18 @@ logger = logging.getLogger("versa")
 _PREFIX_LENGTH = 10
 _SUFFIX = re.compile(r"(\.(?:pth|pt|ckpt|torch|tar|zip|bin|safetensors|npz|pkl))+$")
 
-WeightFile = RemoteFile
 Proof = Callable[[Path], object]  # raises ValueError if a file is not the network's
 
 
-def weights_path(file: WeightFile) -> Path:
+def weights_path(file: RemoteFile) -> Path:
     """Where the weights of a model are, or would be, in the folder of the cache.
 
     If no hash is published, the name has a hash of the first address.
 
     >>> url = "https://x.org/a/net.pth.tar"
-    >>> weights_path(WeightFile("net_b", (url,), sha256="51bcc71556")).name
+    >>> weights_path(RemoteFile("net_b", (url,), sha256="51bcc71556")).name
     'net_b-51bcc71556.pth.tar'
-    >>> weights_path(WeightFile("net_b", (url,))).name
+    >>> weights_path(RemoteFile("net_b", (url,))).name
     'net_b-urlad956c7.pth.tar'
     """
     suffix = _SUFFIX.search(urlsplit(file.urls[0]).path)
@@ -57,7 +56,7 @@ def weights_path(file: WeightFile) -> Path:
     return cache_folder() / "weights" / file_name
 
 
-def fetch(file: WeightFile, *, notice: str = "", proof: Proof | None = None) -> Path:
+def fetch(file: RemoteFile, *, notice: str = "", proof: Proof | None = None) -> Path:
     """Path of a weight file, checked at every call, downloaded if it is not cached.
 
     `notice` is a sentence to show once on this machine, such as a restricting licence.
@@ -90,7 +89,7 @@ def fetch(file: WeightFile, *, notice: str = "", proof: Proof | None = None) -> 
 
 
 def install(
-    file: WeightFile, source: Path, *, notice: str = "", proof: Proof | None = None
+    file: RemoteFile, source: Path, *, notice: str = "", proof: Proof | None = None
 ) -> Path:
     """Copy a file that was downloaded by hand to its place in the cache, checked.
 
@@ -124,7 +123,7 @@ def install(
     return path
 
 
-def check_kept(file: WeightFile, found: Path) -> None:
+def check_kept(file: RemoteFile, found: Path) -> None:
     """Refuse (ValueError) a file that another library keeps if its hash has changed."""
     try:
         _check(file, found, weights_path(file))
@@ -134,7 +133,7 @@ def check_kept(file: WeightFile, found: Path) -> None:
         ) from None
 
 
-def remember_kept(file: WeightFile, found: Path) -> None:
+def remember_kept(file: RemoteFile, found: Path) -> None:
     """Record the hash of a file that another library keeps, unless it is recorded."""
     _remember(file, weights_path(file), str(found), found=found)
 
@@ -161,13 +160,13 @@ def _label(name: str) -> str:
     return re.sub(r"[^\w.@-]+", "_", name)
 
 
-def _published(file: WeightFile) -> str:
+def _published(file: RemoteFile) -> str:
     if file.sha256:
         return f"SHA-256 {file.sha256}{'...' if len(file.sha256) < 64 else ''}"
     return f"MD5 {file.md5}" if file.md5 else ""
 
 
-def _offline_sentence(file: WeightFile, path: Path) -> str:
+def _offline_sentence(file: RemoteFile, path: Path) -> str:
     addresses = " or ".join(file.urls)
     recorded = _record(file, path).get("sha256")
     expected = _published(file) or (f"SHA-256 {recorded}" if recorded else "")
@@ -184,7 +183,7 @@ def _record_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.record.json")
 
 
-def _record(file: WeightFile, path: Path) -> dict[str, str]:
+def _record(file: RemoteFile, path: Path) -> dict[str, str]:
     """SHA-256 and date of the file that was used first; empty if there was none."""
     place = _record_path(path)
     try:
@@ -204,7 +203,7 @@ def _record(file: WeightFile, path: Path) -> dict[str, str]:
 
 
 def _remember(
-    file: WeightFile, path: Path, origin: str, *, found: Path | None = None
+    file: RemoteFile, path: Path, origin: str, *, found: Path | None = None
 ) -> None:
     """Record the hash of a file that was accepted, unless it is recorded."""
     place, found = _record_path(path), found or path
@@ -228,7 +227,7 @@ def _remember(
         )
 
 
-def _fault(file: WeightFile, path: Path) -> str | None:
+def _fault(file: RemoteFile, path: Path) -> str | None:
     """Why the file in the cache cannot be used; None if it can."""
     if not path.is_file():
         return "it is not a file"
@@ -239,7 +238,7 @@ def _fault(file: WeightFile, path: Path) -> str | None:
     return None
 
 
-def _check(file: WeightFile, found: Path, path: Path) -> None:
+def _check(file: RemoteFile, found: Path, path: Path) -> None:
     """Refuse a file, `found`, that is not the published or recorded one of `path`."""
     advice = "It was damaged on its way, or replaced at its source: get it again."
     if not found.stat().st_size:
@@ -260,7 +259,7 @@ def _check(file: WeightFile, found: Path, path: Path) -> None:
 
 
 def _unproven(
-    file: WeightFile, found: Path, path: Path, proof: Proof | None
+    file: RemoteFile, found: Path, path: Path, proof: Proof | None
 ) -> DownloadError | None:
     """Why a file without a hash to compare is not the network's; None if it is."""
     if proof is None or _published(file) or _record(file, path):
@@ -274,7 +273,7 @@ def _unproven(
     return None
 
 
-def _download(file: WeightFile, path: Path, proof: Proof | None) -> None:
+def _download(file: RemoteFile, path: Path, proof: Proof | None) -> None:
     sweep_leftovers(path.parent)
     sweep_partials(path.parent)
 
