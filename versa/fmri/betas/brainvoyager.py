@@ -38,7 +38,7 @@ from versa.fmri.betas.conditions import ConditionBetas
 from versa.fmri.sectors.sector import Sector
 from versa.fmri.volumes.spaces import check_space
 from versa.fmri.volumes.voxels import PathLike, Volume, gather_voxels
-from versa.wording import listing, unique_names, unknown
+from versa.wording import listing, reading, unique_names, unknown
 
 logger = logging.getLogger("versa")
 
@@ -435,29 +435,21 @@ def read_file(
             f"the file must be of kind {listing(kinds)}, by the end of its name; got "
             f"{path.name}."
         )
-    if not path.is_file():
-        raise ValueError(f"{path} must exist; it is missing.")
-    try:
-        module = importlib.import_module(f"bvbabel.{kind}")
-    except ImportError as error:
-        raise ImportError(
-            "reading BrainVoyager's files needs bvbabel, which is not installed. "
-            'Install it with: pip install "versa-fmri[brainvoyager]".'
-        ) from error
-    read = getattr(module, f"read_{kind}")
-    try:
+    with reading(path, f"a whole {kind.upper()} file", *_DAMAGE):
+        try:
+            module = importlib.import_module(f"bvbabel.{kind}")
+        except ImportError as error:
+            raise ImportError(
+                "reading BrainVoyager's files needs bvbabel, which is not installed. "
+                'Install it with: pip install "versa-fmri[brainvoyager]".'
+            ) from error
+        read = getattr(module, f"read_{kind}")
         with unpacked(path) as plain:
             if kind in ("vtc", "vmp", "vmr"):
                 _check_texts(read, plain, _VTC_HEADER if kind == "vtc" else -1)
             header, data = read(plain)
         if not header or getattr(data, "size", 1) == 0:
             raise ValueError("it is empty")
-    except _DAMAGE as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(
-            f"{path} must be a whole {kind.upper()} file; reading it fails with: "
-            f"{reason.rstrip('.')}."
-        ) from error
     return kind, header, data
 
 

@@ -18,7 +18,7 @@ from versa.fmri.volumes.voxels import (
     read_map,
     read_voxels,
 )
-from versa.wording import listing, unknown
+from versa.wording import chosen_names, listing, unknown
 
 logger = logging.getLogger("versa")
 
@@ -270,10 +270,9 @@ def betas_from_runs(
     check_space(options.space)
     names = [name for name, _, _ in images]
     runs = [run for _, run, _ in images]
-    wanted = list(dict.fromkeys(names) if conditions is None else conditions)
-    for name in wanted:
-        if name not in names:
-            raise ValueError(unknown("condition", name, dict.fromkeys(names)))
+    wanted = tuple(dict.fromkeys(names))
+    if conditions is not None:
+        wanted = chosen_names(conditions, "condition", wanted)
     used = [one for one in images if one[0] in wanted]
     beside = [path for path in (options.mask, options.activity) if path]
     for path in [path for _, _, path in used] + beside:

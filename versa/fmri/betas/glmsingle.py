@@ -18,7 +18,7 @@ from versa.fmri.betas.trials import average_trials
 from versa.fmri.volumes.nifti import check_stated_space, read_image, read_mask
 from versa.fmri.volumes.spaces import check_space
 from versa.fmri.volumes.voxels import PathLike
-from versa.wording import listing, unknown
+from versa.wording import listing, reading, unknown
 
 logger = logging.getLogger("versa")
 
@@ -189,41 +189,27 @@ def _content(path: Path, keys: Sequence[str]) -> dict[str, Any] | np.ndarray:
     if path.suffix == ".npy":
         return _unpickled(path)
     import h5py
+    import scipy.io
 
     if h5py.is_hdf5(path):
-        return _hdf5_arrays(path, keys)
+        with reading(path, "a whole HDF5 file", OSError), h5py.File(path) as file:
+            return {k: _hdf5_array(file[k]) if k in keys else None for k in file}
     if path.suffix == ".mat":
-        import scipy.io
-
-        try:
+        broken = ValueError, TypeError, OSError, scipy.io.matlab.MatReadError
+        with reading(path, "a MATLAB file", *broken):
             return dict(scipy.io.loadmat(path, variable_names=list(keys)))
-        except (ValueError, TypeError, OSError, scipy.io.matlab.MatReadError) as error:
-            raise ValueError(
-                f"{path} must be a MATLAB file; reading it fails with: {error}."
-            ) from error
     raise ValueError(
         f"{path} must be a file of GLMsingle, .npy, .hdf5 or .mat, and whole; it is "
         "neither NumPy's, HDF5 nor MATLAB's."
     )
 
 
-def _hdf5_arrays(path: Path, keys: Sequence[str]) -> dict[str, Any]:
-    """The named arrays of an HDF5 file; MATLAB stores their axes in reverse."""
-    import h5py
-
-    def values(key: str, item: Any) -> np.ndarray | None:
-        is_array = isinstance(item, h5py.Dataset) and item.shape is not None
-        if key not in keys or not is_array or item.dtype.kind not in "iuf":
-            return None
-        return np.asarray(item[()].T if "MATLAB_class" in item.attrs else item[()])
-
-    try:
-        with h5py.File(path, "r") as file:
-            return {key: values(key, item) for key, item in file.items()}
-    except OSError as error:
-        raise ValueError(
-            f"{path} must be a whole HDF5 file; reading it fails with: {error}."
-        ) from error
+def _hdf5_array(item: Any) -> np.ndarray | None:
+    """Numbers of an HDF5 file; MATLAB stores their axes in reverse."""
+    if getattr(item, "shape", None) is None or item.dtype.kind not in "iuf":
+        return None  # a group, an empty dataset or texts
+    values = np.asarray(item[()])
+    return values.T if "MATLAB_class" in item.attrs else values
 
 
 class _ArrayUnpickler(pickle.Unpickler):
@@ -238,23 +224,18 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 def _unpickled(path: Path) -> dict[str, Any] | np.ndarray:
     """The array or the dict of an .npy file."""
-    try:
-        with open(path, "rb") as file:
-            version = np.lib.format.read_magic(file)
-            readers = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }
-            _, _, dtype = readers[version](file)
-            if not dtype.hasobject:
-                file.seek(0)
-                return np.lib.format.read_array(file, allow_pickle=False)
-            content = _ArrayUnpickler(file).load()
-    except _BROKEN_PICKLE as error:
-        raise ValueError(
-            f"{path} must be an .npy file of GLMsingle, which holds numbers, texts and "
-            f"arrays only; reading it fails with: {error}."
-        ) from error
+    rule = "an .npy file of GLMsingle, which holds numbers, texts and arrays only"
+    with reading(path, rule, *_BROKEN_PICKLE), open(path, "rb") as file:
+        version = np.lib.format.read_magic(file)
+        readers = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }
+        _, _, dtype = readers[version](file)
+        if not dtype.hasobject:
+            file.seek(0)
+            return np.lib.format.read_array(file, allow_pickle=False)
+        content = _ArrayUnpickler(file).load()
     inner = (
         content.item() if isinstance(content, np.ndarray) and not content.ndim else 0
     )

@@ -15,7 +15,7 @@ import numpy as np
 
 from versa.fmri.dataset.tables import read_json, subject_labels
 from versa.fmri.volumes.nifti import header_repetition_time
-from versa.wording import listing, unknown
+from versa.wording import listing, reading, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,12 +119,8 @@ def read_events(
     import pandas as pd
 
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path} must exist; it is missing.")
-    try:
+    with reading(path, "a tab-separated table", ValueError):
         table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    except (ValueError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} must be a tab-separated table; {error}.") from error
     _check_columns(table, str(path), ["onset", "duration", condition_column])
     table = table[~table[condition_column].isin(("n/a", ""))]
     times = {}

@@ -13,7 +13,7 @@ from versa.fmri.betas.elsewhere import ImageOptions, betas_from_runs
 from versa.fmri.volumes.nifti import open_image
 from versa.fmri.volumes.spaces import check_space
 from versa.fmri.volumes.voxels import PathLike
-from versa.wording import listing
+from versa.wording import listing, reading
 
 logger = logging.getLogger("versa")
 
@@ -149,7 +149,16 @@ def _spm_names(path: Path) -> tuple[dict[int, str], str]:
     import h5py
     import scipy.io
 
-    try:
+    broken = (
+        AttributeError,
+        KeyError,
+        NotImplementedError,
+        OSError,
+        TypeError,
+        ValueError,
+        scipy.io.matlab.MatReadError,
+    )
+    with reading(path, "an SPM.mat of an estimated model", *broken):
         if h5py.is_hdf5(path):
             with h5py.File(path, "r") as file:
                 cells = file["SPM/xX/name"]
@@ -161,19 +170,6 @@ def _spm_names(path: Path) -> tuple[dict[int, str], str]:
             )["SPM"]
             names = [str(name) for name in np.ravel(tree.xX.name)]
             basis = str(tree.xBF.name)
-    except (
-        AttributeError,
-        KeyError,
-        NotImplementedError,
-        OSError,
-        TypeError,
-        ValueError,
-        scipy.io.matlab.MatReadError,
-    ) as error:
-        raise ValueError(
-            f"{path} must be an SPM.mat of an estimated model; reading the names of "
-            f"its regressors fails with: {error}."
-        ) from error
     return dict(enumerate(names, start=1)), basis
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from versa.fmri.betas.runs import check_events, read_events
-from versa.wording import listing, unknown
+from versa.wording import chosen_names, listing, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,10 +72,10 @@ def average_trials(
             "values must be (n_trials, n_voxels) with one condition per trial; got "
             f"{rows.shape} and {len(names)} conditions of trials."
         )
-    wanted = tuple(dict.fromkeys(names) if conditions is None else conditions)
-    for name in wanted:
-        if name not in names:
-            raise ValueError(unknown("condition", name, dict.fromkeys(names)))
+    options = tuple(dict.fromkeys(names))
+    wanted = options
+    if conditions is not None:
+        wanted = chosen_names(conditions, "condition", options)
     is_odd = _odd_trials(names, runs, halves)
     own = np.array(names, dtype=object)
 
