@@ -22,6 +22,7 @@ from versa.fmri.dataset.problems import LEVELS, Problem, Problems
 from versa.fmri.dataset.stimuli import StimulusSet
 from versa.fmri.dataset.subject_files import SubjectResponses, sidecar_path
 from versa.fmri.dataset.tables import DESCRIPTION, LABEL, read_json, subject_labels
+from versa.fmri.volumes.grids import orientation
 from versa.stats.splits import split_halves
 from versa.wording import listing
 
@@ -84,22 +85,20 @@ def check_dataset(folder: str | os.PathLike[str]) -> list[Problem]:
     folder = Path(folder)
     found: list[Problem] = []
     problems = Problems(folder, found)
-    other = _other_kind(folder) if folder.is_dir() else ""
+    other = _other_kind(folder) if folder.is_dir() else "must be a folder that exists."
     if other:
         problems.error(folder, other)
         return found
     contents = read_contents(folder, problems)
-    if not folder.is_dir():
-        return found
     _check_about(contents, problems)
     _check_images(contents, problems)
     check = _check_rdms if contents.has_rdms else _check_responses
     facts = check(contents, problems)
-    for row, one in enumerate(facts):
-        _check_copy(problems, one, facts[:row])
     placed = [one for one in facts if one.affine is not None]
-    for one in placed[1:]:
-        _check_grid(problems, one, placed[0])
+    for row, one in enumerate(facts):
+        for text in (_copied(one, facts[:row]), _other_grid(one, placed)):
+            if text:
+                problems.warning(one.file, text)
     _check_unread(contents, problems)
     first = {one.file: row for row, one in reversed(list(enumerate(found)))}
     return sorted(found, key=lambda one: (first[one.file], LEVELS.index(one.level)))
@@ -289,7 +288,19 @@ def _check_responses(contents: Contents, problems: Problems) -> list[_Facts]:
     """Sidecars, masks and values of all subjects, one after the other."""
     facts = []
     for subject, one in each_responses(contents, problems):
-        _check_sidecar(problems, one, placed=contents.has_coordinates)
+        path = sidecar_path(one.betas)
+        if one.sidecar is not None and "Units" not in one.sidecar:
+            problems.warning(
+                path, "has no Units, so they are taken to be a.u.; write what they are."
+            )
+        if contents.has_coordinates and one.space == "none":
+            problems.warning(
+                path,
+                "says nothing about the space of the voxels (Space), so sectors cannot "
+                "be put on a brain or be cut by coordinates. Write TAL, MNI152... or "
+                "individual.",
+            )
+        _check_overlap(problems, one)
         for name, values in one.responses.items():
             if values.shape[1] < _FEW_VOXELS:
                 problems.warning(
@@ -297,8 +308,7 @@ def _check_responses(contents: Contents, problems: Problems) -> list[_Facts]:
                     f"has {values.shape[1]} voxels; an RDM of fewer than {_FEW_VOXELS} "
                     "is noisy.",
                 )
-        _check_overlap(problems, one)
-        _check_values(problems, one, contents.stimuli)
+            _check_values(problems, one.betas, name, values, contents.stimuli)
         facts.append(
             _Facts(
                 one.betas,
@@ -310,22 +320,6 @@ def _check_responses(contents: Contents, problems: Problems) -> list[_Facts]:
             )
         )
     return facts
-
-
-def _check_sidecar(problems: Problems, one: SubjectResponses, *, placed: bool) -> None:
-    """Unit and space that are not given."""
-    path = sidecar_path(one.betas)
-    if one.sidecar is not None and "Units" not in one.sidecar:
-        problems.warning(
-            path, "has no Units, so they are taken to be a.u.; write what they are."
-        )
-    if placed and one.space == "none":
-        problems.warning(
-            path,
-            "says nothing about the space of the voxels (Space), so sectors cannot be "
-            "put on a brain or be cut by coordinates. Write TAL, MNI152... or "
-            "individual.",
-        )
 
 
 def _check_rdms(contents: Contents, problems: Problems) -> list[_Facts]:
@@ -379,58 +373,46 @@ def _check_overlap(problems: Problems, one: SubjectResponses) -> None:
 
 
 def _check_values(
-    problems: Problems, one: SubjectResponses, stimuli: StimulusSet | None
-) -> None:
-    """NaN, constant and standardised voxels, and images of one response."""
-    betas = one.betas
-    for name, part in one.responses.items():
-        broken, constant = bad_columns(part)
-        n_broken, n_constant = int(broken.sum()), int(constant.sum())
-        if n_broken or n_constant:
-            problems.warning(
-                betas,
-                f"has {n_broken} voxels with NaN or infinity and {n_constant} constant "
-                f"ones among the {part.shape[1]} of {name}. They are refused unless "
-                "drop_bad_voxels=True.",
-            )
-        if broken.all() or constant.all():
-            continue
-        _check_same_rows(problems, betas, name, part, stimuli)
-        clean = part[:, ~(broken | constant)]
-        if clean.size and _is_standardised(clean):
-            problems.warning(
-                betas,
-                f"looks z-scored: every voxel of {name} has mean 0 and standard "
-                "deviation 1 over the images. That changes RDMs; use the betas as "
-                "the GLM gives them.",
-            )
-
-
-def _check_same_rows(
     problems: Problems,
     betas: Path,
-    name: str,
-    part: np.ndarray,
+    sector: str,
+    values: np.ndarray,
     stimuli: StimulusSet | None,
 ) -> None:
-    """Images with the same response in every voxel of a sector."""
-    if part.shape[1] < 2:
-        return  # rounded values of a single voxel may well be equal
+    """NaN, constant and standardised voxels, and images of one response."""
+    broken, constant = bad_columns(values)
+    n_broken, n_constant = int(broken.sum()), int(constant.sum())
+    if n_broken or n_constant:
+        problems.warning(
+            betas,
+            f"has {n_broken} voxels with NaN or infinity and {n_constant} constant "
+            f"ones among the {broken.size} of {sector}. They are refused unless "
+            "drop_bad_voxels=True.",
+        )
+    if broken.all() or constant.all():
+        return
     seen: dict[str, int] = {}
-    for row, response in enumerate(part):
-        first = seen.setdefault(_hash(response), row)
-        if first != row:
-            one, two = (
-                (f"volume {first + 1}", f"volume {row + 1}")
-                if stimuli is None
-                else (repr(stimuli.names[first]), repr(stimuli.names[row]))
-            )
-            problems.warning(
-                betas,
-                f"has the same response to {one} and {two} in every voxel of {name}; "
-                "was a volume copied?",
-            )
-            return
+    firsts = [seen.setdefault(_hash(row), n) for n, row in enumerate(values)]
+    again = next((n for n, first in enumerate(firsts) if n != first), None)
+    # rounded values of a single voxel may well be equal
+    if again is not None and broken.size > 1:
+        one, two = (
+            f"volume {n + 1}" if stimuli is None else repr(stimuli.names[n])
+            for n in (firsts[again], again)
+        )
+        problems.warning(
+            betas,
+            f"has the same response to {one} and {two} in every voxel of {sector}; was "
+            "a volume copied?",
+        )
+    clean = values[:, ~(broken | constant)]
+    if clean.size and _is_standardised(clean):
+        problems.warning(
+            betas,
+            f"looks z-scored: every voxel of {sector} has mean 0 and standard "
+            "deviation 1 over the images. That changes RDMs; use the betas as the GLM "
+            "gives them.",
+        )
 
 
 def _is_standardised(part: np.ndarray) -> bool:
@@ -443,58 +425,50 @@ def _is_standardised(part: np.ndarray) -> bool:
     )
 
 
-def _check_copy(problems: Problems, one: _Facts, before: Sequence[_Facts]) -> None:
-    """Responses or RDMs that are those of another subject."""
+# ---- subjects side by side --------------------------------------------------------
+
+
+def _copied(one: _Facts, before: Sequence[_Facts]) -> str:
+    """Whose responses or RDMs these are; empty if nobody else's."""
     for other in before:
+        name = f"{other.file.name}, of another subject"
         if one.file_hash and one.file_hash == other.file_hash:
-            problems.warning(
-                one.file,
-                f"is byte for byte {other.file.name}, of another subject; was it "
-                "copied?",
-            )
-            return
+            return f"is byte for byte {name}; was it copied?"
         same = [
-            name for name, key in one.content.items() if other.content.get(name) == key
+            key for key in one.content if other.content.get(key) == one.content[key]
         ]
         if same:
-            problems.warning(
-                one.file,
-                f"has the very values of {other.file.name}, of another subject, in "
-                f"{listing(same)}; was it copied?",
-            )
-            return
+            return f"has the very values of {name}, in {listing(same)}; was it copied?"
+    return ""
 
 
-def _check_grid(problems: Problems, one: _Facts, first: _Facts) -> None:
-    """Orientation and voxel size that differ between subjects, or a whole grid."""
-    from nibabel.orientations import aff2axcodes
-
-    if one.affine is None or first.affine is None:
-        return
-    if np.linalg.matrix_rank(one.affine) < 4 or np.linalg.matrix_rank(first.affine) < 4:
-        return  # an error already
-    codes = ["".join(map(str, aff2axcodes(part.affine))) for part in (one, first)]
-    sizes = [abs(np.linalg.det(affine)) for affine in (one.affine, first.affine)]
+def _other_grid(one: _Facts, placed: Sequence[_Facts]) -> str:
+    """How orientation, voxel size or grid differ from those of the first subject."""
+    if one.affine is None or one is placed[0]:
+        return ""
+    first, affine = placed[0], placed[0].affine
+    if affine is None or min(map(np.linalg.matrix_rank, (one.affine, affine))) < 4:
+        return ""  # an error already
+    codes = [orientation(part) for part in (one.affine, affine)]
+    sizes = [abs(np.linalg.det(part)) for part in (one.affine, affine)]
     if codes[0] != codes[1]:
-        problems.warning(
-            one.file,
+        return (
             f"has the orientation {codes[0]}, and {first.file.name} has {codes[1]}; "
-            "were left and right, or other axes, flipped on the way?",
+            "were left and right, or other axes, flipped on the way?"
         )
-    elif not np.isclose(sizes[0], sizes[1], rtol=1e-3):
-        problems.warning(
-            one.file,
+    if not np.isclose(sizes[0], sizes[1], rtol=1e-3):
+        return (
             f"has voxels of {sizes[0]:.3g} mm3, and {first.file.name} has "
-            f"{sizes[1]:.3g}.",
+            f"{sizes[1]:.3g}."
         )
-    elif one.space == first.space and one.space not in (None, "individual", "none"):
-        same = np.allclose(one.affine, first.affine, rtol=0, atol=1e-3)
-        if one.shape != first.shape or not same:
-            problems.warning(
-                one.file,
-                f"is on another grid than {first.file.name}, although both are in "
-                f"{one.space}.",
-            )
+    same = np.allclose(one.affine, affine, rtol=0, atol=1e-3)
+    shared = one.space == first.space and one.space not in (None, "individual", "none")
+    if shared and not (same and one.shape == first.shape):
+        return (
+            f"is on another grid than {first.file.name}, although both are in "
+            f"{one.space}."
+        )
+    return ""
 
 
 # ---- files that are not read ----------------------------------------------------
