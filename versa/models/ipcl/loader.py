@@ -15,7 +15,9 @@ from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -163,69 +165,54 @@ class ChunkLoader:
     def chunks(
         self, blocks: Iterable[ArrayLike], *, seed: int, epoch: int
     ) -> Generator[Chunk, None, None]:
-        """Decode blocks of images, one chunk after the other."""
+        """Decode blocks of indices, one chunk after the other, `prefetch` ahead.
+
+        A damaged image is replaced by another, which depends on the seed, the epoch and
+        the image alone. Canvases are valid until the next chunk is asked for.
+        """
         slots = self._slots or [_Slot(self.pinned) for _ in range(self.prefetch + 1)]
         self._slots = []  # a second call at the same time makes its own
         free, waiting = deque(slots), deque[_Work]()
         rest = iter(blocks)
-        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="versa-decode")
+        decoders = ThreadPoolExecutor(self.workers, thread_name_prefix="versa-decode")
+        stacker = ThreadPoolExecutor(1, thread_name_prefix="versa-decode-stack")
+
+        def decoded(indices: np.ndarray) -> list[tuple[int, np.ndarray]]:
+            return [self._decoded(int(index), (seed, epoch)) for index in indices]
+
+        def begin(block: ArrayLike, slot: _Slot) -> _Work:
+            wanted = np.asarray(block).astype(np.int64)
+            starts = range(0, len(wanted), _PIECE)
+            pieces = [decoders.submit(decoded, wanted[k : k + _PIECE]) for k in starts]
+            return _Work(wanted, slot, stacker.submit(_stacked, pieces, slot))
+
         try:
             while True:
-                while len(waiting) < self.prefetch:
-                    block = next(rest, None)
-                    if block is None:
-                        break
-                    work = _Work(np.asarray(block), free.popleft(), (seed, epoch))
-                    waiting.append(work)
-                    self._submit(work, pool)
+                for block in islice(rest, self.prefetch - len(waiting)):
+                    waiting.append(begin(block, free.popleft()))
                 if not waiting:
                     return
                 start = time.perf_counter()
-                canvases, sizes = waiting[0].done.result()
+                indices, canvases, sizes = waiting[0].made.result()
                 waited = time.perf_counter() - start
                 work = waiting.popleft()
                 yield Chunk(
-                    indices=torch.from_numpy(work.indices),
+                    indices=torch.from_numpy(indices),
                     canvases=canvases,
                     sizes=sizes,
-                    labels=torch.from_numpy(self.images.labels[work.indices]),
-                    n_replaced=int((work.indices != work.wanted).sum()),
+                    labels=torch.from_numpy(self.images.labels[indices]),
+                    n_replaced=int((indices != work.wanted).sum()),
                     wait_seconds=waited,
                 )
                 work.slot.given_back()
                 free.append(work.slot)
         finally:
             # reached as well by close(), Ctrl-C and errors: no thread stays behind
-            for work in waiting:
-                work.stopped = True
-            pool.shutdown(wait=True, cancel_futures=True)
+            decoders.shutdown(wait=True, cancel_futures=True)
+            stacker.shutdown(wait=True, cancel_futures=True)
             for slot in slots:
                 slot.given_back()
             self._slots = slots
-
-    def _submit(self, work: "_Work", pool: ThreadPoolExecutor) -> None:
-        def pass_on(piece: Future[None]) -> None:
-            if not piece.cancelled() and (error := piece.exception()) is not None:
-                work.failed(error)
-
-        for start in range(0, len(work.wanted), _PIECE):
-            pool.submit(self._piece, work, start).add_done_callback(pass_on)
-        if not len(work.wanted):
-            work.done.set_result(work.slot.filled([]))
-
-    def _piece(self, work: "_Work", start: int) -> None:
-        """Decode a few images; whoever finishes last puts the chunk together."""
-        if work.stopped:
-            return
-        stop = min(start + _PIECE, len(work.wanted))
-        for k in range(start, stop):
-            work.indices[k], work.pixels[k] = self._decoded(
-                int(work.wanted[k]), work.purpose
-            )
-        if work.finished(stop - start):
-            made = work.slot.filled(work.pixels)
-            work.pixels = []  # half of the memory
-            work.done.set_result(made)
 
     def _decoded(self, index: int, purpose: tuple[int, int]) -> tuple[int, np.ndarray]:
         candidate = index
@@ -290,30 +277,18 @@ class _Slot:
             self._copied.record()
 
 
-class _Work:
+class _Work(NamedTuple):
     """One chunk while it is made."""
 
-    def __init__(
-        self, wanted: np.ndarray, slot: _Slot, purpose: tuple[int, int]
-    ) -> None:
-        self.wanted = wanted.astype(np.int64)
-        self.slot = slot
-        self.purpose = purpose
-        self.indices = self.wanted.copy()
-        self.pixels: list[np.ndarray] = [np.empty(0, np.uint8)] * len(wanted)
-        self.done: Future[tuple[torch.Tensor, torch.Tensor]] = Future()
-        self.stopped = False
-        self._left = len(wanted)
-        self._lock = threading.Lock()
+    wanted: np.ndarray  # (n_images,) indices that were asked for
+    slot: _Slot
+    made: "Future[tuple[np.ndarray, torch.Tensor, torch.Tensor]]"  # as of `_stacked`
 
-    def finished(self, n: int) -> bool:
-        """Whether these `n` images were the last."""
-        with self._lock:
-            self._left -= n
-            return self._left == 0
 
-    def failed(self, error: BaseException) -> None:
-        with self._lock:
-            self.stopped = True
-            if not self.done.done():
-                self.done.set_exception(error)
+def _stacked(
+    pieces: list[Future[list[tuple[int, np.ndarray]]]], slot: _Slot
+) -> tuple[np.ndarray, torch.Tensor, torch.Tensor]:
+    """Indices, canvases and sizes of decoded pieces, when all are there."""
+    images = [image for piece in pieces for image in piece.result()]
+    indices = np.array([index for index, _ in images], dtype=np.int64)
+    return (indices, *slot.filled([pixels for _, pixels in images]))
