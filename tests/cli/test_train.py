@@ -80,6 +80,7 @@ def test_train_exports_what_load_model_takes(card, capsys, data, monkeypatch):
     torch.testing.assert_close(out.norm(dim=1), torch.ones(2))
 
 
+@pytest.mark.slow
 def test_an_export_from_the_middle_is_replaced(tmp_path, data, capsys):
     folder = tmp_path / "run"
     assert run(data, "--out", folder, *sets(data, engine__keep=9)) == 0
@@ -209,6 +210,7 @@ def test_plot_and_export(card, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == f"{tmp_path}/zoo/again.toml"
 
 
+@pytest.mark.slow
 def test_a_scheduler_is_told_to_run_it_again(tmp_path, data):
     folder = tmp_path / "run"
     command = [
@@ -232,6 +234,7 @@ def test_a_scheduler_is_told_to_run_it_again(tmp_path, data):
     assert list((folder / "checkpoints").glob("step-*.pt"))
 
 
+@pytest.mark.slow
 def test_torchrun(tmp_path, data):
     """Two processes, started as a user starts them."""
     folder = tmp_path / "run"

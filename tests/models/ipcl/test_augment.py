@@ -85,11 +85,6 @@ def test_draws_depend_on_seed_and_epoch(change):
     assert (a.factors != b.factors).float().mean() > 0.99
 
 
-def test_views_of_an_image_differ():
-    factors = some_draws(n=50).factors
-    assert len(np.unique(factors.reshape(-1, 4)[:, 0])) == 250
-
-
 def test_crops_are_distributed_as_torchvisions():
     torch.manual_seed(0)
     crop = v2.RandomResizedCrop(224, SET_1.scale, SET_1.ratio)

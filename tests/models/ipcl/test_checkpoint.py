@@ -78,6 +78,7 @@ def test_a_torn_checkpoint_is_passed_over(tmp_path, caplog, tear):
         load_newest(tmp_path)
 
 
+@pytest.mark.slow
 def test_any_damaged_byte_is_seen(tmp_path):
     kept = {"w": torch.arange(9.0), "n": 3}
     path = save_state(tmp_path, kept, step=1)
@@ -193,6 +194,7 @@ for step in range(2, 10_000):
 """
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_a_whole_checkpoint(tmp_path):
     for wait in (0.0, 0.02, 0.05):
         folder = tmp_path / str(wait)

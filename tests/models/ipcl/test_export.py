@@ -1,7 +1,6 @@
 """From the folder of a run to a network of the zoo."""
 
 import json
-import shutil
 
 import pytest
 import torch
@@ -44,6 +43,14 @@ def alexnet(tmp_path_factory, data):
     return folder, run(folder, data, **changes)
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory, data):
+    """The folder of a short training of a tiny network, with two checkpoints."""
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    run(folder, data)
+    return folder
+
+
 def same(module, source, size=64):
     x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -75,14 +82,14 @@ def test_an_exported_network_is_one_of_the_zoo(alexnet, monkeypatch):
     (row,) = list_models(method="IPCL", diet="images").to_dict("records")
     assert row["name"] == "ipcl_small"
     assert row["architecture"] == "AlexNet-GN"
-    # the other door: the file alone says how it was made
+    # the file alone says how it was made
     own = load_model("alexnet_gn", weights=weights)
     same(own.module, expected)
     assert own.preprocess == model.preprocess
 
 
-def test_accuracies_go_into_the_card(alexnet, tmp_path):
-    path = export_run(alexnet[0], tmp_path, name="two")
+def test_accuracies_go_into_the_card(small, tmp_path):
+    path = export_run(small, tmp_path, name="two")
     before = path.read_text()
     add_accuracy(path, {"top1_knn": 38.41239}, "kNN of l2norm, 2026")
     add_accuracy(path, {"top1_linear": 39}, "linear")
@@ -102,7 +109,10 @@ def test_accuracies_go_into_the_card(alexnet, tmp_path):
     [
         {"options": "{width: 4}"},
         {"method": "supervised", "precision": "fp64"},
-        {"architecture": "torchvision/resnet18", "epochs": 1},
+        pytest.param(
+            {"architecture": "torchvision/resnet18", "epochs": 1},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_other_networks(tmp_path, data, monkeypatch, changes):
@@ -124,28 +134,26 @@ def test_other_networks(tmp_path, data, monkeypatch, changes):
         torch.testing.assert_close(out.norm(dim=1), torch.ones(2))
 
 
-def test_a_checkpoint_of_choice(tmp_path, data):
-    run(tmp_path / "run", data)
-    early = export_run(tmp_path / "run", name="early", step=4)
-    late = export_run(tmp_path / "run", name="late")
+def test_a_checkpoint_of_choice(tmp_path, small):
+    early = export_run(small, tmp_path, name="early", step=4)
+    late = export_run(small, tmp_path, name="late")
     assert "step 4 of 8" in read_card(early).notes
     assert read_card(early).epochs == 1
     assert "step 8 of 8" in read_card(late).notes
     with pytest.raises(ValueError, match=r"of a checkpoint in .*, 4, 8; got 5"):
-        export_run(tmp_path / "run", step=5)
+        export_run(small, step=5)
 
 
-def test_refused(tmp_path, data, alexnet, monkeypatch):
+def test_refused(tmp_path, small, monkeypatch):
     with pytest.raises(ValueError, match="must hold checkpoints with at least one"):
         export_run(tmp_path)
     with pytest.raises(ValueError, match=r"letters, digits .* got 'a b'"):
-        export_run(alexnet[0], tmp_path, name="a b")
+        export_run(small, tmp_path, name="a b")
     with pytest.raises(ValueError, match="'alexnet_gn_untrained' is in the zoo"):
-        export_run(alexnet[0], tmp_path, name="alexnet_gn_untrained")
+        export_run(small, tmp_path, name="alexnet_gn_untrained")
     assert not list(tmp_path.iterdir())
-    path = export_run(alexnet[0], tmp_path / "zoo", name="net")
+    path = export_run(small, tmp_path / "zoo", name="net")
     monkeypatch.setenv("VERSA_ZOO", str(path.parent))
-    assert export_run(alexnet[0], path.parent, name="net") == path  # once more
+    assert export_run(small, path.parent, name="net") == path  # once more
     with pytest.raises(ValueError, match="'net' is in the zoo already"):
-        export_run(alexnet[0], tmp_path / "else", name="net")
-    shutil.rmtree(tmp_path / "zoo")
+        export_run(small, tmp_path / "else", name="net")

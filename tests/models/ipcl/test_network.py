@@ -11,7 +11,7 @@ from torch.nn import functional
 from versa.models.architectures import AlexNetGN
 from versa.models.building import build_seeded
 from versa.models.ipcl import network as network_module
-from versa.models.ipcl.loss import IPCLLoss, unit_rows
+from versa.models.ipcl.loss import IPCLLoss
 from versa.models.ipcl.memory_format import (
     MomentsGroupNorm,
     StridedConv2d,
@@ -95,55 +95,6 @@ def test_forty_images_are_five_groups_of_eight(n_chunks):
     set_groups(network, ROWS)
     found = step(network, IPCLLoss(6, 96).double(), images(), n_chunks)
     assert_same(found, in_turn())
-
-
-def half_of_a_step(rank, n_rounds):
-    """What one of two processes makes of its half of the groups of every round."""
-    network, loss = tiny(), IPCLLoss(6, 96).double()
-    set_groups(network, ROWS, collect=True)
-    rounds = images(4).unflatten(0, (n_rounds, 2, -1))  # a round, a rank, its rows
-    values = []
-    for chunk in rounds[:, rank]:
-        out = network(chunk).unflatten(0, (-1, ROWS))
-        gathered = exchange(unit_rows(out.detach()))
-        terms = loss.groups(out, N_VIEWS, gathered=gathered, first=rank * len(out))
-        (terms.loss.sum() / 4).backward()
-        apply_statistics(network, exchange(take_statistics(network)))
-        values.append(exchange(terms.loss.detach()))
-    for parameter in network.parameters():
-        torch.distributed.all_reduce(parameter.grad)
-    return {
-        "loss": torch.cat(values),
-        **loss.state_dict(),
-        **network.state_dict(),
-        **{f"{key} grad": p.grad for key, p in network.named_parameters()},
-    }
-
-
-def worker(rank, folder):
-    """One of two processes; then the same with the groups in two rounds."""
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
-    )
-    for n_rounds in (1, 2):
-        torch.save(half_of_a_step(rank, n_rounds), f"{folder}/{n_rounds}_{rank}.pt")
-    torch.distributed.destroy_process_group()
-
-
-def exchange(own):
-    """Tensors of all processes one after the other."""
-    everyone = [torch.empty_like(own) for _ in range(2)]
-    torch.distributed.all_gather(everyone, own.contiguous())
-    return torch.cat(everyone)
-
-
-def test_two_processes_equal_one(tmp_path):
-    torch.multiprocessing.spawn(worker, (str(tmp_path),), nprocs=2)
-    expected = in_turn(4)
-    for path in sorted(tmp_path.glob("*.pt")):
-        assert_same(torch.load(path), expected)
-    assert len(list(tmp_path.glob("*.pt"))) == 4
 
 
 @pytest.mark.parametrize("momentum", [0.1, 0.7, None])
@@ -330,17 +281,6 @@ def test_alexnet_has_the_authors_keys_and_grouped_norms(shared):
         "fc7.1",
     ]
     assert network.training
-
-
-def test_batch_norm_twin_has_groups_everywhere():
-    with torch.device("meta"):
-        network = training_network("alexnet_gn", {"norm": "batch"})
-    set_groups(network, 640)
-    norms = [
-        m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)
-    ]
-    assert len(norms) == 7
-    assert all(norm.rows == 640 for norm in norms)
 
 
 @pytest.mark.parametrize(

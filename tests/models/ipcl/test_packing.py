@@ -19,7 +19,6 @@ from PIL import Image
 from tests.models.ipcl.test_sources import encoded, picture, write_tree
 from versa.models.ipcl import packing as pack_module
 from versa.models.ipcl.decoding import ImageProblem, decode
-from versa.models.ipcl.loader import ChunkLoader
 from versa.models.ipcl.packing import PackedImages, pack
 from versa.models.ipcl.sources import ImageTree, JoinedImages, open_images
 
@@ -96,20 +95,6 @@ def test_nothing_usable_is_an_error(tmp_path):
         pack(ImageTree(tmp_path), tmp_path / "a.pack")
 
 
-def test_packed_images_feed_the_loader(tmp_path):
-    tree = write_tree(tmp_path / "tree")
-    packed = pack(tree, tmp_path / "a.pack")  # nothing is shrunk: kept byte by byte
-    blocks = [[1, 2, 3], [9, 8]]
-    pairs = zip(
-        ChunkLoader(tree, workers=2).chunks(blocks, seed=0, epoch=0),
-        ChunkLoader(packed, workers=2).chunks(blocks, seed=0, epoch=0),
-        strict=True,
-    )
-    for a, b in pairs:
-        assert (a.canvases == b.canvases).all()
-        assert (a.labels == b.labels).all()
-
-
 def test_opened_and_joined(tmp_path):
     tree = write_tree(tmp_path / "tree")
     packed = pack(write_tree(tmp_path / "other", 4, 1), tmp_path / "faces.pack")
@@ -160,6 +145,7 @@ def test_damaged_files_are_noticed(tmp_path):
 # Interruptions
 
 
+@pytest.mark.slow
 def test_killed_and_called_again_gives_the_same_file(tmp_path):
     tree = write_tree(tmp_path / "tree", 300)
     expected = pack(tree, tmp_path / "whole.pack", short_side=20).path.read_bytes()

@@ -161,6 +161,7 @@ def test_one_process_needs_no_network():
         assert group.broadcast(lambda: 3) == 3
 
 
+@pytest.mark.slow
 def test_two_processes_exchange():
     for rank, (code, out, err) in enumerate(run("exchange")):
         assert code == 0, err
@@ -214,7 +215,8 @@ def test_a_machine_without_devices_says_so(monkeypatch):
         pass
 
 
-@pytest.mark.parametrize("how", ["fail", pytest.param("hang", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["fail", "hang"])
 def test_nobody_waits_for_a_lost_process(how):
     (code, out, err), (other, _, trace) = run(how)
     assert code == 2, err

@@ -1,4 +1,4 @@
-"""Training images: trees of them, and the order of an epoch."""
+"""Training images: trees of them, and several sources as one."""
 
 from io import BytesIO
 
@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 from versa.models.ipcl.decoding import ImageProblem
-from versa.models.ipcl.schedule import epoch_order
 from versa.models.ipcl.sources import ImageTree, JoinedImages, open_images
 
 
@@ -105,72 +104,3 @@ def test_paths_of_images_are_checked(tmp_path):
         open_images([tmp_path, tmp_path])
     with pytest.raises(ValueError, match="title of its own"):
         JoinedImages([], [])
-
-
-# Orders
-
-
-def test_an_epoch_is_a_permutation_and_no_other_epochs():
-    orders = [epoch_order([100], seed=s, epoch=e) for s, e in ((0, 0), (0, 1), (1, 0))]
-    for order in orders:
-        assert np.array_equal(np.sort(order), np.arange(100))
-    assert not np.array_equal(orders[0], orders[1])
-    assert not np.array_equal(orders[0], orders[2])
-    assert np.array_equal(orders[1], epoch_order([100], seed=0, epoch=1))
-
-
-def test_the_order_is_the_same_in_every_version():
-    def mixed(z):  # SplitMix64 in Python's integers
-        z = (z + 0x9E3779B97F4A7C15) % 2**64
-        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
-        z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
-        return z ^ (z >> 31)
-
-    def key(index):
-        state = 0
-        for part in (1, 2, 2**63 + 1, 0, 0, index):
-            state = mixed(state ^ part)
-        return state
-
-    order = epoch_order([50], seed=1, epoch=2)
-    assert order.tolist() == sorted(range(50), key=key)
-
-
-def test_short_epochs_take_different_images():
-    parts = [
-        epoch_order([1000], seed=0, epoch=e, images_per_epoch=100) for e in range(30)
-    ]
-    assert all(len(set(part)) == 100 for part in parts)
-    assert len(set(np.concatenate(parts))) > 900  # 1000 * (1 - .9 ** 30) = 958
-
-
-def test_folders_give_their_shares():
-    counts, weights = [50, 10, 200], [1, 1, 2]
-    order = epoch_order(counts, seed=0, epoch=3, images_per_epoch=100, weights=weights)
-    folder = np.searchsorted(np.cumsum(counts), order, side="right")
-    assert np.bincount(folder).tolist() == [25, 25, 50]
-    # 25 of 10: each twice, and five of them once more
-    assert np.bincount(order[folder == 1] - 50).tolist() == pytest.approx(
-        [2.5] * 10, abs=1
-    )
-    assert len(set(order[folder == 2])) == 50
-    # mixed, not one folder after the other
-    assert 0.3 < (folder[:50] == 2).mean() < 0.7
-    all_ = epoch_order(counts, seed=0, epoch=3)
-    assert np.array_equal(np.sort(all_), np.arange(260))
-
-
-def test_shares_are_rounded_to_the_total():
-    order = epoch_order([9, 9, 9], seed=0, epoch=0, images_per_epoch=10)
-    assert sorted(np.bincount(order // 9)) == [3, 3, 4]
-
-
-def test_orders_are_checked():
-    with pytest.raises(
-        ValueError, match="counts and images_per_epoch must be at least"
-    ):
-        epoch_order([3, 0], seed=0, epoch=0)
-    with pytest.raises(ValueError, match="weights must be numbers of at least 0"):
-        epoch_order([3, 3], seed=0, epoch=0, weights=[0, 0])
-    with pytest.raises(ValueError, match="one weight per folder"):
-        epoch_order([3, 3], seed=0, epoch=0, weights=[1])

@@ -160,6 +160,7 @@ def test_a_run_is_the_plain_loop(tmp_path, data, chunk_groups):
     np.testing.assert_allclose(found, losses, rtol=1e-5)  # six digits in the table
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n_ranks", "changes"),
     [
@@ -167,9 +168,7 @@ def test_a_run_is_the_plain_loop(tmp_path, data, chunk_groups):
         # 8 groups on 2, in chunks of 3: uneven; and 3 processes with 4 groups: in a
         # round two of them have none
         (2, {"groups_per_step": 8, "engine__chunk_groups": 3, "group_images": 2}),
-        pytest.param(
-            *(3, {"groups_per_step": 4, "group_images": 2}), marks=pytest.mark.slow
-        ),
+        (3, {"groups_per_step": 4, "group_images": 2}),
         (2, {"method": "supervised"}),
     ],
 )
@@ -212,7 +211,8 @@ def n_logged(folder):
     return len(rows(path)) if path.exists() else 0
 
 
-@pytest.mark.parametrize("dropout", [0.0, pytest.param(0.5, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_killed_and_continued_bit_for_bit(tmp_path, data, dropout):
     # 40 steps, and 20 steps + kill -9 + the rest
     changes = {"epochs": 10, "options": f"{{dropout: {dropout}}}"}
@@ -236,6 +236,7 @@ def test_killed_and_continued_bit_for_bit(tmp_path, data, dropout):
     assert [int(row[0]) for row in logs[0]] == list(range(1, 41))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "n_ranks"),
     [
@@ -390,6 +391,7 @@ def test_a_torn_checkpoint_is_passed_over(tmp_path, data, caplog):
     )
 
 
+@pytest.mark.slow
 def test_one_folder_is_for_one_run(tmp_path, data):
     process = begin(tmp_path, options(data, epochs=1000))
     try:
@@ -506,20 +508,23 @@ def test_one_process_dies(tmp_path, data):
         {"augmentation__rotation": 90},
         {"precision": "bf16"},
         {"precision": "fp16"},
-        {
-            "architecture": "alexnet_gn",
-            "options": "{norm: batch}",
-            "epochs": 1,
-            "augmentation__size": 64,
-            "images_per_epoch": 12,
-        },
         {"method": "supervised", "n_views": 1},
         {"images_per_epoch": 30, "weights": "[1]"},
-        {"architecture": "torchvision/resnet18", "epochs": 1},
-        {"architecture": "timm/resnet10t", "epochs": 1},
+        pytest.param(
+            {
+                "architecture": "alexnet_gn",
+                "options": "{norm: batch}",
+                "augmentation__size": 64,
+                "images_per_epoch": 12,
+            },
+            marks=pytest.mark.slow,
+        ),
+        pytest.param({"architecture": "torchvision/resnet18"}, marks=pytest.mark.slow),
+        pytest.param({"architecture": "timm/resnet10t"}, marks=pytest.mark.slow),
     ],
 )
 def test_variants_train(tmp_path, data, changes):
+    changes = {"epochs": 1, **changes}
     end = trained(tmp_path, data, **changes)
     assert end.finished
     state = newest(tmp_path)
