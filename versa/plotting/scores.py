@@ -249,7 +249,7 @@ def plot_null(
     It shows how high a score the procedure gives for nothing.
     """
     comparison = as_comparison(results)
-    sectors = sectors_to_draw(comparison, ("versa", "versa-debiased"), sector, "splits")
+    sectors = sectors_to_draw(comparison, ("versa", "versa-debiased"), sector)
     items = comparison.results
     table = comparison.layers()
     shared = len({item.layer_names for item in items}) == 1

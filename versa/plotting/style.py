@@ -109,7 +109,10 @@ def as_comparison(
 
 
 def sectors_to_draw(
-    comparison: Comparison, methods: Sequence[str], sector: str | None, df: str
+    comparison: Comparison,
+    methods: Sequence[str],
+    sector: str | None,
+    df: str = "subjects",
 ) -> tuple[str, ...]:
     """One sector, or all; refuses names that the comparison does not have."""
     first = comparison.results[0]
