@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 from scipy.spatial.distance import pdist
 
-from tests.synthetic import LAYERS, SECTORS, synthetic_fit
+from tests.synthetic import synthetic_fit
 from versa.result import FitResult
 
 
@@ -39,12 +39,12 @@ def pictured_fit(n_images=12, seed=0, pictures=True, **changes) -> FitResult:
         ]
         return np.reshape(flat, (*shape, n_pairs))
 
-    data["brain_rdm"] = ("sector", "pair"), rdms(len(SECTORS))
+    data["brain_rdm"] = ("sector", "pair"), rdms(data.sizes["sector"])
     data["model_rdm"] = (
         ("method", "sector", "layer", "pair"),
-        rdms(data.sizes["method"], len(SECTORS), len(LAYERS)),
+        rdms(*(data.sizes[name] for name in ("method", "sector", "layer"))),
     )
-    data["n_voxels"] = ("sector", "subject"), np.full((len(SECTORS), 7), 50)
+    data["n_voxels"] = ("sector", "subject"), np.full((data.sizes["sector"], 7), 50)
     if pictures:
         stored = [in_base64(patch(n)) for n in range(n_images)]
         data["thumbnail"] = ("stimulus",), np.array(stored, dtype=object)

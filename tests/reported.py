@@ -5,7 +5,6 @@ import json
 import numpy as np
 
 from tests.pictured import pictured_fit
-from tests.synthetic import LAYERS, SECTORS
 from versa.comparison import compare
 from versa.result import FitResult
 
@@ -16,7 +15,7 @@ def reported_fit(model="net", seed=0, card=None, warnings=(), edge=0.1, **change
     first = pictured_fit(seed=0, **changes).data
     for name in ("brain_rdm", "null", "ceiling"):
         data[name] = first[name]
-    shares = np.full((len(SECTORS), len(LAYERS)), edge)
+    shares = np.full((data.sizes["sector"], data.sizes["layer"]), edge)
     data["alpha_at_largest"] = ("sector", "layer"), shares
     data["alpha_at_smallest"] = ("sector", "layer"), np.zeros_like(shares)
     provenance = json.loads(data.attrs["provenance"])

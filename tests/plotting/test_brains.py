@@ -194,40 +194,6 @@ def test_what_cannot_be_drawn_is_refused(call, text):
         call()
 
 
-def test_colours_are_fixed_and_apart():
-    names = ["LOC", "aOTC", "EarlyV", "pOTC", "PPA", "OPA", "RSC", "FFA"]
-    colours = sector_colours(names)
-    assert colours["EarlyV"] == sector_colours(["EarlyV"])["EarlyV"] == "#0072B2"
-    assert len(set(colours.values())) == 8
-    values = np.array([to_rgb(colour) for colour in colours.values()])
-    apart = np.linalg.norm(values[:, None] - values, axis=-1)
-    assert apart[~np.eye(8, dtype=bool)].min() > 0.25
-
-
-def test_more_sectors_than_colours_are_reported(caplog):
-    colours = sector_colours(f"roi{n}" for n in range(6))
-    assert colours["roi5"] == colours["roi0"]
-    assert "6 sectors share the 5 colours" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("suffix", "start"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")]
-)
-def test_figures_are_written_whole_and_alike(tmp_path, suffix, start):
-    ax = plot_sectors([slab(space="individual")])
-    first = save_figure(ax, tmp_path / "new" / f"a{suffix}", dpi=50)
-    second = save_figure(ax.figure, tmp_path / f"b{suffix}", dpi=50)
-    assert first.read_bytes().startswith(start)
-    assert first.read_bytes() == second.read_bytes()
-    assert [path.name for path in first.parent.iterdir()] == [f"a{suffix}"]
-
-
-def test_other_kinds_of_files_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"as \.png, \.svg, \.pdf; got 'a\.bmp'"):
-        save_figure(Figure(), tmp_path / "a.bmp")
-    assert not list(tmp_path.iterdir())
-
-
 # On nilearn's templates.
 
 MNI_AFFINE = np.array([[-4.0, 0, 0, 90], [0, 4, 0, -126], [0, 0, 4, -72], [0, 0, 0, 1]])

@@ -1,13 +1,11 @@
 """Figures of networks side by side: what is drawn is what the tables say."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex, to_rgba
-from matplotlib.figure import Figure
 from matplotlib.testing.compare import compare_images
 from scipy.stats import gaussian_kde
 
@@ -394,22 +392,6 @@ def test_print_is_legible_on_every_colour():
             reverse=True,
         )
         assert (light + 0.05) / (dark + 0.05) > 4
-
-
-def test_a_given_axes_is_used_and_pyplot_is_not(monkeypatch):
-    before = "matplotlib.pyplot" in sys.modules
-    results = four()
-    figure = Figure(figsize=(6, 4))
-    calls = [
-        lambda ax: plot_diets(results, baseline="ipcl", ax=ax),
-        lambda ax: plot_accuracy(results, ax=ax),
-        lambda ax: plot_comparison(compare(results), ax=ax),
-    ]
-    for call in calls:
-        own = figure.add_subplot()
-        assert call(own) is own
-        assert isinstance(call(None).figure, Figure)
-    assert ("matplotlib.pyplot" in sys.modules) == before
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,15 @@
 """Figures of scores: what is drawn are the numbers of the tables."""
 
-import logging
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
 from matplotlib.testing.compare import compare_images
 
 from tests.synthetic import LAYERS, SECTORS, synthetic_fit
 from versa.comparison import compare
-from versa.plotting.catalogue import draw_results
 from versa.plotting.scores import plot_best, plot_layers, plot_null
 from versa.plotting.style import model_styles, save_figure
 from versa.result import FitResult, best_layer_scores
@@ -254,18 +250,6 @@ def test_each_network_has_a_row_of_the_leak(fits):
 
 
 @pytest.mark.parametrize("plot", [plot_layers, plot_best, plot_null])
-def test_an_axes_is_taken_and_given_and_pyplot_is_left_alone(fits, plot):
-    before = "matplotlib.pyplot" in sys.modules
-    own = Figure(figsize=(8, 4), layout="constrained").add_subplot()
-    assert plot(fits, ax=own) is own
-    one = Figure().add_subplot()
-    assert plot(fits[0], sector="aOTC", ax=one) is one
-    assert not one.child_axes
-    assert isinstance(plot(fits).figure, Figure)
-    assert ("matplotlib.pyplot" in sys.modules) == before
-
-
-@pytest.mark.parametrize("plot", [plot_layers, plot_best, plot_null])
 def test_nothing_is_cut_off_or_overlaps(fits, plot):
     long = synthetic_fit("a_network_with_quite_a_long_name:seed=1", shift=0.1)
     for results, sector in (([*fits, long], None), (long, "aOTC")):
@@ -334,69 +318,3 @@ def test_the_stored_pictures_tell_figures_apart(fits, tmp_path):
     other = save_figure(plot_layers(fits), tmp_path / "new.png", dpi=80)
     different = compare_images(str(BASELINES / "layers.png"), str(other), TOLERANCE)
     assert different is not None
-
-
-def with_rdms(result):
-    """A result that holds RDMs, as those of a fit do."""
-    rng = np.random.default_rng(0)
-    n_images = len(result.stimuli)
-    n_pairs = n_images * (n_images - 1) // 2
-    shape = (len(result.methods), len(result.sectors), len(LAYERS), n_pairs)
-    dims = ("method", "sector", "layer", "pair")
-    return FitResult(
-        result.data.assign(
-            model_rdm=(dims, rng.uniform(0.5, 1.5, shape)),
-            brain_rdm=(("sector", "pair"), rng.uniform(0.5, 1.5, shape[1::2])),
-        )
-    )
-
-
-def test_all_figures_of_a_comparison_are_written(tmp_path):
-    kept = {"methods": ("versa", "versa-debiased"), "sectors": ("aOTC",)}
-    fits = [with_rdms(synthetic_fit(name, **kept)) for name in ("net", "other")]
-    for fit, accuracy in zip(fits, (37.3, 7.2), strict=True):
-        card = {"method": "ipcl", "architecture": "AlexNet", "top1_linear": accuracy}
-        fit.provenance["model"]["card"] = card
-    comparison = compare(fits, baseline="net")
-    paths = draw_results(comparison, tmp_path / "new")
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted(
-        path.name for path in paths
-    )
-    kinds = ("layers", "best", "accuracy", "diets", "differences")
-    expected = {f"{kind}_{method}" for kind in kinds for method in fits[0].methods}
-    expected |= {"rdm_brain", "mds_brain"}
-    for name in ("net", "other"):
-        expected |= {f"leak_{name}", f"mds_{name}", f"rdms_{name}_aOTC"}
-    assert {path.stem for path in paths} == expected
-    assert all(path.read_bytes().startswith(b"<?xml") for path in paths)
-
-
-def test_what_does_not_apply_is_left_out_and_logged(fits, tmp_path, caplog):
-    caplog.set_level(logging.INFO, logger="versa")
-    alone = synthetic_fit("a/b:seed=1", methods=("rsa",))
-    paths = draw_results(alone, tmp_path, format="png")
-    assert {path.name for path in paths} == {"layers_rsa.png", "best_rsa.png"}
-    for text in (
-        "figure diets_rsa skipped: needs --baseline, in Python baseline=",
-        "figure differences_rsa skipped: needs two networks or more",
-        "figure accuracy_rsa skipped: needs two networks whose cards hold an accuracy",
-        "figure leak_a/b:seed=1 skipped: needs the methods versa and versa-debiased",
-        "figure mds_brain skipped: needs results that hold RDMs; fit again",
-    ):
-        assert text in caplog.text
-
-
-def test_names_that_look_alike_get_files_of_their_own(tmp_path):
-    kept = {"methods": ("versa", "versa-debiased"), "sectors": ("aOTC",)}
-    fits = [synthetic_fit(name, **kept) for name in ("net:1", "net/1", "NET-1")]
-    paths = draw_results(fits, tmp_path, format="png")
-    leaks = [path.name for path in paths if path.name.lower().startswith("leak")]
-    assert leaks == ["leak_net-1.png", "leak_net-1-2.png", "leak_NET-1-3.png"]
-
-
-def test_nothing_is_drawn_of_what_does_not_belong(fits, tmp_path):
-    with pytest.raises(ValueError, match="among svg, pdf, png; got 'jpg'"):
-        draw_results(fits, tmp_path / "new", format="jpg")
-    with pytest.raises(ValueError, match="same dataset"):
-        draw_results([fits[0], synthetic_fit("x", dataset="else")], tmp_path / "new")
-    assert not (tmp_path / "new").exists()

@@ -14,7 +14,6 @@ from tests.pictured import patch
 from tests.reported import reported, reported_fit
 from tests.synthetic import synthetic_fit
 from versa.comparison import compare
-from versa.plotting.catalogue import draw_results
 from versa.report import write_report
 from versa.report.embedding import draw_figures, picture_address, report_file
 from versa.report.glossary import GLOSSARY
@@ -302,14 +301,6 @@ def test_scores_that_mean_nothing_are_not_dressed_up():
     assert "at or above the ceiling" not in text
     (warning,) = [one for one in cautions(noise, best) if "different from 0" in one]
     assert warning.startswith("EarlyV, aOTC: the noise ceiling is not significantly")
-
-
-def test_dollars_are_no_formulas(tmp_path):
-    few = {"methods": ("rsa",), "sectors": ("aOTC",)}
-    fits = [synthetic_fit(f"ev$x_{{$il{n}", n, **few) for n in range(2)]
-    names = [path.stem for path in draw_results(fits, tmp_path)]
-    assert names == ["layers_rsa", "best_rsa", "differences_rsa"]
-    assert "ev$x_{$il1" in (tmp_path / "best_rsa.svg").read_text()
 
 
 def test_summary_has_the_digits_of_the_table(comparison):
