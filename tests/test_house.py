@@ -55,6 +55,7 @@ ALLOWED = {
 # Modules whose __all__ is a public list, as that of a room is its __init__.pyi.
 OPEN = ("fmri/*.py", "stats/*.py", "api.py", "result.py", "comparison.py")
 HEADING = re.compile(r"^(\w[\w ]*)\n-+$", re.MULTILINE)
+LONGEST_BODY = 70  # lines of a function, without its docstring
 TYPING_ONLY = {("fmri", "versa.models")}
 HEAVY = {"torch", "torchvision", "timm", "nilearn", "matplotlib"}
 
@@ -126,6 +127,19 @@ def test_there_are_no_circles_of_modules():
                 assert len(files) == len(taken), (module, name, taken)
             arrows[module] |= files or {name}
     tuple(graphlib.TopologicalSorter(arrows).static_order())
+
+
+def test_functions_can_be_seen_at_once():
+    found = []
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            n_lines = node.end_lineno - body[0].lineno + 1 if body else 0
+            if n_lines > LONGEST_BODY:
+                found.append((dotted(path), node.name, n_lines))
+    assert not found
 
 
 def fresh(code):
