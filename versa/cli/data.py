@@ -73,7 +73,11 @@ def _parser() -> argparse.ArgumentParser:
         help="name of versa-compare --list-models, torchvision/NAME or timm/NAME",
     )
     add("--paper", action="store_true", help="all networks of the paper")
-    add("--where", action="store_true", help="only say where they come from and lie")
+    add(
+        "--where",
+        action="store_true",
+        help="only say where they come from and go",
+    )
     add("--file", metavar="FILE", help="put this file in the place of the one NAME's")
     add_common(weights)
     weights.set_defaults(action=_weights)

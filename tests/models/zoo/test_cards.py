@@ -145,6 +145,11 @@ def test_a_card_may_hold_its_layout_in_full(tmp_path):
         ("paper = true", "seed = 0", "only one of them; got seed and url"),
         ("paper = true", 'file = "a.pth"', "only one of them; got file and url"),
         (SOURCE, "", "seed, file or url must be given, .* got none"),
+        (
+            'builder = "alexnet_gn"\nadapter = "ipcl"\n' + SOURCE,
+            'builder = "timm"\n',
+            "options must hold the name of a network of timm",
+        ),
         (URL, 'file = "a.pth"\n', "sha256 must come with a url"),
         (SOURCE, 'file = "a.pth"\nmd5 = "0"\n', "md5 must come with a url"),
         (SOURCE, "seed = 0\n", "adapter must come with a url or file"),

@@ -210,6 +210,8 @@ class ModelCard:
                 "seed, file or url must be given, and only one of them; got "
                 f"{' and '.join(given) or 'none'}."
             )
+        if not given and not isinstance(self.options.get("name"), str):
+            raise ValueError("options must hold the name of a network of timm.")
         if given != ["url"]:
             for name in ("mirrors", "sha256", "md5", "size"):
                 if getattr(self, name):
@@ -234,10 +236,11 @@ class ModelCard:
         return self.layout or LAYOUTS[self.adapter or "plain"]
 
     @property
-    def kept_by_timm(self) -> bool:
-        """Whether timm itself knows where the weights are and how to read them."""
-        no_source = self.seed is None and not self.file and not self.url
-        return self.builder == "timm" and no_source
+    def timm_name(self) -> str:
+        """Name in timm, if timm itself knows where the weights are; else empty."""
+        if self.seed is not None or self.file or self.url:
+            return ""
+        return str(self.options["name"])
 
     @property
     def notice(self) -> str:

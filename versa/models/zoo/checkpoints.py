@@ -42,9 +42,11 @@ def load_network(card: ModelCard, *, seed: int | None = None) -> nn.Module:
     if card.seed is not None:
         return build_seeded(build, card.seed if seed is None else seed)
     file = weight_file(card)
-    path = None if file is None else weights_path(file)
-    if path is not None and path.is_file():
-        return _while_hashed(card, path)
+    # without a published hash, what proves the file builds the network, too
+    if file is not None and (file.sha256 or file.md5):
+        path = weights_path(file)
+        if path.is_file():
+            return _while_hashed(card, path)
     return filled_network(card, fetch_weights(card))
 
 
@@ -53,7 +55,7 @@ def weight_file(card: ModelCard) -> RemoteFile | None:
     if card.url:
         urls = (card.url, *card.mirrors)
         return RemoteFile(card.name, urls, card.sha256, card.md5, card.size)
-    return timm_address(str(card.options["name"])) if card.kept_by_timm else None
+    return timm_address(card.timm_name) if card.timm_name else None
 
 
 def fetch_weights(card: ModelCard) -> Path:
@@ -63,7 +65,7 @@ def fetch_weights(card: ModelCard) -> Path:
     file = weight_file(card)
     if file is not None:
         return fetch(file, notice=card.notice, proof=proof_of(card))
-    path = fetch_from_hub(str(card.options["name"]))
+    path = fetch_from_hub(card.timm_name)
     notice_once(card.name, card.notice)
     return path
 
@@ -71,16 +73,17 @@ def fetch_weights(card: ModelCard) -> Path:
 def proof_of(card: ModelCard) -> Callable[[Path], object]:
     """A function that refuses a file that does not hold the network of a card."""
     constructor(card)  # without its package no file can be proved
-    if card.kept_by_timm:  # it goes by a file's ending, which a partial file lacks
-        source = f"weights of timm/{card.options['name']}"
+    if card.timm_name:  # timm goes by a file's ending, which a partial file lacks
+        source = f"weights of timm/{card.timm_name}"
         return lambda path: open_checkpoint(path, source=source)
     return lambda path: filled_network(card, path)
 
 
 def filled_network(card: ModelCard, path: Path) -> nn.Module:
     """The network of a card with the weights of a file."""
-    if card.kept_by_timm:
-        return timm_with_weights(path=path, **dict(card.options))  # type: ignore[arg-type]
+    if card.timm_name:
+        options = {key: value for key, value in card.options.items() if key != "name"}
+        return timm_with_weights(card.timm_name, path, **options)
     source = f"checkpoint of {card.name}"
     checkpoint = open_checkpoint(path, source=source, allow=card.allow)
     check_held(checkpoint, card.rules, card.holds, source=source)

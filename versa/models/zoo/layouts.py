@@ -1,6 +1,6 @@
 """From a checkpoint as published to the state dict of a network.
 
-A layout says where the weights lie in the file and how their keys are written there.
+A layout says where the weights are in the file and how their keys are written there.
 One line per layout; nothing here knows a model, opens a file or imports torch.
 """
 
@@ -103,7 +103,7 @@ LAYOUTS: Mapping[str, CheckpointLayout] = MappingProxyType(
             drop=("neck.", "head.", "target_net.", "data_preprocessor."),
             prefix="backbone.",
         ),
-        # the wrapped network lies in the file twice, the second time as the attacker's
+        # the wrapped network is in the file twice, the second time as the attacker's
         "robust": CheckpointLayout(
             path=("model",),
             drop=("module.attacker.", "module.normalizer."),

@@ -231,5 +231,5 @@ def _normalised_alike(
 ) -> Preprocess | None:
     """Validation transform of weights that are trained with another mean and std."""
     if validation is None or not isinstance(preprocess, Preprocess):
-        return None  # nobody knows how the network wants its images
+        return None  # how the network wants its images is not known
     return dataclasses.replace(validation, mean=preprocess.mean, std=preprocess.std)

@@ -65,7 +65,6 @@ def _place(named: Named) -> tuple[bool, str, str]:
         return True, "", ""
     file = weight_file(card)
     if file is None:
-        name = str(card.options["name"])
-        return hub_file(name) is not None, f"timm/{name}", ""
+        return hub_file(card.timm_name) is not None, f"timm/{card.timm_name}", ""
     path = weights_path(file)
     return path.is_file(), file.urls[0], str(path)

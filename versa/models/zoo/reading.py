@@ -11,11 +11,9 @@ from typing import Any, NoReturn
 from versa.download import page_in
 from versa.wording import unknown
 
-__all__ = ["DAMAGED", "begins_as_safetensors", "open_checkpoint"]
-
 _PAGE_START = 2**16  # bytes that are searched for a title
 _GLOBAL_SETS = ("namespace", "numpy_array", "numpy_scalar")
-#: how ``torch.load`` ends on a damaged file
+# how ``torch.load`` ends on a damaged file
 DAMAGED = (
     *(pickle.UnpicklingError, struct.error, EOFError, RuntimeError, ValueError),
     *(ArithmeticError, AssertionError, AttributeError, LookupError, TypeError),
@@ -27,29 +25,12 @@ _REFUSED_GLOBAL = re.compile(
 
 
 def open_checkpoint(path: Path, *, source: str, allow: tuple[str, ...] = ()) -> Any:
-    """Content of a PyTorch or safetensors file, on the CPU, without running code.
+    """Content of a ``torch.save`` or safetensors file, without running its code.
 
-    Parameters
-    ----------
-    path : Path
-        A file of ``torch.save`` (zip or legacy container) or safetensors.
-    source : str
-        Name of the checkpoint, for the errors.
-    allow : tuple of {"numpy_array", "numpy_scalar", "namespace"}
-        What the file may hold beside plain containers and tensors: arrays or scalars
-        of NumPy (float32, float64, int64; old and new names), ``argparse.Namespace``.
-        What this process added with ``torch.serialization.add_safe_globals`` is
-        allowed too.
-
-    Returns
-    -------
-    checkpoint : object
-        For safetensors a dict of tensors.
-
-    Raises
-    ------
-    ValueError
-        If the file is damaged or holds anything else, or a name in `allow` is unknown.
+    Tensors are on the CPU. `source` names the checkpoint in the errors. `allow` says
+    what it may hold beside plain containers and tensors: "numpy_array", "numpy_scalar"
+    (float32, float64, int64; old and new names), "namespace" (``argparse.Namespace``).
+    What this process added to torch's safe globals is allowed, too.
     """
     for name in allow:
         if name not in _GLOBAL_SETS:
