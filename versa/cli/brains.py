@@ -336,18 +336,18 @@ def _add_check(commands: Any) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
-    return report_findings(Path(options.folder))
+    return report_problems(Path(options.folder))
 
 
-def report_findings(folder: Path) -> int:
+def report_problems(folder: Path) -> int:
     """Print the problems of a dataset folder; 0 if it can be used."""
     from versa.fmri.dataset.checking import check_dataset
 
-    findings = check_dataset(folder)
-    for finding in findings:
-        print(finding)
-    n_errors = sum(finding.level == "error" for finding in findings)
-    n_warnings = len(findings) - n_errors
+    problems = check_dataset(folder)
+    for problem in problems:
+        print(problem)
+    n_errors = sum(problem.level == "error" for problem in problems)
+    n_warnings = len(problems) - n_errors
     if n_errors:
         raise ValueError(
             f"{folder} has {n_errors} error{'s'[: n_errors != 1]} and {n_warnings} "
@@ -402,7 +402,7 @@ def _fetch(options: argparse.Namespace) -> int:
     anew = options.update or options.mapping is not None
     folder = converted_folder(options.name, anew=anew)
     if folder is not None:
-        return report_findings(folder)
+        return report_problems(folder)
     archive, table = fetch_archive(
         options.name,
         options.project,
@@ -415,7 +415,7 @@ def _fetch(options: argparse.Namespace) -> int:
         mapping = Path(options.mapping)
     if not mapping.is_file():
         show(archive_contents(archive), width=None)
-    return report_findings(convert_archive(options.name, archive, mapping))
+    return report_problems(convert_archive(options.name, archive, mapping))
 
 
 def _add_convert(commands: Any) -> None:
@@ -452,4 +452,4 @@ def _convert(options: argparse.Namespace) -> int:
                 f"--{option} is missing. Without both, the contents are listed."
             )
     dataset = convert(options.archive, read_mapping(options.mapping))
-    return report_findings(write_dataset(dataset, Path(options.out)))
+    return report_problems(write_dataset(dataset, Path(options.out)))

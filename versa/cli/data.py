@@ -23,34 +23,22 @@ for networks of timm also HF_HOME), and set VERSA_OFFLINE=1 and HF_HUB_OFFLINE=1
 
 
 def data_command(arguments: Sequence[str] | None = None) -> int:
-    """The console script ``versa-data``.
+    """The console script ``versa-data``; ``sys.argv`` by default.
 
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        Command line without the program's name; ``sys.argv`` by default.
-
-    Returns
-    -------
-    code : int
-        0, or 2 after a sentence on the standard error that says what to change.
+    The exit code is 0, or 2 after a sentence that says what to change.
     """
-    return run_command(_parser(), _act, arguments, _interrupted)
-
-
-def _act(options: argparse.Namespace) -> int:
-    code: int = options.action(options)
-    return code
-
-
-def _interrupted(_options: argparse.Namespace) -> str:
-    return "run the same command to go on: what is whole is kept"
+    return run_command(
+        _parser(),
+        lambda options: options.action(options),
+        arguments,
+        lambda _: "run the same command to resume: complete files are kept",
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="versa-data",
-        description="Bring weights and brain data to this machine, and into shape.",
+        description="Download weights, and make dataset folders of brain data.",
     )
     parser.add_argument(
         "--version", action="version", version=f"versa {versa.__version__}"
