@@ -132,6 +132,7 @@ def _hammer(folder):
             raise SystemExit(1)
 
 
+@pytest.mark.slow
 def test_two_processes(store):
     context = multiprocessing.get_context("spawn")
     workers = [
@@ -144,6 +145,7 @@ def test_two_processes(store):
     assert [worker.exitcode for worker in workers] == [0, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
 def test_killed_while_writing(store):
     code = (

@@ -20,7 +20,7 @@ from scipy.stats import false_discovery_control
 import versa
 from versa import Preprocess
 from versa.fmri.encoding import debias, loo_ridge
-from versa.models.features import extract_grams
+from versa.models import extract_grams
 
 # layers of the network, fixed before looking: early, middle, late
 LAYERS = ("blocks.0", "blocks.3", "blocks.6")

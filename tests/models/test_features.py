@@ -24,8 +24,8 @@ from versa.models.features import (
     chunk_width,
     extract_grams,
     gram_of,
-    probe,
 )
+from versa.models.grams import probe
 from versa.models.images import network_input, read_rgb
 from versa.models.layers import resolve_layers
 from versa.models.preprocess import Preprocess

@@ -5,24 +5,21 @@ Ridge regression and Pearson RDMs depend on the features ``X`` of a layer only t
 features wait in memory, or in a file, until the last image has passed.
 """
 
-import hashlib
 import logging
 import os
-import re
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
-from versa.models.hashes import tensor_digest, weights_digest
 from versa.models.images import ImageInputs, image_inputs
 from versa.models.layers import (
-    device_of,
+    computing_device,
     evaluating,
+    on_device,
     output_rows,
     require_all_ran,
     resolve_layers,
@@ -39,7 +36,6 @@ _FEATURE_BYTES = 4  # float32
 _CHUNK_BYTES = 2**24  # of a float64 chunk: wide enough for a fast product
 _MIN_WIDTH = 512
 _BLOCK_ROWS = 256  # images whose products are made at a time
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,58 +209,6 @@ def grams_of_inputs(
     return grams
 
 
-@dataclass(frozen=True)
-class Probe:
-    """What one image tells of a network, before a long run.
-
-    `fingerprint` is a hash of everything that the features of all layers depend on,
-    `fingerprints` of each layer alone, whatever else was asked for; in the same order
-    `layers` and their sizes `n_units`.
-    """
-
-    fingerprint: str
-    layers: tuple[str, ...]
-    n_units: tuple[int, ...]
-    fingerprints: tuple[str, ...]
-
-
-def probe(model: VisionModel, x: torch.Tensor, layers: Sequence[str]) -> Probe:
-    """Pass one input (3, height, width) through a network.
-
-    The fingerprint covers the weights, the structure, the input, and what the layers
-    make of it: networks of equal weights but another forward pass differ. Take a rich
-    image: on a blank one networks may agree by chance. It is the same in every process
-    on one machine; another machine may round the outputs differently.
-    """
-    module = model.module
-    outputs: dict[str, torch.Tensor] = {}
-    runs = dict.fromkeys(layers, 0)
-
-    def receive(layer: str, output: object) -> None:
-        outputs[layer] = output_rows(module, layer, output, 1).clone()
-        runs[layer] += 1
-
-    with evaluating(module), watch_layers(module, list(runs), receive):
-        run_network(model, x[None])
-    require_all_ran(module, runs)
-    common = f"{weights_digest(module)} {structure(module)} {tensor_digest(x)}"
-    each = tuple(
-        hashlib.sha256(f"{common} {k} {tensor_digest(outputs[k])}".encode()).hexdigest()
-        for k in runs
-    )
-    return Probe(
-        hashlib.sha256(" ".join(each).encode()).hexdigest(),
-        tuple(runs),
-        tuple(outputs[layer].shape[1] for layer in runs),
-        each,
-    )
-
-
-def structure(module: nn.Module) -> str:
-    """Text of a network's modules, without addresses in memory."""
-    return _ADDRESS.sub("", repr(module))
-
-
 def buffer_bytes(
     n_images: int, n_units: Sequence[int], max_buffer: int = _MAX_BUFFER
 ) -> int:
@@ -278,47 +222,6 @@ def buffer_bytes(
         if total + _FEATURE_BYTES * n_images * units <= max_buffer:
             total += _FEATURE_BYTES * n_images * units
     return total
-
-
-def computing_device(
-    module: nn.Module, device: str | torch.device | None
-) -> torch.device:
-    """The device that was asked for, if it is there; by default the module's own."""
-    if device is None:
-        return device_of(module)
-    try:
-        place = torch.device(device)
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        reason = lines[0].rstrip(".")
-        raise ValueError(
-            f"device must exist on this machine; got {str(device)!r} ({reason}). Pass "
-            "'cpu'."
-        ) from None
-    if place.type == "meta":
-        raise ValueError("device must hold numbers; got 'meta'. Pass 'cpu'.")
-    return place
-
-
-@contextmanager
-def on_device(module: nn.Module, place: torch.device) -> Iterator[None]:
-    """Module on another device for a while; refused if it is on several."""
-    homes = {t.device for t in (*module.parameters(), *module.buffers())}
-    home = device_of(module)
-    if home == place or not homes:
-        yield
-        return
-    if len(homes) > 1:
-        raise ValueError(
-            f"device must be left out for a module on several devices; got {place} for "
-            f"one on {listing(sorted(map(str, homes)))}."
-        )
-    try:
-        module.to(place)
-        yield
-    finally:
-        module.to(home)
 
 
 def _refuse_non_finite(

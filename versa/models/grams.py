@@ -7,6 +7,7 @@ networks whose forward pass their classes and attributes tell (`code_digest`): w
 these, equal weights, images and versions, nothing passes through the network.
 """
 
+import hashlib
 import logging
 import platform
 from collections.abc import Mapping, Sequence
@@ -22,22 +23,32 @@ from versa.cache import ArrayStore, content_key, installed_versions
 from versa.models.features import (
     ForwardOptions,
     LayerGram,
-    Probe,
     buffer_bytes,
-    computing_device,
     grams_of_inputs,
-    probe,
-    structure,
 )
-from versa.models.hashes import code_digest, weights_digest
+from versa.models.hashes import (
+    code_digest,
+    structure,
+    tensor_digest,
+    weights_digest,
+)
 from versa.models.images import (
     ImageInputs,
-    fields_digest,
     image_inputs,
     require_same_hashes,
     require_unchanged,
 )
-from versa.models.layers import device_of, requested_layers, usable_layers
+from versa.models.layers import (
+    computing_device,
+    device_of,
+    evaluating,
+    output_rows,
+    requested_layers,
+    require_all_ran,
+    run_network,
+    usable_layers,
+    watch_layers,
+)
 from versa.models.preprocess import Preprocess
 from versa.models.vision import VisionModel
 
@@ -53,6 +64,53 @@ class Grams:
 
     fingerprint: str
     layers: dict[str, LayerGram]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What one image tells of a network, before a long run.
+
+    `fingerprint` is a hash of everything that the features of all layers depend on,
+    `fingerprints` of each layer alone, whatever else was asked for; in the same order
+    `layers` and their sizes `n_units`.
+    """
+
+    fingerprint: str
+    layers: tuple[str, ...]
+    n_units: tuple[int, ...]
+    fingerprints: tuple[str, ...]
+
+
+def probe(model: VisionModel, x: torch.Tensor, layers: Sequence[str]) -> Probe:
+    """Pass one input (3, height, width) through a network.
+
+    The fingerprint covers the weights, the structure, the input, and what the layers
+    make of it: networks of equal weights but another forward pass differ. Take a rich
+    image: on a blank one networks may agree by chance. It is the same in every process
+    on one machine; another machine may round the outputs differently.
+    """
+    module = model.module
+    outputs: dict[str, torch.Tensor] = {}
+    runs = dict.fromkeys(layers, 0)
+
+    def receive(layer: str, output: object) -> None:
+        outputs[layer] = output_rows(module, layer, output, 1).clone()
+        runs[layer] += 1
+
+    with evaluating(module), watch_layers(module, list(runs), receive):
+        run_network(model, x[None])
+    require_all_ran(module, runs)
+    common = f"{weights_digest(module)} {structure(module)} {tensor_digest(x)}"
+    each = tuple(
+        hashlib.sha256(f"{common} {k} {tensor_digest(outputs[k])}".encode()).hexdigest()
+        for k in runs
+    )
+    return Probe(
+        hashlib.sha256(" ".join(each).encode()).hexdigest(),
+        tuple(runs),
+        tuple(outputs[layer].shape[1] for layer in runs),
+        each,
+    )
 
 
 class ImageFiles(Protocol):
@@ -81,7 +139,8 @@ def cached_grams(
     names, sure = requested_layers(model, layer_list)
     inputs, prepared = None, ""
     if isinstance(model.preprocess, Preprocess):
-        prepared = fields_digest(model.preprocess)
+        fields = repr(model.preprocess)  # they tell what it does to an image
+        prepared = hashlib.sha256(fields.encode()).hexdigest()
     elif store:  # what another callable does to an image is seen on the images only
         inputs = _read(model, images, options)
         prepared = inputs.digest()

@@ -4,6 +4,7 @@ import dataclasses
 import enum
 import functools
 import hashlib
+import re
 import types
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ _BLOCK_BYTES = 2**24  # hashed at a time, several blocks side by side
 _LIBRARIES = ("builtins", "torch", "torchvision", "timm", "versa")
 # what every module has; its tensors and children are hashed as weights and structure
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 
 # module: (what its tensors looked like, digest)
@@ -86,6 +88,11 @@ def tensor_digest(tensor: torch.Tensor) -> str:
     digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
     digest.update(tensor_bytes(tensor).data)
     return digest.hexdigest()
+
+
+def structure(module: nn.Module) -> str:
+    """Text of a network's modules, without addresses in memory."""
+    return _ADDRESS.sub("", repr(module))
 
 
 # ---- code ----------------------------------------------------------------------------

@@ -87,11 +87,6 @@ class ImageInputs:
         return digest.hexdigest()
 
 
-def fields_digest(preprocess: Preprocess) -> str:
-    """Hash of a `Preprocess`, whose fields tell what it does to an image."""
-    return hashlib.sha256(repr(preprocess).encode()).hexdigest()
-
-
 def image_inputs(
     images: Sequence[str | os.PathLike[str]],
     preprocess: Callable[[Image.Image], torch.Tensor],

@@ -177,6 +177,47 @@ def device_of(module: nn.Module) -> torch.device:
     return torch.device("cpu")
 
 
+def computing_device(
+    module: nn.Module, device: str | torch.device | None
+) -> torch.device:
+    """The device that was asked for, if it is there; by default the module's own."""
+    if device is None:
+        return device_of(module)
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = lines[0].rstrip(".")
+        raise ValueError(
+            f"device must exist on this machine; got {str(device)!r} ({reason}). Pass "
+            "'cpu'."
+        ) from None
+    if place.type == "meta":
+        raise ValueError("device must hold numbers; got 'meta'. Pass 'cpu'.")
+    return place
+
+
+@contextmanager
+def on_device(module: nn.Module, place: torch.device) -> Iterator[None]:
+    """Module on another device for a while; refused if it is on several."""
+    homes = {t.device for t in (*module.parameters(), *module.buffers())}
+    home = device_of(module)
+    if home == place or not homes:
+        yield
+        return
+    if len(homes) > 1:
+        raise ValueError(
+            f"device must be left out for a module on several devices; got {place} for "
+            f"one on {listing(sorted(map(str, homes)))}."
+        )
+    try:
+        module.to(place)
+        yield
+    finally:
+        module.to(home)
+
+
 def run_network(
     model: VisionModel, batch: torch.Tensor, place: torch.device | None = None
 ) -> None:

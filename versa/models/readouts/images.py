@@ -16,10 +16,11 @@ import torch
 from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
 
-from versa.models.features import computing_device, on_device
 from versa.models.images import network_input, read_rgb
 from versa.models.layers import (
+    computing_device,
     evaluating,
+    on_device,
     output_rows,
     require_all_ran,
     resolve_layers,

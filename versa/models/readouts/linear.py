@@ -18,10 +18,9 @@ from torch.nn import Linear, functional
 
 from versa.cache import atomic_write
 from versa.models.building import build_seeded
-from versa.models.features import computing_device, on_device
 from versa.models.hashes import weights_digest
 from versa.models.ipcl.schedule import one_cycle
-from versa.models.layers import resolve_layers
+from versa.models.layers import computing_device, on_device, resolve_layers
 from versa.models.preprocess import Preprocess
 from versa.models.readouts.images import (
     accuracy,

@@ -8,8 +8,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch.nn import functional
 
-from versa.models.features import computing_device, on_device
-from versa.models.layers import resolve_layers
+from versa.models.layers import computing_device, on_device, resolve_layers
 from versa.models.readouts.images import (
     Transform,
     accuracy,
