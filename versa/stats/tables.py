@@ -23,8 +23,6 @@ __all__ = [
 # How a column is called where people read it; the CSV keeps the names of the left.
 _HEADINGS = {
     "r": "r",
-    "ci": "95% CI (J-1)",
-    "ci_subjects": "95% CI (S-1)",
     "null_r": "null r",
     "ceiling": "ceiling",
     "explained": "r²/ceiling²",
@@ -45,10 +43,12 @@ _HEADINGS = {
     "p_corrected_subjects": "p Bonf. (S-1)",
     "significant_subjects": "sig. Bonf. (S-1)",
 }
-_INTERVALS = {
-    "ci": ("ci_low", "ci_high"),
-    "ci_subjects": ("ci_low_subjects", "ci_high_subjects"),
+_INTERVALS = {  # the columns of two ends, and the heading of the one that is shown
+    "ci_low": ("ci_high", "95% CI (J-1)"),
+    "ci_low_subjects": ("ci_high_subjects", "95% CI (S-1)"),
 }
+_P_VALUES = ("p", "p_corrected", "p_subjects", "p_corrected_subjects")
+_PERCENT = ("explained", "chosen")
 
 
 def bonferroni(p: ArrayLike, family: int) -> np.ndarray:
@@ -139,22 +139,20 @@ def pairwise_tests(
     rows = []
     for a, b in pairs:
         r_a, r_b = float(fisher_mean(scores[a])), float(fisher_mean(scores[b]))
-        row: dict[str, object] = {"model_a": a, "model_b": b, "r_a": r_a, "r_b": r_b}
-        row["difference"] = r_a - r_b
         values = [fisher_z(scores[m]) if on_z else scores[m] for m in (a, b)]
+        t = p = p_subjects = np.nan
         if np.isfinite(values).all():
-            paper = corrected_paired_ttest(*values, test_train_ratio=test_train_ratio)
-            calibrated = corrected_paired_ttest(
-                *values, test_train_ratio=test_train_ratio, df=n_subjects - 1
+            t, p, *_ = corrected_paired_ttest(
+                *values, test_train_ratio=test_train_ratio
             )
-            row |= {"t": paper.statistic, "df": paper.df, "p": paper.pvalue}
-            row |= {"df_subjects": n_subjects - 1, "p_subjects": calibrated.pvalue}
-        else:
-            row |= {"t": np.nan, "df": scores[a].size - 1, "p": np.nan}
-            row |= {"df_subjects": n_subjects - 1, "p_subjects": np.nan}
-        rows.append(row)
-    columns = ["model_a", "model_b", "r_a", "r_b", "difference", "t", "df", "p"]
-    return pd.DataFrame(rows, columns=[*columns, "df_subjects", "p_subjects"])
+            p_subjects = corrected_paired_ttest(
+                *values, test_train_ratio=test_train_ratio, df=n_subjects - 1
+            ).pvalue
+        tests = (t, scores[a].size - 1, p, n_subjects - 1, p_subjects)
+        rows.append((a, b, r_a, r_b, r_a - r_b, *tests))
+    means = ["model_a", "model_b", "r_a", "r_b", "difference"]
+    columns = [*means, "t", "df", "p", "df_subjects", "p_subjects"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def for_reading(table: pd.DataFrame) -> pd.DataFrame:
@@ -178,23 +176,19 @@ def for_reading(table: pd.DataFrame) -> pd.DataFrame:
     0  0.512  1.00e-05  69
     """
     shown: dict[str, pd.Series] = {}
-    merged = {low: (name, high) for name, (low, high) in _INTERVALS.items()}
-    ends = {high for _, high in _INTERVALS.values()}
+    ends = [high for high, _ in _INTERVALS.values()]
     for column in table.columns:
-        if column in merged and merged[column][1] in table:
-            name, high = merged[column]
+        high, heading = _INTERVALS.get(column, (None, ""))
+        if high in table:
             pairs = zip(table[column], table[high], strict=True)
-            shown[_HEADINGS[name]] = pd.Series(
-                [_interval_text(*pair) for pair in pairs], index=table.index, dtype=str
-            )
+            texts = [
+                "-" if np.isnan(low) else f"[{low:.3f}, {up:.3f}]" for low, up in pairs
+            ]
+            shown[heading] = pd.Series(texts, index=table.index, dtype=str)
         elif column not in ends:
             heading = _HEADINGS.get(column, column)
             shown[heading] = table[column].map(lambda v, c=column: _text(v, c))
     return pd.DataFrame(shown, index=table.index)
-
-
-def _interval_text(low: float, high: float) -> str:
-    return "-" if np.isnan(low) else f"[{low:.3f}, {high:.3f}]"
 
 
 def _text(value: object, column: str) -> str:
@@ -203,11 +197,11 @@ def _text(value: object, column: str) -> str:
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return "-"
     if isinstance(value, float | np.floating):
-        if column in ("p", "p_corrected", "p_subjects", "p_corrected_subjects"):
+        if column in _P_VALUES:
             return f"{value:.3f}" if value >= 0.001 else f"{value:.2e}"
         if column == "t":
             return f"{value:.2f}"
-        if column in ("explained", "chosen"):
+        if column in _PERCENT:
             return f"{100 * value:.1f}%"
         return f"{value:.3f}"
     return str(value)
