@@ -149,10 +149,6 @@ def _add_fit(add: Callable[..., object]) -> None:
     )
     add("--shared-alpha", action="store_true", help="one alpha for all voxels")
     add("--standardize", action="store_true", help="z-score units over the images")
-
-
-def _add_running(add: Callable[..., object]) -> None:
-    """Options of how it runs, and lists to print instead."""
     add("--device", help="cpu, cuda, ... (default: cpu)")
     add("--batch-size", metavar="N", type=int, default=32, help="images per batch")
     add("--convert-images", action="store_true", help="make images RGB, of any size")
@@ -162,10 +158,6 @@ def _add_running(add: Callable[..., object]) -> None:
 
 def _add_output(add: Callable[..., object]) -> None:
     """What is written, and what is listed instead."""
-
-
-def _add_outputs(add: Callable[..., object]) -> None:
-    """Options of what is written."""
     add("--out", metavar="FOLDER", help="write tables, results and provenance.json")
     add(
         "--report",
