@@ -8,7 +8,7 @@ from PIL import Image
 
 from tests.models.ipcl.test_sources import encoded, picture
 from versa.models.ipcl import decoding
-from versa.models.ipcl.decoding import ImageProblem, canvas_size, decode, jpeg_layout
+from versa.models.ipcl.decoding import ImageProblem, canvas_size, decode, jpeg_header
 
 
 @pytest.mark.parametrize(
@@ -160,11 +160,11 @@ def test_damaged_bytes_never_raise_anything_else(kind):
 
 
 def test_layout_of_a_jpeg():
-    assert jpeg_layout(encoded(picture(height=30, width=50))) == (30, 50, 3)
+    assert jpeg_header(encoded(picture(height=30, width=50))) == (30, 50, 3)
     exif = Image.Exif()
     exif[0x0112] = 6  # orientation
     turned = encoded(picture(height=30, width=50), exif=exif)
-    assert jpeg_layout(turned) == (30, 50, 3)
+    assert jpeg_header(turned) == (30, 50, 3)
     assert decode(turned)[0].shape == (30, 50, 3)  # orientation is not obeyed
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: whole files, the newest few and every tenth epoch.
+"""Checkpoints of a training run: the newest few, and that of every tenth epoch.
 
 A checkpoint holds tensors, numbers and text in plain containers, so that it opens
 without trusting its author (``weights_only=True``). It appears under its name when all
@@ -43,8 +43,8 @@ _DIRECTORY = 0x10  # attribute of a part that torch would take for empty
 class Checkpoint(NamedTuple):
     """A file of a run."""
 
-    step: int
-    epoch: int | None
+    step: int  # optimizer steps done
+    epoch: int | None  # epochs done, if it was saved at the end of one
     path: Path
 
 
@@ -67,7 +67,11 @@ def save_state(
     epoch: int | None = None,
     keep: int = 3,
 ) -> Path:
-    """Write a checkpoint and remove those that are no longer wanted."""
+    """Write a checkpoint atomically; the newest `keep`, and every tenth epoch, stay.
+
+    `epoch` is the number of epochs done, at the end of one. Raises TypeError for what
+    could not be read again, and OSError if the disk is full (what was there stays).
+    """
     _check_plain("state", state)
     ending = "" if epoch is None else f"-epoch-{epoch:04d}"
     path = folder / f"step-{step:08d}{ending}.pt"
@@ -99,7 +103,7 @@ def read_state(path: Path) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:
             for part in archive.infolist():
                 if part.compress_type or part.external_attr & _DIRECTORY:
-                    raise ValueError(f"its part {part.filename} is none of torch's")
+                    raise ValueError(f"its part {part.filename} is not one of torch's")
             if (bad := archive.testzip()) is not None:
                 raise ValueError(f"the check sum of its part {bad} is wrong")
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)

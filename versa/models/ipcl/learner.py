@@ -229,7 +229,7 @@ class Learner:
             name
             for name, value in found.items()
             if not math.isfinite(value)
-            # in fp16 the scaler leaves such a step out and goes on more carefully
+            # in fp16 the scaler leaves such a step out and continues more carefully
             and not (name == "gradient_norm" and self._scaler.is_enabled())
         ]
         if bad:
@@ -258,7 +258,7 @@ class Learner:
         return kept
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from a `state`."""
+        """Continue from a `state`."""
         try:
             self.network.load_state_dict(state["network"])
             if self.loss is not None:

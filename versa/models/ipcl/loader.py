@@ -54,7 +54,10 @@ class Chunk:
 
 
 class BadImages:
-    """A list of the images that could not be used, with a limit."""
+    """A list of the images that could not be used, with a limit: a share of all.
+
+    The CSV file `log` is continued if it exists, and counts. Each process has its own.
+    """
 
     def __init__(
         self,
@@ -137,7 +140,11 @@ class BadImages:
 
 
 class ChunkLoader:
-    """Chunks of images, decoded ahead of time."""
+    """Chunks of images, decoded ahead of time; it holds ``prefetch + 1`` in memory.
+
+    Pinned canvases are copied to a GPU while it works; they are overwritten only after
+    a copy that was queued on the current stream.
+    """
 
     def __init__(
         self,
@@ -237,7 +244,7 @@ class ChunkLoader:
 
 
 def stack_canvases(pixels: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images of different sizes in one tensor."""
+    """Images (height, width, 3) of different sizes in one tensor; see `Chunk`."""
     return _Slot(False).filled(pixels)
 
 

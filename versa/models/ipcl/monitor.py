@@ -46,7 +46,10 @@ def middle_draws(sizes: np.ndarray, share: float = _MIDDLE) -> Draws:
 
 
 def pair_retrieval(first: torch.Tensor, second: torch.Tensor) -> float:
-    """How often the nearest of all second views is that of the same image."""
+    """How often the nearest of all second views (n_images, dim) is of the same image.
+
+    In percent; 100 / n_images by chance.
+    """
     nearest = (first @ second.T).argmax(1)
     same = nearest == torch.arange(len(first), device=first.device)
     return 100.0 * float(same.double().mean())
@@ -95,7 +98,7 @@ class Monitor:
         return [*found, *(["pairs_top1"] if self.config.monitor.pairs else [])]
 
     def measure(self, learner: Learner) -> dict[str, float]:
-        """Measure a network. All processes take part; the first one has the result."""
+        """Measure a network, in percent by `names`; process 0 has all of it."""
         found: dict[str, float] = {}
         with _resting(learner):
             if "pairs_top1" in self.names:

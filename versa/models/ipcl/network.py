@@ -24,7 +24,10 @@ _RANDOM = ("DropBlock2d", "DropPath", "PatchDropout", "StochasticDepth")
 def training_network(
     architecture: str, options: Mapping[str, Any] | None = None
 ) -> nn.Module:
-    """`embedding_network` with ghost groups in every BatchNorm."""
+    """`embedding_network` with ghost groups in every BatchNorm, in train mode.
+
+    The keys stay. `versa.models.ipcl.norms.set_groups` sets the rows of a group.
+    """
     network = embedding_network(architecture, **(options or {}))
     give_groups(network)
     random = random_layers(network)
@@ -53,7 +56,11 @@ def random_layers(network: nn.Module) -> list[str]:
 def embedding_network(
     architecture: str, *, out_dim: int = 128, l2norm: bool = True, **options: Any
 ) -> nn.Module:
-    """A network whose last layer embeds images, with its initial weights."""
+    """A network whose last layer of `out_dim` units embeds images, or scores classes.
+
+    `architecture` is ``alexnet_gn``, ``torchvision/NAME``, ``timm/NAME`` or
+    ``package.module:callable``. Also the builder of the cards of such networks.
+    """
     library, _, name = architecture.partition("/")
     own = ":" in architecture
     if not (own or (library in _LIBRARIES and name) or architecture == "alexnet_gn"):

@@ -40,7 +40,7 @@ import numpy as np
 from PIL import Image
 
 from versa.cache import atomic_write
-from versa.models.ipcl.decoding import ImageProblem, canvas_size, decode, jpeg_layout
+from versa.models.ipcl.decoding import ImageProblem, canvas_size, decode, jpeg_header
 from versa.models.ipcl.image_source import ImageSource
 from versa.parallel import n_cores
 
@@ -62,7 +62,7 @@ _TYPES = {
 
 
 class PackedImages:
-    """Images in one file that `pack` wrote."""
+    """Images in one memory-mapped file that `pack` wrote; pickled as its path."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -71,7 +71,7 @@ class PackedImages:
             head = file.read(_HEAD)
             if len(head) < _HEAD or not head.startswith(_MAGIC):
                 raise ValueError(
-                    f"{self.path} must be a file that versa packed; it is none. Pack "
+                    f"{self.path} must be a file that versa packed; it is not. Pack "
                     "the folder of images again."
                 )
             _, place, length = _PLACES.unpack_from(head)
@@ -135,7 +135,7 @@ def pack(
     An image is shrunk to `canvas_size`, never enlarged. A baseline JPEG, grey or of
     three channels, that is small enough already is kept byte by byte. Beside the file
     stand ``<file>.partial`` and ``<file>.journal`` while it is written: after an
-    interruption, the same call goes on where it stopped, and the file comes out the
+    interruption, the same call resumes where it stopped, and the file comes out the
     same. Images that cannot be used are left out and named in ``<file>.skipped.txt``.
 
     Parameters
@@ -258,7 +258,7 @@ def _pack(
             raise
         raise OSError(
             error.errno,
-            f"the disk of {path} is full. Free some space and pack again: it goes on "
+            f"the disk of {path} is full. Free some space and pack again: it resumes "
             f"after the {len(records)} images that are done",
         ) from error
 
@@ -275,7 +275,7 @@ def _resumed(
     whole = journal.read_text(encoding="utf-8").rpartition("\n")[0].split("\n")
     if not whole[0] or json.loads(whole[0]) != options:
         raise ValueError(
-            f"{journal} must be of the same images and options, to go on with what "
+            f"{journal} must be of the same images and options, to resume what "
             f"was interrupted; it is not. Remove it and {partial} to begin again."
         )
     with open(partial, "r+b") as data:
@@ -300,7 +300,7 @@ def _resumed(
     lines = [json.dumps(line) + "\n" for line in (options, *records)]
     with atomic_write(journal) as temporary:
         temporary.write_text("".join(lines), encoding="utf-8")
-    logger.info("packing goes on after %d images.", len(records))
+    logger.info("packing resumes after %d images.", len(records))
     return records
 
 
@@ -338,10 +338,10 @@ def _encoded(
 
 def _kept(content: bytes, short_side: int) -> bool:
     """Whether an image, known to be whole, is a small baseline JPEG already."""
-    layout = jpeg_layout(content)
-    if layout is None or layout[2] not in (1, 3):
+    header = jpeg_header(content)
+    if header is None or header[2] not in (1, 3):
         return False
-    if canvas_size(layout[0], layout[1], short_side) != layout[:2]:
+    if canvas_size(header[0], header[1], short_side) != header[:2]:
         return False
     return "progressive" not in Image.open(BytesIO(content)).info
 

@@ -16,7 +16,10 @@ from versa.models.ipcl.random_numbers import EPOCH_ORDER, EPOCH_SHUFFLE, hashed
 
 @dataclass(frozen=True)
 class Plan:
-    """Length of a training run."""
+    """Length of a training run; images that fill no step are left out of an epoch.
+
+    The paper: 1,281,167 images in groups of 128, 20 a step: 500 steps, 100 epochs.
+    """
 
     images_per_epoch: int
     group_images: int
@@ -63,7 +66,13 @@ def one_cycle(
     end_divisor: float = 1e4,
     momenta: tuple[float, float] = (0.95, 0.85),
 ) -> tuple[float, float]:
-    """Learning rate and momentum while a group is seen."""
+    """Learning rate and momentum while a group is seen.
+
+    The rate goes from ``peak / start_divisor`` up to `peak`, in the part `warmup` of
+    the groups, then towards ``peak / start_divisor / end_divisor`` (not torch's
+    meaning); the momentum down and up again; both along half a cosine (Smith & Topin
+    2018, fastai 1).
+    """
     if not 0 <= group <= n_groups:
         raise ValueError(
             f"group must be from 0 to {n_groups}, the groups of the training; got "
@@ -82,7 +91,12 @@ def one_cycle(
 
 
 def rounds_of(n_groups: int, n_ranks: int, chunk_groups: int) -> list[list[int]]:
-    """How the groups of a step are dealt to the processes."""
+    """Groups of each process in each round of a step: ``rounds[round][rank]``.
+
+    In a round every process takes some consecutive groups, process 0 the first ones, at
+    most `chunk_groups`. Shares differ by one at most; in the last round, where
+    gradients are exchanged, each process has at least one.
+    """
     if n_ranks > n_groups:
         raise ValueError(
             f"processes must not outnumber the groups of a step, {n_groups}; there are "
@@ -104,7 +118,12 @@ def epoch_order(
     images_per_epoch: int | None = None,
     weights: Sequence[float] | None = None,
 ) -> np.ndarray:
-    """Which images an epoch takes, in which order."""
+    """Indices of the images of an epoch, in their order: (images_per_epoch,), int64.
+
+    Each folder (of `counts` images) gives its share by `weights`, drawn without
+    replacement, again from all of it when it is used up; then all are shuffled. It is a
+    function of the arguments alone and needs no memory of other epochs.
+    """
     sizes = np.asarray(counts, dtype=np.int64)
     total = int(sizes.sum()) if images_per_epoch is None else int(images_per_epoch)
     if sizes.ndim != 1 or not sizes.size or sizes.min() < 1 or total < 1:

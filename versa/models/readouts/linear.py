@@ -110,9 +110,9 @@ def readout_linear(
     seed : int
         Of the first weights, the order of the images, and the crops; 0 or more.
     resume : path, optional
-        File to go on from if it exists, written every `save_every` steps and after each
-        epoch: ``weight``, ``bias`` and ``history`` (loss, top1 and top5 of each epoch)
-        among tensors, numbers and text. On a CPU the result is that of an
+        File to resume from if it exists, written every `save_every` steps and after
+        each epoch: ``weight``, ``bias`` and ``history`` (loss, top1 and top5 of each
+        epoch) among tensors, numbers and text. On a CPU the result is that of an
         uninterrupted run, exactly.
     transform : Preprocess, optional
         By default ``model.validation``. Gives the crops their size, mean and std too.

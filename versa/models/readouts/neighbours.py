@@ -146,7 +146,7 @@ def knn_accuracy(
     gallery_labels : array-like of shape (n_gallery,), or None for chunks
         Indices of classes.
     queries : array or Tensor of shape (n_queries, ...)
-        Features to classify; the gallery is brought to their device.
+        Features to classify; the gallery is moved to their device.
     query_labels : array-like of shape (n_queries,)
     k : int
         Neighbours, at most n_gallery.
