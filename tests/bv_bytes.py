@@ -4,8 +4,6 @@ import struct
 
 import numpy as np
 
-__all__ = ["msk_bytes", "vmp_bytes", "vmr_bytes", "vtc_bytes"]
-
 
 def _text(value):
     return value.encode() + b"\0"

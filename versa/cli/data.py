@@ -9,8 +9,6 @@ import versa
 from versa.cli.brains import add_brain_commands
 from versa.cli.running import add_common, run_command, show
 
-__all__ = ["data_command"]
-
 _EPILOG = """\
 examples:
   versa-data weights mocov2_rn50_800ep swav_rn50_800ep

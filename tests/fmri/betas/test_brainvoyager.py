@@ -530,13 +530,14 @@ def test_bvbabel_is_optional(tmp_path, monkeypatch):
         read_file(path, ("vtc",))
 
 
-@pytest.mark.parametrize("content", [b"", b"\3", b"\1" * 999, bytes(999), b"NIfTI"])
 @pytest.mark.parametrize("kind", ["vtc", "vmp", "vmr", "voi", "prt", "sdm"])
-def test_other_bytes_are_refused(tmp_path, kind, content):
+def test_other_bytes_are_refused(tmp_path, kind):
     path = tmp_path / f"file.{kind}"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=f"must be a whole {kind.upper()} file; read"):
-        read_file(path, (kind,))
+    message = f"must be a whole {kind.upper()} file; read"
+    for content in (b"", b"\3", b"\1" * 999, bytes(999), b"NIfTI"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=message):
+            read_file(path, (kind,))
 
 
 def test_damaged_packing_is_refused(tmp_path):
