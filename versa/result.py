@@ -141,6 +141,11 @@ class FitResult:
         return SplitHalves(self.data["members"].values.astype(bool))
 
     @property
+    def given_as_rdms(self) -> bool:
+        """Whether the dataset came as RDMs, without voxels."""
+        return "n_voxels" not in self.data or not self.data["n_voxels"].any()
+
+    @property
     def sample(self) -> str:
         """Dataset and numbers of subjects, images and half-splits, for a heading."""
         return (

@@ -362,7 +362,7 @@ def _shown(result: FitResult, what: str, sector: str, layer: str | None) -> _Sho
     sample = f"{n_images} stimuli" + (
         "" if what == "rsa" else f", mean of {n_subjects} subjects"
     )
-    given = what == "brain" and not result.data.get("n_voxels", np.ones(1)).any()
+    given = what == "brain" and result.given_as_rdms
     unit = "unit of the dataset" if given else "1 − r"
     return _Shown(rdm, sector, _WORDS[what], result.model, layer, unit, sample)
 

@@ -59,8 +59,7 @@ def matrices(
     first = held[0]
     packed = _Packed()
     # RDMs that a dataset came with have a unit of their own
-    own = not ("n_voxels" in first.data and first.data["n_voxels"].any())
-    unit = {"unit": "distance" if own else _UNIT}
+    unit = {"unit": "distance" if first.given_as_rdms else _UNIT}
     brain = {
         sector: packed.add(first.data["brain_rdm"].sel(sector=sector).values) | unit
         for sector in first.sectors

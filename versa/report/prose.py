@@ -9,7 +9,7 @@ import numpy as np
 from versa.comparison import Comparison
 from versa.fmri.encoding import AUTO_ALPHAS, SKLEARN_ALPHAS
 from versa.plotting.catalogue import headline_method
-from versa.plotting.style import ceiling_interval
+from versa.plotting.style import ceiling_interval, select
 from versa.report.references import networks_by_citation
 from versa.result import FitResult
 from versa.stats.tables import for_reading
@@ -35,9 +35,8 @@ def summary_sentences(comparison: Comparison, best: "pd.DataFrame") -> list[str]
         f"{_counted(len(first.sectors), 'sector')}: {', '.join(first.sectors)}. "
         f"The scores below are by the method {method}."
     ]
-    best = best[best["method"] == method]
     for sector in first.sectors:
-        rows = best[best["sector"] == sector]
+        rows = select(best, method=method, sector=sector)
         sentences.append(_of_sector(comparison, method, sector, rows))
     return sentences
 
@@ -77,7 +76,7 @@ def _differences(comparison: Comparison, method: str, sector: str, top: str) -> 
     table = comparison.table
     if not len(table):
         return ""
-    rows = table[(table["method"] == method) & (table["sector"] == sector)]
+    rows = select(table, method=method, sector=sector)
     after = "after Bonferroni correction, with S − 1 degrees of freedom"
     if comparison.baseline is not None:
         held = rows[rows["significant_subjects"]]
@@ -266,7 +265,7 @@ def _data_and_networks(comparison: Comparison) -> str:
 
 def _sizes(result: FitResult) -> list[str]:
     """Sectors with their numbers of voxels."""
-    if "n_voxels" not in result.data or not result.data["n_voxels"].any():
+    if result.given_as_rdms:
         return list(result.sectors)
     sizes = []
     for sector in result.sectors:
@@ -293,11 +292,9 @@ def _layers(results: Sequence[FitResult]) -> str:
 
 def _brain_rdms(result: FitResult) -> str:
     """Where the brain's RDMs came from."""
-    if "n_voxels" in result.data and result.data["n_voxels"].any():
-        return (
-            "Brain RDMs are 1 − Pearson r between the response patterns of two images."
-        )
-    return "Brain RDMs were given with the dataset."
+    if result.given_as_rdms:
+        return "Brain RDMs were given with the dataset."
+    return "Brain RDMs are 1 − Pearson r between the response patterns of two images."
 
 
 def _scores(results: Sequence[FitResult]) -> str:
