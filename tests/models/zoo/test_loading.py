@@ -1,7 +1,6 @@
 """Networks by name: cards, libraries, modules and weights of one's own."""
 
 import hashlib
-import io
 import json
 import logging
 
@@ -10,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torchvision import models
 
-from tests.card_files import Residual, Tiny, trained, write_card
+from tests.card_files import Residual, Tiny, packed, same_output, trained, write_card
 from versa.models.architectures import AlexNetGN
 from versa.models.preprocess import IMAGENET, Preprocess
 from versa.models.vision import VisionModel
@@ -28,12 +27,6 @@ from versa.models.zoo.names import find_network
 from versa.models.zoo.weights import weights_path
 
 PREPROCESS = Preprocess(32, 32, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
-
-
-def file_of(state):
-    buffer = io.BytesIO()
-    torch.save({"state_dict": state, "epoch": 100}, buffer)
-    return buffer.getvalue()
 
 
 @pytest.fixture
@@ -95,7 +88,7 @@ def test_page_of_the_zoo_is_up_to_date():
 
 def test_checkpoint_gives_the_source_module(tiny_zoo):
     source = Tiny().eval()
-    card = tiny_zoo(file_of(state_of(source)))
+    card = tiny_zoo(packed({"state_dict": state_of(source)}))
     assert card.url.startswith("https")
     state = torch.get_rng_state()
     model = load_model("tiny")
@@ -108,42 +101,6 @@ def test_checkpoint_gives_the_source_module(tiny_zoo):
     with torch.no_grad():
         assert torch.equal(model.module(x), source(x))
     assert "module=" not in repr(model)
-
-
-def test_half_precision_checkpoint_becomes_float32(tiny_zoo):
-    state = {key: value.half() for key, value in state_of(Tiny()).items()}
-    tiny_zoo(file_of(state))
-    assert load_model("tiny").module.fc6[1].weight.dtype == torch.float32
-
-
-def without(state, key):
-    return {k: v for k, v in state.items() if k != key}
-
-
-@pytest.mark.parametrize(
-    ("change", "text"),
-    [
-        (
-            lambda s: without(s, "module.fc6.1.bias"),
-            r"lacks 1 of .* keys: fc6\.1\.bias",
-        ),
-        (lambda s: {**s, "module.queue": torch.zeros(2)}, r"holds 1 keys .*: queue"),
-        (
-            lambda s: {**s, "module.fc6.1.bias": torch.zeros(5)},
-            r"is \(5,\), not \(4,\)",
-        ),
-        (
-            lambda s: {k.removeprefix("module."): v for k, v in s.items()},
-            r"must hold keys that start with 'module\.'",
-        ),
-        (lambda s: {"module." + k: v for k, v in s.items()}, r"lacks 6 of"),
-    ],
-    ids=["missing", "extra", "shape", "no-prefix", "two-prefixes"],
-)
-def test_another_network_in_the_file_is_refused(tiny_zoo, change, text):
-    tiny_zoo(file_of(change(state_of(Tiny()))))
-    with pytest.raises(ValueError, match=rf"^checkpoint of tiny .*{text}"):
-        load_model("tiny")
 
 
 def test_offline_names_address_and_place(tmp_path, monkeypatch):
@@ -286,12 +243,6 @@ def saved(path, state, **record):
     metadata = {"versa": json.dumps(record)} if record else None
     save_file({key: value.contiguous() for key, value in state.items()}, path, metadata)
     return path
-
-
-def same_output(module, source, size=32):
-    x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        return torch.equal(module(x), source(x))
 
 
 def test_weights_of_the_user_fill_an_architecture(tmp_path, caplog):
@@ -463,7 +414,11 @@ def test_an_alias_that_misleads_says_so(tmp_path, monkeypatch, caplog):
 
 
 def test_restricting_licence_is_shown_once(tiny_zoo, caplog):
-    tiny_zoo(file_of(state_of(Tiny())), licence="CC-BY-NC-4.0", citation="https://x.y")
+    tiny_zoo(
+        packed({"state_dict": state_of(Tiny())}),
+        licence="CC-BY-NC-4.0",
+        citation="https://x.y",
+    )
     load_model("tiny")
     load_model("tiny")
     shown = [r.message for r in caplog.records if "licence" in r.message]

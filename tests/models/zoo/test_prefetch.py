@@ -1,12 +1,10 @@
 """Weights brought to this machine before they are needed, and versa-data."""
 
 import hashlib
-import io
 
 import pytest
-import torch
 
-from tests.card_files import Residual, trained, write_card
+from tests.card_files import Residual, packed, trained, write_card
 from tests.serving import server  # noqa: F401
 from versa.cli.data import data_command
 from versa.models.zoo.cards import read_cards
@@ -16,10 +14,8 @@ from versa.models.zoo.prefetch import install_weights, prefetch_weights, weights
 from versa.models.zoo.weights import weights_path
 
 
-def packed(seed):
-    buffer = io.BytesIO()
-    torch.save(trained(Residual(), seed).state_dict(), buffer)
-    return buffer.getvalue()
+def file_of(seed):
+    return packed(trained(Residual(), seed).state_dict())
 
 
 @pytest.fixture
@@ -29,7 +25,7 @@ def zoo(tmp_path, monkeypatch, server):  # noqa: F811
     monkeypatch.setenv("VERSA_ZOO", str(tmp_path / "zoo"))
     monkeypatch.delenv("VERSA_OFFLINE", raising=False)
     for seed, name in enumerate(["one", "two", "lost"]):
-        content = packed(seed)
+        content = file_of(seed)
         if name != "lost":
             server.files[f"/{name}.pth"] = content
         write_card(
@@ -84,8 +80,8 @@ def test_table_names_address_and_place(zoo, monkeypatch):
 
 
 def test_a_file_fetched_by_hand(zoo, tmp_path):
-    (tmp_path / "right.pth").write_bytes(packed(2))
-    (tmp_path / "wrong.pth").write_bytes(packed(1))
+    (tmp_path / "right.pth").write_bytes(file_of(2))
+    (tmp_path / "wrong.pth").write_bytes(file_of(1))
     with pytest.raises(ValueError, match="SHA-256"):
         install_weights("lost", tmp_path / "wrong.pth")
     assert not place("lost").exists()
@@ -115,7 +111,7 @@ def test_command_says_where(zoo, capsys):
 
 
 def test_command_installs(zoo, capsys, tmp_path):
-    (tmp_path / "f.pth").write_bytes(packed(2))
+    (tmp_path / "f.pth").write_bytes(file_of(2))
     arguments = ["weights", "lost", "--file", str(tmp_path / "f.pth")]
     assert data_command(arguments) == 0
     assert capsys.readouterr().out.strip() == str(place("lost"))

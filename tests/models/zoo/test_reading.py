@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.serving import old_numpy
-from versa.models.zoo import reading as opening
+from versa.models.zoo import reading
 from versa.models.zoo.reading import open_checkpoint
 
 
@@ -108,7 +108,7 @@ class Shell:
 
 
 @pytest.mark.parametrize(("made", "name"), [(Evil, "print"), (Shell, r"\w+\.system")])
-@pytest.mark.parametrize("allow", [(), opening._GLOBAL_SETS])
+@pytest.mark.parametrize("allow", [(), reading._GLOBAL_SETS])
 def test_code_in_a_file_is_not_run(tmp_path, capfd, made, name, allow):
     torch.save({"state_dict": made()}, tmp_path / "net")
     with pytest.raises(ValueError, match="checkpoint of toy cannot be read") as caught:
@@ -144,6 +144,7 @@ def test_a_tar_of_early_torch_is_named(tmp_path):
         open_checkpoint(tmp_path / "net.pth", source="toy")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("zipped", [True, False])
 def test_files_cut_or_changed_anywhere_are_one_sentence(tmp_path, zipped):

@@ -12,7 +12,7 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save
 
-from tests.card_files import trained, write_card
+from tests.card_files import same_output, trained, write_card
 from versa.models.zoo.loading import load_model
 from versa.models.zoo.prefetch import prefetch_weights, weights_table
 from versa.models.zoo.timm_hub import fetch_from_hub, hub_file, timm_with_weights
@@ -82,12 +82,6 @@ def hub(folders, monkeypatch):
 def headless_card(folder, layer="fc", **options):
     chosen = {"name": NAME, "num_classes": 0, **options}
     write_card(folder / "zoo", "mine", builder="timm", layers=[layer], options=chosen)
-
-
-def same_output(module, source, size=64):
-    x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        return torch.equal(module(x), source(x))
 
 
 def test_weights_come_from_the_hub_once_and_are_checked(hub, monkeypatch):
