@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from versa.wording import chosen_names, listing, unique_names, unknown
+from versa.wording import chosen_names, listing, reading, unique_names, unknown
 
 
 def test_long_lists_are_cut():
@@ -39,3 +39,31 @@ def test_names_are_chosen_in_the_order_given():
         chosen_names("d", "subject", "abc")
     with pytest.raises(ValueError, match=r"subjects must be one or more .*; got none"):
         chosen_names([], "subject", "abc")
+
+
+class ForeignError(Exception):
+    """An error that another library defines for itself."""
+
+
+@pytest.mark.parametrize(
+    "error", [ForeignError("odd\nbytes."), KeyError("key"), MemoryError()]
+)
+def test_any_error_of_a_reader_is_a_sentence_with_the_file(tmp_path, error):
+    path = tmp_path / "a.dat"
+    path.write_bytes(b"x")
+    start = f"^{re.escape(str(path))} must be a table; reading it fails with: "
+    text = f"{start}[^\n]+[^.]\\.$"
+    with pytest.raises(ValueError, match=text), reading(path, "a table"):
+        raise error
+
+
+def test_sentences_of_ours_and_missing_packages_stay_as_they_are(tmp_path):
+    path = tmp_path / "a.dat"
+    path.write_bytes(b"x")
+    for ours in (ValueError(f"{path} must be short."), ImportError("install it")):
+        with pytest.raises(type(ours)) as caught, reading(path, "a table"):
+            raise ours
+        assert caught.value is ours
+    text = "must be a table; it is a folder"
+    with pytest.raises(ValueError, match=text), reading(tmp_path, "a table"):
+        pass

@@ -87,22 +87,31 @@ def one_line(error: BaseException) -> str:
 
 
 @contextmanager
-def reading(path: Path, rule: str, *errors: type[Exception]) -> Iterator[None]:
-    """Refuse a file that is missing, or that raises one of `errors` while it is read.
+def reading(path: Path, rule: str) -> Iterator[None]:
+    """Refuse a file that is missing, or on which its reader raises anything at all.
+
+    What a third-party reader raises on a damaged file is not documented, so that no
+    list of errors is given. A ValueError that begins with the path is already ours.
 
     Examples
     --------
-    >>> with reading(Path("a.json"), "a JSON file", ValueError):
+    >>> with reading(Path("a.json"), "a JSON file"):
     ...     pass
     Traceback (most recent call last):
     ...
     ValueError: a.json must exist; it is missing.
     """
+    if path.is_dir():
+        raise ValueError(f"{path} must be {rule}; it is a folder.")
     if not path.is_file():
         raise ValueError(f"{path} must exist; it is missing.")
     try:
         yield
-    except errors as error:
+    except ImportError:  # a package that is not installed says nothing of the file
+        raise
+    except Exception as error:
+        if isinstance(error, ValueError) and str(error).startswith(str(path)):
+            raise
         raise ValueError(
             f"{path} must be {rule}; reading it fails with: {one_line(error)}."
         ) from error

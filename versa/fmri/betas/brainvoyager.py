@@ -23,9 +23,7 @@ import importlib
 import logging
 import os
 import shutil
-import struct
 import tempfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,18 +60,6 @@ _RESOLUTION_KEYS = ("Resolution", "VTC resolution relative to VMR (1, 2, or 3)")
 _VOI_SPACES = {"TAL": "TAL", "MNI": "MNI152", "BV": None}
 _VTC_HEADER = 1 << 16  # bytes; a VTC starts with two file names and 30 bytes
 # What bvbabel raises at bytes that are not what they should be.
-_DAMAGE = (
-    ArithmeticError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    NameError,
-    OSError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
 _CUBE = 256  # voxels of 1 mm: the frame of a VMR in Talairach or MNI space
 _NATIVE_VMP = -1582119980  # first four bytes of a VMP that keeps its own resolution
 _CROSS_CORRELATION = 3  # type of a map that packs a lag and a correlation in one value
@@ -435,7 +421,7 @@ def read_file(
             f"the file must be of kind {listing(kinds)}, by the end of its name; got "
             f"{path.name}."
         )
-    with reading(path, f"a whole {kind.upper()} file", *_DAMAGE):
+    with reading(path, f"a whole {kind.upper()} file"):
         try:
             module = importlib.import_module(f"bvbabel.{kind}")
         except ImportError as error:

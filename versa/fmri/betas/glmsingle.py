@@ -32,18 +32,6 @@ _REBUILDERS = {
     ("numpy._core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "scalar"),
 }
-_BROKEN_PICKLE = (
-    pickle.UnpicklingError,
-    AttributeError,
-    EOFError,
-    ImportError,
-    IndexError,
-    KeyError,
-    MemoryError,
-    OverflowError,
-    TypeError,
-    ValueError,
-)
 
 
 def read_glmsingle(
@@ -192,11 +180,10 @@ def _content(path: Path, keys: Sequence[str]) -> dict[str, Any] | np.ndarray:
     import scipy.io
 
     if h5py.is_hdf5(path):
-        with reading(path, "a whole HDF5 file", OSError), h5py.File(path) as file:
+        with reading(path, "a whole HDF5 file"), h5py.File(path) as file:
             return {k: _hdf5_array(file[k]) if k in keys else None for k in file}
     if path.suffix == ".mat":
-        broken = ValueError, TypeError, OSError, scipy.io.matlab.MatReadError
-        with reading(path, "a MATLAB file", *broken):
+        with reading(path, "a MATLAB file"):
             return dict(scipy.io.loadmat(path, variable_names=list(keys)))
     raise ValueError(
         f"{path} must be a file of GLMsingle, .npy, .hdf5 or .mat, and whole; it is "
@@ -225,7 +212,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 def _unpickled(path: Path) -> dict[str, Any] | np.ndarray:
     """The array or the dict of an .npy file."""
     rule = "an .npy file of GLMsingle, which holds numbers, texts and arrays only"
-    with reading(path, rule, *_BROKEN_PICKLE), open(path, "rb") as file:
+    with reading(path, rule), open(path, "rb") as file:
         version = np.lib.format.read_magic(file)
         readers = {
             (1, 0): np.lib.format.read_array_header_1_0,

@@ -119,7 +119,7 @@ def read_events(
     import pandas as pd
 
     path = Path(path)
-    with reading(path, "a tab-separated table", ValueError):
+    with reading(path, "a tab-separated table"):
         table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
     _check_columns(table, str(path), ["onset", "duration", condition_column])
     table = table[~table[condition_column].isin(("n/a", ""))]

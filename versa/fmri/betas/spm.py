@@ -149,16 +149,7 @@ def _spm_names(path: Path) -> tuple[dict[int, str], str]:
     import h5py
     import scipy.io
 
-    broken = (
-        AttributeError,
-        KeyError,
-        NotImplementedError,
-        OSError,
-        TypeError,
-        ValueError,
-        scipy.io.matlab.MatReadError,
-    )
-    with reading(path, "an SPM.mat of an estimated model", *broken):
+    with reading(path, "an SPM.mat of an estimated model"):
         if h5py.is_hdf5(path):
             with h5py.File(path, "r") as file:
                 cells = file["SPM/xX/name"]

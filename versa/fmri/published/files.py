@@ -40,13 +40,13 @@ def open_file(path: Path, *, load: bool = True) -> Any:
         return read_struct(path, load=load)
     if kind in (".npy", ".npz"):
         # numpy and zipfile raise nearly anything on files that are damaged
-        with reading(path, "a whole .npy or .npz file of numbers or texts", Exception):
+        with reading(path, "a whole .npy or .npz file of numbers or texts"):
             return _numpy_file(path)
     if kind not in (".txt", *_DELIMITERS):
         raise ValueError(
             f"{path} must be .mat, .h5, .npz, .npy, .txt, .csv or .tsv; got {kind!r}."
         )
-    with reading(path, "a text in UTF-8", OSError, UnicodeDecodeError):
+    with reading(path, "a text in UTF-8"):
         lines = path.read_bytes().decode("utf-8-sig").splitlines()
     if kind == ".txt":
         return [line.strip() for line in lines if line.strip()]
@@ -74,7 +74,7 @@ def _table(path: Path, lines: list[str], delimiter: str) -> list[list[str]]:
             f"{path} must have commas between its cells; it has semicolons. Save it "
             "again as CSV with commas, and with points in its numbers."
         )
-    with reading(path, "a table", csv.Error):
+    with reading(path, "a table"):
         rows = [
             row for row in csv.reader(lines, delimiter=delimiter, strict=True) if row
         ]

@@ -49,7 +49,7 @@ def read_struct(path: Path, *, load: bool = True) -> dict[str, Any]:
 
     # damaged files, and those of other programs (FSL's FLIRT writes .mat, too), raise
     # nearly anything in scipy and h5py
-    with reading(path, "a whole MATLAB or HDF5 file", Exception):
+    with reading(path, "a whole MATLAB or HDF5 file"):
         if not h5py.is_hdf5(path):
             return _version5_tree(path)
         with h5py.File(path, "r") as file:

@@ -149,7 +149,7 @@ def read_label_table(path: str | Path) -> dict[int, str]:
             f"{path.suffix or 'no suffix'!r}."
         )
     rule = "a table of labels and names"
-    with reading(path, rule, ValueError, ElementTree.ParseError):
+    with reading(path, rule):
         pairs = readers[path.suffix.lower()](path)
         names = {int(label): str(text).strip() for label, text in pairs}
     if len(names) < len(pairs) or not names:

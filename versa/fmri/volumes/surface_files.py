@@ -4,11 +4,9 @@ import glob
 import gzip
 import logging
 import re
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
-from xml.parsers.expat import ExpatError
 
 import numpy as np
 
@@ -117,7 +115,7 @@ def read_cifti(path: str | Path) -> "PolyData":
         raise ValueError(
             f"{path} must hold one value per image and vertex; its axes are {kinds}."
         )
-    with reading(path, _WHOLE_CIFTI, OSError, EOFError, ValueError, zlib.error):
+    with reading(path, _WHOLE_CIFTI):
         values = np.asarray(image.dataobj)  # (n_images, n_places)
     models = axes[1]
     is_label = isinstance(axes[0], LabelAxis)
@@ -172,7 +170,7 @@ def surface_label_names(path: str | Path) -> dict[int, str]:
         names = {int(label): text for label, (text, _) in table.items() if label != 0}
     elif path.suffix == ".annot":
         rule = "an annotation of FreeSurfer"
-        with reading(path, rule, OSError, ValueError, IndexError):
+        with reading(path, rule):
             _, _, texts = nibabel.freesurfer.read_annot(path)
         names = {number: text.decode() for number, text in enumerate(texts)}
     else:
@@ -191,7 +189,6 @@ def surface_label_names(path: str | Path) -> dict[int, str]:
 
 def _read_vertices(path: Path) -> np.ndarray:
     """Data of one hemisphere, (n_vertices,) or (n_vertices, n_images)."""
-    from nibabel.filebasedimages import ImageFileError
     from nilearn.surface import load_surf_data
 
     if path.name.endswith(_CIFTI):
@@ -204,17 +201,7 @@ def _read_vertices(path: Path) -> np.ndarray:
             f"{path} must hold a value for every vertex; a .label file is a list of "
             "vertices. Convert it to .annot or .label.gii."
         )
-    with reading(
-        path,
-        "surface data",
-        OSError,
-        EOFError,
-        TypeError,
-        ValueError,
-        ImageFileError,
-        ExpatError,
-        zlib.error,
-    ):
+    with reading(path, "surface data"):
         # nilearn takes patterns; here [ and * are letters of a name
         values = load_surf_data(glob.escape(str(path)))
     if values.ndim not in (1, 2) or values.dtype.kind not in "biuf":
@@ -267,8 +254,7 @@ def _loaded(path: Path, kind: str, rule: str) -> Any:
     """An image of nibabel of one kind."""
     import nibabel
 
-    damage = nibabel.filebasedimages.ImageFileError
-    with reading(path, rule, OSError, EOFError, ValueError, damage, ExpatError):
+    with reading(path, rule):
         image = nibabel.load(path)
     if type(image).__name__ != kind:
         raise ValueError(f"{path} must be {rule}; it is a {type(image).__name__}.")
