@@ -100,7 +100,7 @@ def test_array_likes_become_float64():
         np.testing.assert_array_equal(held, values)
 
 
-def test_own_data_through_the_array_door(tmp_path):
+def test_own_data_as_arrays(tmp_path):
     folder = tmp_path / "stimuli"
     folder.mkdir()
     for name in NAMES:

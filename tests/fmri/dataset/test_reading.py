@@ -155,7 +155,7 @@ ERRORS = {
     "flat affine": (
         both(header(flat_affine, "*.nii"), change(SIDECAR, Affine=None)),
         BETAS,
-        "",
+        "EarlyV: affine must be finite and invertible",
     ),
     "noted affine": (
         change(SIDECAR, Affine=np.eye(4).tolist()),
@@ -219,7 +219,7 @@ ERRORS = {
 
 RDM_ERRORS = {
     "gone": (remove(RDM), RDM, "must exist; every subject must have every sector"),
-    "cut": (cut(RDM, 30), RDM, ""),
+    "cut": (cut(RDM, 30), RDM, "must have"),
     "short": (
         lines(RDM, lambda x: x[:-1]),
         RDM,

@@ -1,4 +1,4 @@
-"""The registry of datasets, and the doors of load_dataset."""
+"""The registry of datasets, and what load_dataset takes."""
 
 import subprocess
 import sys
@@ -52,17 +52,17 @@ def test_a_dataset_is_returned_as_it_is(dataset):
 def test_a_folder_is_read(dataset, tmp_path, monkeypatch):
     folder = write_dataset(dataset, tmp_path / "mine")
     monkeypatch.chdir(tmp_path)
-    for door in (folder, str(folder), "mine", "./mine"):
-        assert load_dataset(door).fingerprint == dataset.fingerprint
+    for given in (folder, str(folder), "mine", "./mine"):
+        assert load_dataset(given).fingerprint == dataset.fingerprint
 
 
 def test_a_name_goes_before_a_folder_of_that_name(dataset, tmp_path, monkeypatch):
-    write_dataset(dataset, tmp_path / "twin")
+    write_dataset(dataset, tmp_path / "other")
     monkeypatch.chdir(tmp_path)
     other = dataset.select(subjects=["02"])
-    register_dataset("twin", lambda: other)
-    assert load_dataset("twin") is other
-    assert load_dataset("./twin").fingerprint == dataset.fingerprint
+    register_dataset("other", lambda: other)
+    assert load_dataset("other") is other
+    assert load_dataset("./other").fingerprint == dataset.fingerprint
 
 
 def test_a_loader_is_registered(dataset):

@@ -238,7 +238,7 @@ def write_stimuli(stimuli: StimulusSet, folder: Path) -> None:
 
 @dataclass
 class Contents:
-    """What lies in a dataset folder, but for the values, as far as it could be read."""
+    """What is in a dataset folder, but for the values, as far as it could be read."""
 
     folder: Path
     about: dict[str, Any] = field(default_factory=dict)
