@@ -28,7 +28,7 @@ from versa.models.zoo.timm_hub import (
     timm_address,
     timm_with_weights,
 )
-from versa.models.zoo.weights import fetch, notice_once, weights_path
+from versa.models.zoo.weights import fetch, has_hash, notice_once, weights_path
 from versa.wording import listing, unknown
 
 
@@ -42,8 +42,8 @@ def load_network(card: ModelCard, *, seed: int | None = None) -> nn.Module:
     if card.seed is not None:
         return build_seeded(build, card.seed if seed is None else seed)
     file = weight_file(card)
-    # without a published hash, what proves the file builds the network, too
-    if file is not None and (file.sha256 or file.md5):
+    # without a hash, it is the building of the network that proves the file
+    if file is not None and has_hash(file):
         path = weights_path(file)
         if path.is_file():
             return _while_hashed(card, path)

@@ -78,7 +78,7 @@ def fetch(file: RemoteFile, *, notice: str = "", proof: Proof | None = None) -> 
         with file_lock(path, f"weights of {file.name}"):
             if _fault(file, path) is not None:  # nobody fetched it while we waited
                 _download(file, path, proof)
-    elif (unproven := _unproven(file, path, path, proof)) is not None:
+    elif (unproven := _unproven(file, path, proof)) is not None:
         raise ValueError(
             f"weights of {file.name}: {unproven.reason}. Delete {path}; the next call "
             "downloads it."
@@ -105,7 +105,7 @@ def install(
         )
     try:
         _check(file, source, path)
-        if unproven := _unproven(file, source, path, proof):
+        if unproven := _unproven(file, source, proof):
             raise unproven
     except DownloadError as error:
         raise ValueError(
@@ -121,6 +121,11 @@ def install(
     _remember(file, path, "installed by hand")
     notice_once(path.name, notice)
     return path
+
+
+def has_hash(file: RemoteFile) -> bool:
+    """Whether a hash of the file is published, or was recorded at its first use."""
+    return bool(_published(file) or _record(file, weights_path(file)))
 
 
 def check_kept(file: RemoteFile, found: Path) -> None:
@@ -259,10 +264,10 @@ def _check(file: RemoteFile, found: Path, path: Path) -> None:
 
 
 def _unproven(
-    file: RemoteFile, found: Path, path: Path, proof: Proof | None
+    file: RemoteFile, found: Path, proof: Proof | None
 ) -> DownloadError | None:
     """Why a file without a hash to compare is not the network's; None if it is."""
-    if proof is None or _published(file) or _record(file, path):
+    if proof is None or has_hash(file):
         return None
     try:
         proof(found)
@@ -279,7 +284,7 @@ def _download(file: RemoteFile, path: Path, proof: Proof | None) -> None:
 
     def accept(part: Path) -> None:
         _check(file, part, path)
-        if unproven := _unproven(file, part, path, proof):
+        if unproven := _unproven(file, part, proof):
             raise unproven
 
     url = download(
@@ -287,7 +292,7 @@ def _download(file: RemoteFile, path: Path, proof: Proof | None) -> None:
         file.urls,
         path,
         accept=accept,
-        checked=bool(_published(file) or _record(file, path)),
+        checked=has_hash(file),
         otherwise=f"Run it again, or put the file at {path}.",
     )
     _remember(file, path, url)
