@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as tv
 from versa.models.ipcl.augment import _crops, views
 from versa.models.ipcl.augmentation import SET_1, SET_2, Augmentation
 from versa.models.ipcl.color_jitter import color_jitter_each, color_jitter_fused
-from versa.models.ipcl.random_numbers import draws, hashed, uniform
+from versa.models.ipcl.random_numbers import _unit, draws, hashed
 
 PLAIN = {"mean": (0, 0, 0), "std": (1, 1, 1), "grayscale": 0.0, "jitter": 0.0}
 CHANGES = (
@@ -63,7 +63,7 @@ def test_hash_depends_on_every_part_and_their_order():
 
 
 def test_uniform_numbers_are_uniform_and_uncorrelated():
-    u = uniform(7, np.arange(500)[:, None], np.arange(40))
+    u = _unit(hashed(7, np.arange(500)[:, None], np.arange(40)))
     assert ((u >= 0) & (u < 1)).all()
     assert ks_2samp(u.ravel(), np.linspace(0, 1, 20000)).pvalue > 0.01
     r = np.corrcoef(u.T)[np.triu_indices(40, 1)]

@@ -26,6 +26,7 @@ from versa.models.ipcl import checkpoint, training
 from versa.models.ipcl.augment import views
 from versa.models.ipcl.checkpoint import load_newest, saved_checkpoints
 from versa.models.ipcl.decoding import decode
+from versa.models.ipcl.learner import torch_flags
 from versa.models.ipcl.loader import stack_canvases
 from versa.models.ipcl.loss import IPCLLoss
 from versa.models.ipcl.process_group import Launch
@@ -562,6 +563,15 @@ def test_the_folder_of_a_run(tmp_path, data):
     assert measured == [True, False, True, True]
     assert all(0 <= float(row["pairs_top1"]) <= 100 for row in epochs[::2])
     assert (tmp_path / "curve.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_torchs_flags_are_given_back():
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32
+    with torch_flags("tf32", torch.device("cuda")):
+        assert (cudnn.benchmark, cudnn.allow_tf32) == (True, True)
+        assert not matmul.allow_tf32
+    assert (cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32) == before
 
 
 def test_refused_before_anything_is_written(tmp_path, data):

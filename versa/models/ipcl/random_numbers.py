@@ -36,11 +36,6 @@ def hashed(*parts: ArrayLike) -> np.ndarray:
     return state
 
 
-def uniform(*parts: ArrayLike) -> np.ndarray:
-    """Uniform numbers in [0, 1), multiples of 2 ** -53, from the hash of integers."""
-    return _unit(hashed(*parts))
-
-
 @dataclass(frozen=True, eq=False)
 class Draws:
     """All that is random about some views."""
