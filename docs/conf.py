@@ -1,7 +1,6 @@
 """Configuration of the documentation."""
 
 import importlib
-import itertools
 import logging
 import os
 import subprocess
@@ -93,44 +92,52 @@ for command, (module, function, arguments) in COMMANDS.items():
     (DOCS / "generated" / f"{command}.txt").write_text(help_text, encoding="utf-8")
 
 
+# Where a public name is defined -> what users call it, for the names that api.md lists.
+PUBLIC = {}
+for line in (DOCS / "api.md").read_text(encoding="utf-8").splitlines():
+    if line.startswith("   versa."):
+        room, _, item = line.strip().rpartition(".")
+        found = getattr(importlib.import_module(room), item)
+        at = f"{found.__module__}.{found.__qualname__}" if callable(found) else ""
+        PUBLIC[at or line.strip()] = line.strip()
+
+
 def setup(app):
-    """Leave out the fields of named tuples; follow names to where they are at home."""
+    """Leave out the fields of named tuples; follow a name to its public place."""
 
     def skip(app, what, name, obj, skipped, options):
         if str(getattr(obj, "__doc__", "")).startswith("Alias for field number"):
             return True  # the docstring of the tuple describes them
         return None
 
-    def at_home(app, env, node, content):
-        """`versa.fit` is documented as `versa.api.fit`, where it is defined."""
+    def public(app, env, node, content):
+        """`fit`, `versa.fit` and `versa.api.fit` all lead to `versa.fit`."""
         if node.get("refdomain") != "py":
             return None
-        domain, name = env.get_domain("py"), node["reftarget"]
-        place = home(name, node.get("py:module"))
-        if place not in domain.objects:
-            near = Path(node["refdoc"]).name
-            alike = [known for known in domain.objects if known.endswith(f".{name}")]
-            place = max(alike, key=lambda known: n_common(known, near), default=name)
-        return domain.resolve_xref(
+        place = public_name(node["reftarget"], node.get("py:module"))
+        return place and env.get_domain("py").resolve_xref(
             env, node["refdoc"], app.builder, "obj", place, node, content
         )
 
     app.connect("autodoc-skip-member", skip)
-    app.connect("missing-reference", at_home)
+    app.connect("missing-reference", public)
 
 
-def home(name, module):
-    """Where that is defined which a module, or `versa`, calls by a dotted name."""
-    for place in filter(None, (module, "versa")):
+def public_name(name, module):
+    """What users call that which a page or docstring calls by a dotted name."""
+    for place in filter(None, (module, "versa", *sorted(set(ROOMS)))):
         found = importlib.import_module(place)
         for part in name.removeprefix("versa.").split("."):
             found = getattr(found, part, None)
-        if getattr(found, "__qualname__", None):
-            return f"{found.__module__}.{found.__qualname__}"
+        if not getattr(found, "__qualname__", None):
+            continue
+        home, rest = f"{found.__module__}.{found.__qualname__}", ""
+        while home and home not in PUBLIC:  # a method of a public class
+            home, _, last = home.rpartition(".")
+            rest = f".{last}{rest}"
+        if home:
+            return PUBLIC[home] + rest
     return None
 
 
-def n_common(a, b):
-    """How many letters two names have in common at their beginning."""
-    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False))
-    return sum(1 for _ in same)
+ROOMS = {name.rpartition(".")[0] for name in PUBLIC.values()}
