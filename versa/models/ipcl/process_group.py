@@ -8,6 +8,7 @@ after the time-out of the group.
 
 import os
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from torch import distributed
 from versa.parallel import n_cores
 
 _TIMEOUT = timedelta(minutes=10)  # for all to come, and of every exchange
+_LAST_EXCHANGE = 0.05  # seconds; see `process_group`
 _BUCKET = 2**23  # numbers sent together
 
 T = TypeVar("T")
@@ -190,6 +192,9 @@ def process_group(
         # nccl may wait for others that cannot answer; threads of gloo that are still
         # there when the interpreter ends may abort it
         if ended_well or backend == "gloo":
+            # with torch 2.6 the thread of gloo may still need the interpreter's lock
+            # for its last exchange; destroying the group then waits for ever
+            time.sleep(_LAST_EXCHANGE)
             distributed.destroy_process_group()
 
 
