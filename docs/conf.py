@@ -129,6 +129,8 @@ def public_name(name, module):
         found = importlib.import_module(place)
         for part in name.removeprefix("versa.").split("."):
             found = getattr(found, part, None)
+        if f"{place}.{name}" in PUBLIC:  # a constant
+            return f"{place}.{name}"
         if not getattr(found, "__qualname__", None):
             continue
         home, rest = f"{found.__module__}.{found.__qualname__}", ""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-__all__ = ["METHODS", "FitResult", "best_layer_scores", "load_result"]
+__all__ = ["METHODS", "FitResult", "load_result"]
 
 METHODS = ("versa", "versa-debiased", "rsa")
 """The three methods: the paper's veRSA, the same without its leave-one-out bias, and

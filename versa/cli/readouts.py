@@ -13,8 +13,6 @@ from versa.cli.running import names
 if TYPE_CHECKING:
     from versa.models.vision import VisionModel
 
-__all__ = ["add_readouts"]
-
 _MODEL = (
     "name of versa-compare --list-models, ARCHITECTURE@FILE, or a card of your own "
     "(.toml), which then holds the accuracy"

@@ -9,8 +9,6 @@ import versa
 from versa.cli.readouts import add_readouts
 from versa.cli.running import add_common, run_command
 
-__all__ = ["train_command"]
-
 _AGAIN = 75  # exit code: stopped by a scheduler, run the same command again
 _EPILOG = """\
 other commands (each with -h):

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ceilings_table",
-    "group_rdm_reliability",
     "half_correlations",
     "noise_ceiling",
     "rdm_reliability",

@@ -39,7 +39,7 @@ def plot_design(
     Parameters
     ----------
     design : DataFrame of shape (n_scans, n_regressors)
-        As :func:`versa.fmri.betas.design_matrix` makes it.
+        As nilearn's ``make_first_level_design_matrix`` makes it.
     title : str, optional
         Title of the figure.
     ax : Axes, optional

@@ -10,16 +10,6 @@ from numpy.typing import ArrayLike
 from versa.stats.intervals import corrected_interval, fisher_mean, fisher_z
 from versa.stats.ttests import corrected_paired_ttest
 
-__all__ = [
-    "bonferroni",
-    "for_reading",
-    "pairwise_tests",
-    "summary",
-    "to_latex",
-    "to_markdown",
-    "write_table",
-]
-
 # How a column is called where people read it; the CSV keeps the names of the left.
 _HEADINGS = {
     "r": "r",

@@ -5,8 +5,6 @@ from .making import define_sectors as define_sectors
 from .making import group_contrast as group_contrast
 from .making import most_active as most_active
 from .making import split_at_y as split_at_y
-from .making import union as union
-from .making import without as without
 from .sector import Sector as Sector
 from .surfaces import region_vertices as region_vertices
 from .surfaces import split_vertices_at_y as split_vertices_at_y

@@ -1,6 +1,5 @@
 from .cards import ModelCard as ModelCard
 from .cards import list_models as list_models
-from .cards import zoo_markdown as zoo_markdown
 from .layouts import LAYOUTS as LAYOUTS
 from .layouts import CheckpointLayout as CheckpointLayout
 from .listing import list_layers as list_layers

@@ -52,7 +52,7 @@ the name of an untrained network gives another initialisation. `torchvision/NAME
 
 kNN, linear and own are top-1 accuracies on ImageNet in percent, as published: of
 nearest neighbours, of a linear read-out, of the network's own classifier. This page is
-made by `versa.models.zoo.zoo_markdown()`.
+made by `zoo_markdown()` of `versa/models/zoo/cards.py`.
 
 """
 _COLUMNS = (
