@@ -254,7 +254,7 @@ def osf(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     monkeypatch.delenv("VERSA_OFFLINE", raising=False)
     monkeypatch.delenv("OSF_TOKEN", raising=False)
-    monkeypatch.setattr("versa.download._PAUSE", 0.0)
+    monkeypatch.setattr("versa.http._PAUSE", 0.0)
     for served in serving_osf():
         monkeypatch.setenv("VERSA_OSF_API", served.api)
         yield served

@@ -94,7 +94,7 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("VERSA_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("VERSA_OFFLINE", raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr("versa.download._PAUSE", 0.0)
+    monkeypatch.setattr("versa.http._PAUSE", 0.0)
     return tmp_path / "cache" / "weights"
 
 

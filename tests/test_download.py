@@ -31,14 +31,9 @@ from tests.serving import (
     with_record,
 )
 from versa import download
-from versa.download import (
-    DownloadError,
-    RemoteFile,
-    _content_range,
-    _refuse_downgrade,
-    _retry_after,
-    file_lock,
-)
+from versa.cache import file_lock
+from versa.download import RemoteFile, _content_range
+from versa.http import DownloadError, _check_redirect, _retry_after, check_hop
 from versa.models.zoo.weights import fetch, weights_path
 
 __all__ = ["cache", "heard", "server"]  # fixtures
@@ -384,7 +379,7 @@ def waits(monkeypatch):
     """Seconds that were waited, which nobody has to wait."""
     found = []
     clock = SimpleNamespace(sleep=found.append, time=time.time)  # not the server's
-    monkeypatch.setattr("versa.download.time", clock)
+    monkeypatch.setattr("versa.http.time", clock)
     return found
 
 
@@ -394,7 +389,7 @@ def busy(status=429, wait=None):
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 def test_a_busy_server_is_asked_again(server, monkeypatch, waits, status):
-    monkeypatch.setattr("versa.download._PAUSE", 2.0)
+    monkeypatch.setattr("versa.http._PAUSE", 2.0)
     answers = [busy(status), busy(status), busy(status), Reply(CONTENT)]
     monkeypatch.setattr(server, "files", Turns(answers))
     assert fetch(pinned(server)).read_bytes() == CONTENT
@@ -477,7 +472,7 @@ def get_file(server, path, **options):
 
 def test_a_page_is_a_file_only_where_pages_may_be(server, tmp_path):
     server.files["/file"] = QUOTA
-    with pytest.raises(DownloadError, match="a web page instead of the file"):
+    with pytest.raises(ValueError, match="a web page instead of the file"):
         get_file(server, tmp_path / "a")
     assert lying(tmp_path) == []
     get_file(server, tmp_path / "a", pages=True)
@@ -511,9 +506,9 @@ def test_no_redirect_leaves_https(start, target, refused):
     response.headers["Location"] = target
     if refused:
         with pytest.raises(DownloadError, match=r"https to http://x\.org/b"):
-            _refuse_downgrade(response)
+            _check_redirect(response)
     else:
-        assert _refuse_downgrade(response) is None
+        assert _check_redirect(response) is None
 
 
 @pytest.mark.parametrize(
@@ -540,3 +535,56 @@ def test_an_encoded_file_is_never_continued(server):
     server.files["/net.pth"] = Reply(body, headers=headers, cuts=[len(body) // 2])
     assert fetch(pinned(server)).read_bytes() == CONTENT
     assert server.ranges == [None, None]
+
+
+# Where a download may be led, and how much it may bring
+
+
+@pytest.mark.parametrize(
+    ("url", "target", "place"),
+    [
+        ("http://8.8.8.8/a", "http://127.0.0.1:80/b", "loopback"),
+        ("http://8.8.8.8/a", "http://0.0.0.0/b", "loopback"),
+        ("http://8.8.8.8/a", "http://[::1]/b", "loopback"),
+        ("http://8.8.8.8/a", "http://[::ffff:169.254.169.254]/b", "link-local"),
+        ("http://8.8.8.8/a", "http://2852039166/b", "link-local"),  # 169.254.169.254
+        ("http://8.8.8.8/a", "http://192.168.1.1/b", "private"),
+        ("http://8.8.8.8/a", "http://100.64.0.1/b", "private"),
+        ("http://8.8.8.8/a", "http://[fd00::1]/b", "private"),
+        ("http://10.0.0.1/a", "http://127.0.0.1/b", "loopback"),
+        ("http://127.0.0.1/a", "http://169.254.169.254/b", "link-local"),
+        ("http://8.8.8.8/a", "http://1.1.1.1/b", ""),
+        ("http://10.0.0.1/a", "http://10.0.0.2/b", ""),
+        ("http://127.0.0.1/a", "http://localhost/b", ""),
+        ("http://127.0.0.1/a", "http://8.8.8.8/b", ""),
+    ],
+)
+def test_a_redirect_into_a_private_network_is_refused(url, target, place):
+    if not place:
+        assert check_hop(url, target) is None
+        return
+    with pytest.raises(DownloadError, match=f"leads to .*, a {place} address"):
+        check_hop(url, target)
+
+
+def test_no_byte_is_asked_of_a_private_host_by_a_public_one(server, monkeypatch):
+    monkeypatch.setattr(
+        "versa.http._reach",
+        lambda url: "public" if "127.0.0.1" in url else "link-local",
+    )
+    there = server.url.replace("127.0.0.1", "localhost")
+    away = {"Location": f"{there}/meta"}
+    server.files.update({"/net.pth": Reply(status=302, headers=away), "/meta": CONTENT})
+    with pytest.raises(ValueError, match="a link-local address, which a server"):
+        fetch(pinned(server))
+    assert server.asked == ["/net.pth"]
+
+
+@pytest.mark.parametrize(("size", "most"), [(5, 5 + 2**20), (None, 2**21)])
+def test_an_answer_without_end_is_left(server, cache, monkeypatch, size, most):
+    monkeypatch.setattr("versa.download._LONGEST_FILE", 2**21)
+    endless = Reply(CONTENT * 20, length=False)
+    server.files["/net.pth"] = endless
+    with pytest.raises(ValueError, match=f"must have at most {most} bytes; more came"):
+        fetch(pinned(server, size=size))
+    assert lying(cache) == []

@@ -20,6 +20,7 @@ EVERYWHERE = {
     "versa",
     "versa.cache",
     "versa.download",
+    "versa.http",
     "versa.parallel",
     "versa.records",
     "versa.wording",

@@ -111,6 +111,42 @@ def sweep_leftovers(folder: Path) -> None:
             continue
 
 
+@contextmanager
+def file_lock(
+    path: Path, what: str, *, otherwise: str = "set VERSA_CACHE to another folder"
+) -> Iterator[None]:
+    """Be the only process that writes `path`, and turn failures into sentences.
+
+    The lock is a hidden file beside `path`, which stays. `otherwise` ends the sentence
+    if the folder cannot be written.
+    """
+    from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+
+    place = path.with_name(f".{path.name}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock: BaseFileLock = FileLock(place)
+        try:
+            lock.acquire(timeout=0)
+        except NotImplementedError:  # a file system without locks
+            lock = SoftFileLock(place)
+        except Timeout:
+            logger.info("waiting for another process that downloads the %s.", what)
+        if not lock.is_locked:
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+    except ConnectionError:  # an OSError, which is not of the file
+        raise
+    except OSError as error:
+        raise OSError(
+            f"{what} cannot be written to {path.parent} ({error}). Make room or set "
+            f"the permission there, or {otherwise}."
+        ) from error
+
+
 def content_key(**parts: Any) -> str:
     """SHA-256 of everything that a result depends on, by name.
 

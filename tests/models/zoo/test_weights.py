@@ -152,7 +152,7 @@ def test_an_address_that_is_none_is_one_sentence(cache):
 
 
 def test_a_silent_server_is_left(server, cache, monkeypatch):
-    monkeypatch.setattr("versa.download._TIMEOUT", 0.1)
+    monkeypatch.setattr("versa.http._TIMEOUT", 0.1)
     server.files["/net.pth"] = Reply(CONTENT, pause=0.4)
     server.files["/b"] = CONTENT
     urls = (f"{server.url}/net.pth", f"{server.url}/b")

@@ -5,36 +5,30 @@ project has. Later ones download and check these very versions, so that an analy
 not change because somebody uploads a file.
 """
 
-import contextlib
 import datetime
-import hashlib
 import json
 import logging
 import os
 import re
 import shutil
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from versa.cache import atomic_write, file_hash, offline, sweep_leftovers
+from versa.cache import atomic_write, file_lock, offline, sweep_leftovers
 from versa.download import (
-    DownloadError,
     RemoteFile,
     download,
-    file_lock,
-    open_session,
     page_at,
     page_in,
-    partial_path,
-    patiently,
-    refusal,
     sweep_partials,
 )
+from versa.http import DownloadError, open_session, patiently, read_body, refusal
+from versa.records import typed_record
 from versa.wording import listing
 
 if TYPE_CHECKING:
@@ -46,9 +40,9 @@ logger = logging.getLogger("versa")
 OSF_PROJECT = "trne8"  # Konkle & Alvarez (2022), https://osf.io/trne8/
 LOCK_NAME = "osf.lock.json"
 _API = "https://api.osf.io/v2"
-_PAGE_SIZE = 100  # items; the most that is granted, 10 if nothing is asked
+_PAGE_SIZE = "100"  # items; the most that is granted, 10 if nothing is asked
+_LONGEST_ANSWER = 2**26  # bytes of one page of a listing
 _STORAGE = "osfstorage"
-_PARTS = ".osf-partial"  # folder of what has not come whole yet
 _ODD = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff/\\]")  # controls, surrogates, slashes
 
 
@@ -66,30 +60,16 @@ class OsfFile:
     modified: str  # ISO 8601
 
     def __post_init__(self) -> None:
-        hashes = (self.md5, self.sha256)
-        texts = (self.path, *hashes, self.version, self.url, self.node, self.modified)
-        if not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"fields of a file on OSF must be texts; got {texts}.")
         if not all(map(_is_plain, self.path.split("/"))):
             raise ValueError(
                 "path of a file on OSF must be names of folders and of the file, with "
                 f"/ between them; got {self.path!r}, which is never written."
             )
-        if self.size is not None and (type(self.size) is not int or self.size < 0):
-            raise ValueError(
-                f"size of {self.path} must be a count of bytes; got {self.size!r}."
-            )
-        for kind, digits, n in (("md5", self.md5, 32), ("sha256", self.sha256, 64)):
-            if digits and not re.fullmatch(f"[0-9a-f]{{{n}}}", digits):
-                raise ValueError(
-                    f"{kind} of {self.path} must be {n} lower-case hexadecimal digits; "
-                    f"got {digits!r}."
-                )
-        if not re.match(r"https?://[^/]", self.url):
-            raise ValueError(
-                f"address of {self.path} must start with https:// or http://; got "
-                f"{self.url!r}."
-            )
+
+    def fault(self, path: Path) -> str | None:
+        """Why `path` is not this file; None if it is."""
+        hashes = {"sha256": self.sha256, "md5": self.md5}
+        return RemoteFile(self.path, (self.url,), size=self.size, **hashes).fault(path)
 
 
 @dataclass(frozen=True)
@@ -99,25 +79,21 @@ class _Pins:
     project: str
     listed: str  # date
     files: tuple[OsfFile, ...]
-    recorded: Mapping[str, str] = field(default_factory=dict)  # path -> own SHA-256,
-    # or an empty text: what is in the folder is of an earlier version
 
-    def hash_of(self, file: OsfFile) -> str:
-        """SHA-256 that is published, or was recorded; empty if there is none."""
-        return file.sha256 or self.recorded.get(file.path, "")
-
-    def fault(self, file: OsfFile, path: Path, *, new: bool = False) -> str | None:
-        """Why `path` is not the pinned file; None if it is.
-
-        What is `new` has just been downloaded: all hashes are compared, not one.
-        """
-        hashes = {"sha256": self.hash_of(file), "md5": file.md5}
-        remote = RemoteFile(file.path, (file.url,), size=file.size, **hashes)
-        fault = remote.fault(path, all_hashes=new)
-        is_earlier = file.path in self.recorded and not (new or any(hashes.values()))
-        if fault is None and is_earlier:
-            return f"it must be version {file.version}, and is an earlier one"
-        return fault
+    def choose(self, patterns: str | Sequence[str] | None) -> list[OsfFile]:
+        """Files whose paths match a pattern; each pattern must match one."""
+        if patterns is None:
+            return list(self.files)
+        wanted = (patterns,) if isinstance(patterns, str) else tuple(patterns)
+        for pattern in wanted:
+            if not any(fnmatchcase(file.path, pattern) for file in self.files):
+                paths = listing(file.path for file in self.files) or "nothing"
+                raise ValueError(
+                    f"patterns must each match a file of OSF project {self.project}, "
+                    f"as listed on {self.listed} (update=True lists it again); "
+                    f"{pattern!r} matches none of {paths}."
+                )
+        return [f for f in self.files if any(fnmatchcase(f.path, p) for p in wanted)]
 
 
 # ---- download -------------------------------------------------------------------
@@ -129,7 +105,6 @@ def fetch_files(
     *,
     patterns: str | Sequence[str] | None = None,
     update: bool = False,
-    api: str | None = None,
 ) -> list[Path]:
     """Download the files of an OSF project into a folder, each checked by its hashes.
 
@@ -155,9 +130,6 @@ def fetch_files(
         slashes, too. All files if not given.
     update : bool
         Whether to list the project again and pin its present versions.
-    api : str, optional
-        Address of the API; by default the environment variable ``VERSA_OSF_API``, else
-        ``https://api.osf.io/v2``.
 
     Returns
     -------
@@ -177,13 +149,12 @@ def fetch_files(
     OSError
         If the folder cannot be written, or the disk is too small.
     """
-    name, address, folder = project_id(project), api_address(api), Path(folder)
-    session = _signed_session(address)
-    pins, whole = _read_lock(folder, name), set[OsfFile]()
+    name, folder = project_id(project), Path(folder)
+    session = _signed_session()
+    pins = _read_lock(folder, name)
     if pins is not None and not update:
-        chosen = _choose(pins, patterns)
-        whole = {file for file in chosen if not pins.fault(file, _place(folder, file))}
-        if len(whole) == len(chosen):
+        chosen = pins.choose(patterns)
+        if not any(file.fault(_place(folder, file)) for file in chosen):
             return [_place(folder, file) for file in chosen]
     if offline():
         raise FileNotFoundError(
@@ -195,22 +166,22 @@ def fetch_files(
     with file_lock(folder / LOCK_NAME, what, otherwise="choose another folder"):
         before = _read_lock(folder, name)  # another process may have written it
         if before is None or update or before == pins:
-            pins = _pins_now(name, address, before, update=update)
+            pins = _present(name, before, update=update)
         else:
             pins = before
-        chosen = _choose(pins, patterns)
+        chosen = pins.choose(patterns)
         _check_names(chosen)
-        missing = _missing(pins, before, set(chosen) - whole, folder)
-        _check_room(missing, folder)
+        missing = _missing(pins, before, chosen, folder)
+        needed, free = sum(f.size or 0 for f in missing), shutil.disk_usage(folder).free
+        if needed > free:
+            raise OSError(f"{needed / 1e9:.2f} GB do not fit: {free / 1e9:.2f} GB free")
         if pins != before:
-            _write_lock(folder, pins)
+            with atomic_write(folder / LOCK_NAME) as temporary:
+                text = json.dumps(asdict(pins), indent=1)
+                temporary.write_text(text + "\n", encoding="utf-8")
         sweep_leftovers(folder)
-        sweep_partials(folder / _PARTS)
         for file in missing:
-            pins = _download(file, pins, folder, session)
-        with contextlib.suppress(OSError):  # absent, or with parts of files not chosen
-            (folder / _PARTS).rmdir()
-        _record(pins, chosen, folder)
+            _download(file, pins, _place(folder, file), session)
     return [_place(folder, file) for file in chosen]
 
 
@@ -219,15 +190,11 @@ def _read_lock(folder: Path, project: str) -> _Pins | None:
     path = folder / LOCK_NAME
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        pins = _Pins(
-            project=str(found["project"]),
-            listed=str(found["listed"]),
-            files=tuple(OsfFile(**file) for file in found["files"]),
-            recorded={str(key): str(sha) for key, sha in found["recorded"].items()},
-        )
+        known = {key: found[key] for key in ("project", "listed", "files")}
+        pins = typed_record(_Pins, known)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{path} must be as versa wrote it; it cannot be read "
             f"({type(error).__name__}: {error}). Delete it to pin the present versions."
@@ -240,47 +207,22 @@ def _read_lock(folder: Path, project: str) -> _Pins | None:
     return pins
 
 
-def _write_lock(folder: Path, pins: _Pins) -> None:
-    with atomic_write(folder / LOCK_NAME) as temporary:
-        text = json.dumps(asdict(pins), indent=1)
-        temporary.write_text(text + "\n", encoding="utf-8")
-
-
-def _choose(pins: _Pins, patterns: str | Sequence[str] | None) -> tuple[OsfFile, ...]:
-    """Files whose paths match a pattern; each pattern must match one."""
-    if patterns is None:
-        return pins.files
-    wanted = (patterns,) if isinstance(patterns, str) else tuple(patterns)
-    for pattern in wanted:
-        if not any(fnmatchcase(file.path, pattern) for file in pins.files):
-            paths = listing(file.path for file in pins.files) or "nothing"
-            raise ValueError(
-                f"patterns must each match a file of OSF project {pins.project}, as "
-                f"listed on {pins.listed} (update=True lists it again); {pattern!r} "
-                f"matches none of {paths}."
-            )
-    return tuple(
-        file
-        for file in pins.files
-        if any(fnmatchcase(file.path, pattern) for pattern in wanted)
-    )
-
-
-def _pins_now(project: str, api: str, before: _Pins | None, *, update: bool) -> _Pins:
+def _present(project: str, before: _Pins | None, *, update: bool) -> _Pins:
     """What shall be pinned: what was, unless there was nothing or `update` is set."""
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
     try:
-        files = _project_files(project, api)
-    except DownloadError as error:
+        files = list_files(project)
+    except ConnectionError as error:
         if before is None or update:
             raise
         logger.warning(
-            "whether OSF project %s has changed since %s is not known: %s.",
-            *(project, before.listed, error.reason),
+            "whether OSF project %s has changed since %s is not known: %s",
+            *(project, before.listed, error),
         )
         return before
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    now = _Pins(project, today, files)
     if before is None:
-        return _Pins(project, today, files)
+        return now
     changed = _changes(before.files, files)
     told = listing(f"{path} {how}" for path, how in changed.items())
     if not update:
@@ -299,125 +241,76 @@ def _pins_now(project: str, api: str, before: _Pins | None, *, update: bool) -> 
             "there, and are read as part of the archive unless you remove them.",
             *(project, gone),
         )
-    recorded = dict(before.recorded)
-    for file in files:  # without a hash, an earlier version may look like this one
-        if file.path in changed and not (file.sha256 or file.md5):
-            recorded[file.path] = ""
-    return _Pins(project, today, files, recorded)
+    return now
 
 
 def _changes(pinned: Sequence[OsfFile], now: Sequence[OsfFile]) -> dict[str, str]:
-    """How files differ, by path; what is not published of one of two is no change."""
+    """How files differ, by path."""
     after = {file.path: file for file in now}
     found = {}
     for old in pinned:
-        new = after.get(old.path)
+        new = after.pop(old.path, None)
         if new is None:
             found[old.path] = "is gone"
-            continue
-        pairs = {
-            kind: (getattr(old, kind), getattr(new, kind))
-            for kind in ("version", "size", "md5", "sha256")
-        }
-        differing = [
-            kind
-            for kind, (one, two) in pairs.items()
-            if one not in ("", None) and two not in ("", None) and one != two
-        ]
-        if "version" in differing:
+        elif old.version != new.version:
             found[old.path] = f"has version {new.version}, not {old.version}"
-        elif differing:
-            found[old.path] = f"has another {' and '.join(differing)}"
-    known = {file.path for file in pinned}
-    return found | {path: "is new" for path in after if path not in known}
+        elif old != replace(new, url=old.url, modified=old.modified):
+            found[old.path] = "has other content"
+    return found | dict.fromkeys(after, "is new")
 
 
 def _missing(
-    pins: _Pins, before: _Pins | None, wanted: set[OsfFile], folder: Path
+    pins: _Pins, before: _Pins | None, chosen: Sequence[OsfFile], folder: Path
 ) -> list[OsfFile]:
-    """Which of the wanted files must be downloaded; say what is in their place."""
+    """Which of the files must be downloaded; say what is in their place."""
     ours = {file.path: file for file in before.files} if before is not None else {}
-    missing = []
-    for file in (file for file in pins.files if file in wanted):
-        path = _place(folder, file)
-        fault = pins.fault(file, path)
-        if fault is None:
-            continue
-        missing.append(file)
+    faults = {file: file.fault(_place(folder, file)) for file in chosen}
+    missing = [file for file, fault in faults.items() if fault]
+    for file in missing:
+        path, old = _place(folder, file), ours.get(file.path)
         if not os.path.lexists(path):
             continue
-        if before is None or file.path not in ours:
+        if old is None:
             raise ValueError(
                 f"{path} must be the file of OSF project {pins.project}, or not be "
-                f"there: {fault}. Move it away, or choose another folder."
+                f"there: {faults[file]}. Move it away, or choose another folder."
             )
-        if before != pins and before.fault(ours[file.path], path) is None:
+        if old != file and old.fault(path) is None:
             logger.info("%s is replaced by version %s.", path, file.version)
         else:
-            logger.warning("%s is damaged (%s); it is downloaded again.", path, fault)
+            logger.warning(
+                "%s is damaged (%s); it is downloaded again.", path, faults[file]
+            )
     return missing
 
 
-def _check_room(missing: Sequence[OsfFile], folder: Path) -> None:
-    """Refuse to begin what the disk cannot hold."""
-    parts = [_part(folder, file) for file in missing]
-    have = sum(part.stat().st_size for part in parts if part.is_file())
-    needed = sum(file.size or 0 for file in missing) - have
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise DownloadError(
-            f"{len(missing)} files need {needed / 1e9:.2f} GB more in {folder}; the "
-            f"disk has {free / 1e9:.2f} GB",
-            "Make room, choose fewer files by patterns, or choose another folder.",
-            OSError,
-        )
-
-
-def _download(file: OsfFile, pins: _Pins, folder: Path, session: "Session") -> _Pins:
-    """Download the pinned version of a file; the pins with its hash if it had none."""
-    part = _part(folder, file)
-    part.parent.mkdir(parents=True, exist_ok=True)
-    hashed = bool(file.md5 or pins.hash_of(file))
-    now = pins
+def _download(file: OsfFile, pins: _Pins, path: Path, session: "Session") -> None:
+    """Download the pinned version of a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sweep_partials(path.parent)
 
     def accept(part: Path) -> None:
-        nonlocal now
-        if fault := pins.fault(file, part, new=True):
+        if fault := file.fault(part):
             page = page_at(part)
             raise DownloadError(
                 f"{fault}; it is {page}" if page else fault,
                 "Run it again; if the same comes, update=True takes the present one.",
                 ValueError,
             )
-        if not pins.hash_of(file):  # before it is in its place: what is there has one
-            recorded = {**pins.recorded, file.path: file_hash(part)}
-            now = replace(pins, recorded=recorded)
-            _write_lock(folder, now)
 
+    hashed = bool(file.md5 or file.sha256)
     download(
         f"{file.path} of OSF project {pins.project}",
         [file.url],
-        _place(folder, file),
-        part=part,
+        path,
         accept=accept,
         checked=hashed,
         otherwise="Run it again to resume. If the pinned version is gone, update=True "
         "takes the present one.",
         pages=hashed or file.size is not None,  # a page, too, may be a file there
+        size=file.size,
         session=session,
     )
-    return now
-
-
-def _record(pins: _Pins, chosen: Sequence[OsfFile], folder: Path) -> None:
-    """Record hashes of files that were there already, where OSF tells none."""
-    new = {
-        file.path: file_hash(_place(folder, file))
-        for file in chosen
-        if not pins.hash_of(file)
-    }
-    if new:
-        _write_lock(folder, replace(pins, recorded={**pins.recorded, **new}))
 
 
 # ---- names of files -------------------------------------------------------------
@@ -425,16 +318,7 @@ def _record(pins: _Pins, chosen: Sequence[OsfFile], folder: Path) -> None:
 
 def _place(folder: Path, file: OsfFile) -> Path:
     """Where a file goes; never outside of the folder."""
-    return _inside(folder, folder.joinpath(*file.path.split("/")))
-
-
-def _part(folder: Path, file: OsfFile) -> Path:
-    """Where the bytes of a file are until it is whole."""
-    digits = hashlib.sha256(file.path.encode()).hexdigest()[:16]
-    return _inside(folder, partial_path(folder / _PARTS / digits))
-
-
-def _inside(folder: Path, path: Path) -> Path:
+    path = folder.joinpath(*file.path.split("/"))
     if not path.parent.resolve().is_relative_to(folder.resolve()):
         raise ValueError(
             f"{path.parent} must be in {folder}; a link leads from it to "
@@ -445,28 +329,15 @@ def _inside(folder: Path, path: Path) -> Path:
 
 def _check_names(files: Sequence[OsfFile]) -> None:
     """Refuse files that cannot be side by side in one folder of every system."""
-    own = {folded(name) for name in (LOCK_NAME, f".{LOCK_NAME}.lock", _PARTS)}
-    places: dict[str, str] = {}
+    places = {folded(LOCK_NAME): LOCK_NAME}  # our own
     for file in files:
         place = folded(file.path)
-        if place.split("/")[0] in own:
-            raise ValueError(
-                f"files of the project must not be called as versa's own; got "
-                f"{file.path!r}. Choose others by patterns."
-            )
         if place in places:
             raise ValueError(
-                "files must have names that differ in more than case; the project "
-                f"has {places[place]!r} and {file.path!r}. Choose one by patterns."
+                "files must have names that differ in more than case; there would be "
+                f"{places[place]!r} and {file.path!r}. Choose one by patterns."
             )
         places[place] = file.path
-    for place, path in places.items():
-        for folder in PurePosixPath(place).parents:
-            if str(folder) in places:
-                raise ValueError(
-                    f"files must not be in files; the project has "
-                    f"{places[str(folder)]!r} and {path!r}. Choose one by patterns."
-                )
 
 
 def folded(path: str) -> str:
@@ -491,19 +362,26 @@ def _plain_name(name: str) -> str:
 # ---- listing --------------------------------------------------------------------
 
 
-def list_files(
-    project: str = OSF_PROJECT, *, api: str | None = None
-) -> tuple[OsfFile, ...]:
+def list_files(project: str = OSF_PROJECT) -> tuple[OsfFile, ...]:
     """Present versions of all files of an OSF project and of its components, by path.
 
     Arguments and errors are as of `fetch_files`. Only OSF's own storage is listed; a
     warning tells if a project has others.
     """
-    name, address = project_id(project), api_address(api)
+    name = project_id(project)
+    if offline():
+        raise ConnectionError(
+            f"files of OSF project {name} cannot be listed, because VERSA_OFFLINE "
+            "forbids it. Unset it."
+        )
     try:
-        return _project_files(name, address)
+        with _signed_session() as session:
+            api = _Api(session, api_address(), name)
+            files = sorted(_files_of_project(api), key=lambda file: file.path)
     except DownloadError as error:
         raise error.for_user() from error.__cause__
+    logger.info("OSF project %s has %d files.", name, len(files))
+    return tuple(files)
 
 
 def files_table(files: Sequence[OsfFile]) -> "DataFrame":
@@ -513,29 +391,6 @@ def files_table(files: Sequence[OsfFile]) -> "DataFrame":
     columns = ["path", "size", "version", "modified", "node", "md5", "sha256", "url"]
     table = pd.DataFrame([asdict(file) for file in files], columns=columns)
     return table.astype({"size": "Int64"})
-
-
-def _project_files(project: str, api: str) -> tuple[OsfFile, ...]:
-    if offline():
-        raise DownloadError(
-            f"files of OSF project {project} cannot be listed, because VERSA_OFFLINE "
-            "forbids it",
-            "Unset it.",
-        )
-    with _signed_session(api) as session:
-        asking = _Api(session, api, project)
-        node = asking.document(f"{api}/guids/{project}/").get("data")
-        kind = _at(node, "type")
-        if kind not in ("nodes", "registrations"):
-            raise DownloadError(
-                f"{project!r} must name a project, component or registration of OSF; "
-                f"it names one of its {kind}",
-                f"Look at https://osf.io/{project}/ for the project.",
-                ValueError,
-            )
-        files = sorted(_files_below(asking, node), key=lambda file: file.path)
-    logger.info("OSF project %s has %d files.", project, len(files))
-    return tuple(files)
 
 
 def project_id(project: str) -> str:
@@ -554,26 +409,33 @@ def project_id(project: str) -> str:
     return found[1].lower()
 
 
-def api_address(api: str | None) -> str:
-    """Address of the API: as given, or of ``VERSA_OSF_API``, or that of OSF."""
-    address = (api or os.environ.get("VERSA_OSF_API", "") or _API).rstrip("/")
+def api_address() -> str:
+    """Address of the API: that of OSF, unless ``VERSA_OSF_API`` names another."""
+    address = (os.environ.get("VERSA_OSF_API", "") or _API).rstrip("/")
     if not re.match(r"https?://[^/]", address):
         raise ValueError(
-            "api (or VERSA_OSF_API) must be an address that starts with https:// or "
-            f"http://; got {address!r}."
+            "VERSA_OSF_API must be an address that starts with https:// or http://; "
+            f"got {address!r}."
         )
     return address
 
 
-def _signed_session(api: str) -> "Session":
-    """Session that shows the token of ``OSF_TOKEN`` to those who may see it."""
-    session, sign = open_session(), token_header(api)
-    if sign is None:
+def _signed_session() -> "Session":
+    """Session that shows the token of ``OSF_TOKEN`` to the API's host and to OSF."""
+    session, api = open_session(), api_address()
+    if not (token := os.environ.get("OSF_TOKEN", "").strip()):
         return session
+    local = urlsplit(api).hostname in ("127.0.0.1", "::1", "localhost")
+    if not api.startswith("https:") and not local:
+        raise ValueError(
+            "OSF_TOKEN must be sent over https only; the API's address is "
+            f"{api!r}. Unset OSF_TOKEN, or use the API's https address."
+        )
 
     def authorize(request: "PreparedRequest", *_: object) -> "PreparedRequest":
         request.headers.pop("Authorization", None)  # a redirect copies all headers
-        request.headers.update(sign(request.url or ""))
+        if _may_see_token(request.url or "", api):
+            request.headers["Authorization"] = f"Bearer {token}"
         return request
 
     session.auth = authorize
@@ -581,30 +443,11 @@ def _signed_session(api: str) -> "Session":
     return session
 
 
-def token_header(api: str) -> Callable[[str], Mapping[str, str]] | None:
-    """Headers for an address, if there is a token.
-
-    It is for the host of the API and for OSF over HTTPS, and for nobody else.
-    """
-    token = os.environ.get("OSF_TOKEN", "").strip()
-    if not token:
-        return None
-    home = urlsplit(api)
-    local = home.hostname in ("127.0.0.1", "::1", "localhost")
-    if home.scheme != "https" and not local:
-        raise ValueError(
-            "OSF_TOKEN must be sent over https only; the API's address is "
-            f"{api!r}. Unset OSF_TOKEN, or use the API's https address."
-        )
-
-    def sign(url: str) -> Mapping[str, str]:
-        target = urlsplit(url)
-        host = target.hostname or ""
-        osf = target.scheme == "https" and f".{host}".endswith(".osf.io")
-        trusted = osf or target[:2] == home[:2]
-        return {"Authorization": f"Bearer {token}"} if trusted else {}
-
-    return sign
+def _may_see_token(url: str, api: str) -> bool:
+    """Whether an address is on the host of the API, or on OSF over HTTPS."""
+    target = urlsplit(url)
+    osf = target.scheme == "https" and f".{target.hostname}".endswith(".osf.io")
+    return osf or target[:2] == urlsplit(api)[:2]
 
 
 @dataclass(frozen=True)
@@ -615,26 +458,22 @@ class _Api:
     address: str
     project: str
 
-    def link(self, url: object) -> str:
-        """An address that the API told."""
+    def document(self, url: object) -> dict[str, Any]:
+        """One answer, which must be a JSON object."""
         if not isinstance(url, str) or not re.match(r"https?://[^/]", url):
             raise self.odd(self.address, f"a link that leads to {url!r}")
         if self.address.startswith("https:") and not url.startswith("https:"):
             raise self.odd(self.address, f"a link to {url}, which is not secure")
-        return url
-
-    def document(self, link: object) -> dict[str, Any]:
-        """One answer, which must be a JSON object."""
-        url = self.link(link)
 
         def answer() -> Any:
-            response = self.session.get(url)
+            response = self.session.get(url, stream=True)
             if response.status_code != 200:
                 raise refusal(response)
+            content = read_body(response, _LONGEST_ANSWER)
             try:
-                return response.json()
-            except ValueError as error:
-                found = page_in(response.content) or f"something else ({error})"
+                return json.loads(content)
+            except (ValueError, RecursionError) as error:
+                found = page_in(content) or f"something else ({error})"
                 raise DownloadError(f"it sent {found} instead of JSON") from error
 
         try:
@@ -645,15 +484,14 @@ class _Api:
             raise self.odd(url, "no JSON object")
         return found
 
-    def items(self, url: object) -> Iterator[Mapping[str, Any]]:
+    def items(self, first: object) -> Iterator[Mapping[str, Any]]:
         """All items of a list that comes in pages, each once, or a refusal."""
-        first = self.link(url)
-        url = _with_query(first, {"page[size]": str(_PAGE_SIZE)})
+        url = first
+        if isinstance(first, str):
+            url = _with_query(first, {"page[size]": _PAGE_SIZE})
         ids: set[str] = set()
-        asked: set[object] = set()
         total: object = None
-        while url is not None:
-            asked.add(url)
+        while True:
             page = self.document(url)
             data = page.get("data")
             if not isinstance(data, list) or not all(_at(item, "id") for item in data):
@@ -664,7 +502,9 @@ class _Api:
             told = _at(page, "links", "meta", "total"), _at(page, "meta", "total")
             total = next((count for count in told if count is not None), total)
             url = _at(page, "links", "next")
-            if url in asked or (url is not None and not new):
+            if url is None:
+                break
+            if not new:
                 raise self.odd(first, f"a page again after {len(ids)} items")
         if total is not None and total != len(ids):
             raise self.odd(first, f"{len(ids)} different items where it counts {total}")
@@ -680,7 +520,6 @@ class _Api:
 
 def _refused(project: str, url: str, error: DownloadError) -> DownloadError:
     """What a refusal of the API means to the user."""
-    has_token = bool(os.environ.get("OSF_TOKEN", "").strip())
     if error.status in (404, 410):
         return DownloadError(
             f"OSF project {project!r} must be there; {url} answers {error}",
@@ -688,44 +527,45 @@ def _refused(project: str, url: str, error: DownloadError) -> DownloadError:
             ValueError,
         )
     if error.status in (401, 403):
-        advice = "OSF_TOKEN must be a valid token of someone who may read it."
-        if not has_token:
-            advice = "Set OSF_TOKEN to a personal access token of someone who may."
         return DownloadError(
             f"OSF project {project!r} must be public or opened by a token; {url} "
             f"answers {error}",
-            advice,
+            "Set OSF_TOKEN to a personal access token of someone who may read it.",
             ValueError,
         )
-    limit = " OSF_TOKEN would raise the limit." if error.status == 429 else ""
-    return DownloadError(
-        f"files of OSF project {project} could not be listed: {url}: {error}",
-        error.advice or f"Run it again later.{limit}",
-    )
+    reason = f"files of OSF project {project} could not be listed: {url}: {error}"
+    return DownloadError(reason, error.advice or "Run it again later.")
 
 
-def _files_below(api: _Api, node: object) -> Iterator[OsfFile]:
-    """Files of a node, then those of its components, each in a folder of its own."""
+def _files_of_project(api: _Api) -> Iterator[OsfFile]:
+    """Files of a project, then those of its components, each in a folder of its own."""
+    node = api.document(f"{api.address}/guids/{api.project}/").get("data")
+    kind = _at(node, "type")
+    if kind not in ("nodes", "registrations"):
+        raise DownloadError(
+            f"{api.project!r} must name a project, component or registration of OSF; "
+            f"it names one of its {kind}",
+            f"Look at https://osf.io/{api.project}/ for the project.",
+            ValueError,
+        )
     waiting: list[tuple[object, str]] = [(node, "")]
     seen: set[object] = set()
     while waiting:
         node, prefix = waiting.pop(0)
-        name = _at(node, "id")
-        if not isinstance(name, str) or name in seen:
-            raise api.odd(api.address, f"component {name!r} twice or without a name")
+        name = str(_at(node, "id"))
+        if name in seen:
+            raise api.odd(api.address, f"component {name!r} twice")
         seen.add(name)
         taken = set()
         for item in _stored_items(api, node, name):
-            file = _file(api, item, prefix, name)
+            file = _file(item, prefix, name)
             taken.add(folded(file.path.removeprefix(prefix).split("/")[0]))
             yield file
         children = api.items(_related(node, "children"))
         for child in sorted(children, key=lambda item: str(item["id"])):
             label = _plain_name(str(_at(child, "attributes", "title")))
-            if not _is_plain(label):
+            if not _is_plain(label) or folded(label) in taken:
                 label = str(child["id"])
-            if folded(label) in taken:
-                label = f"{label} ({child['id']})"
             taken.add(folded(label))
             waiting.append((child, f"{prefix}{label}/"))
 
@@ -736,14 +576,14 @@ def _stored_items(api: _Api, node: object, name: str) -> Iterator[Mapping[str, A
         str(_at(item, "attributes", "provider")): item
         for item in api.items(_related(node, "files"))
     }
-    others = sorted(set(places) - {_STORAGE})
-    if others:
+    own = places.pop(_STORAGE, None)
+    if places:
         logger.warning(
             "OSF project %s has files in %s, too, which are not listed; only those in "
             "%s are.",
-            *(name, listing(others), _STORAGE),
+            *(name, listing(sorted(places)), _STORAGE),
         )
-    folders = [_related(places[_STORAGE], "files")] if _STORAGE in places else []
+    folders = [] if own is None else [_related(own, "files")]
     entered: set[object] = set()
     while folders:
         folder = folders.pop()
@@ -757,30 +597,30 @@ def _stored_items(api: _Api, node: object, name: str) -> Iterator[Mapping[str, A
                 yield item
 
 
-def _file(api: _Api, item: Mapping[str, Any], prefix: str, node: str) -> OsfFile:
+def _file(item: Mapping[str, Any], prefix: str, node: str) -> OsfFile:
     """One file of a listing."""
-    told = str(_at(item, "attributes", "materialized_path")).removeprefix("/")
+    facts = _at(item, "attributes")
+    told = str(_at(facts, "materialized_path")).removeprefix("/")
     path = "/".join(map(_plain_name, told.split("/")))
     if path != told:
         logger.warning("%r on OSF is called %r here.", told, path)
-    version = _at(item, "attributes", "current_version")
-    version = "" if version is None else str(version)
-    url = api.link(_at(item, "links", "download"))
-    hashes = _at(item, "attributes", "extra", "hashes") or {}
+    version = str(_at(facts, "current_version") or "")
+    url = str(_at(item, "links", "download"))
+    table = {
+        "path": prefix + path,
+        "size": _at(facts, "size"),
+        "md5": _at(facts, "extra", "hashes", "md5") or "",
+        "sha256": _at(facts, "extra", "hashes", "sha256") or "",
+        "version": version,
+        "url": _with_query(url, {"version": version} if version else {}),
+        "node": node,
+        "modified": _at(facts, "date_modified") or "",
+    }
     try:
-        return OsfFile(
-            path=prefix + path,
-            size=_at(item, "attributes", "size"),
-            md5=(_at(hashes, "md5") or "").lower(),
-            sha256=(_at(hashes, "sha256") or "").lower(),
-            version=version,
-            url=_with_query(url, {"version": version} if version else {}),
-            node=node,
-            modified=_at(item, "attributes", "date_modified") or "",
-        )
-    except (ValueError, AttributeError) as error:
+        return typed_record(OsfFile, table)
+    except ValueError as error:
         raise DownloadError(
-            f"files of OSF project {node} could not be listed: "
+            f"{path} of OSF project {node} could not be listed: "
             f"{str(error).rstrip('.')}",
             "Nothing was written.",
             ValueError,

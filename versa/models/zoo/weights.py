@@ -18,17 +18,23 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from versa.cache import atomic_write, cache_folder, file_hash, offline, sweep_leftovers
+from versa.cache import (
+    atomic_write,
+    cache_folder,
+    file_hash,
+    file_lock,
+    offline,
+    sweep_leftovers,
+)
 from versa.download import (
-    DownloadError,
     RemoteFile,
     discard_partial,
     download,
-    file_lock,
     page_at,
     partial_path,
     sweep_partials,
 )
+from versa.http import DownloadError
 
 logger = logging.getLogger("versa")
 
@@ -107,17 +113,17 @@ def install(
         _check(file, source, path)
         if unproven := _unproven(file, source, proof):
             raise unproven
+        with file_lock(path, f"weights of {file.name}"):
+            if not (path.exists() and path.samefile(source)):
+                with atomic_write(path) as temporary:
+                    shutil.copyfile(source, temporary)
+                    _check(file, temporary, path)  # what is used is what was checked
+            discard_partial(partial_path(path))
     except DownloadError as error:
         raise ValueError(
             f"weights of {file.name} cannot be installed from {source}: "
             f"{error.reason}. {error.advice}"
         ) from None
-    with file_lock(path, f"weights of {file.name}"):
-        if not (path.exists() and path.samefile(source)):
-            with atomic_write(path) as temporary:
-                shutil.copyfile(source, temporary)
-                _check(file, temporary, path)  # what is used is what was checked
-        discard_partial(partial_path(path))
     _remember(file, path, "installed by hand")
     notice_once(path.name, notice)
     return path
@@ -293,6 +299,7 @@ def _download(file: RemoteFile, path: Path, proof: Proof | None) -> None:
         path,
         accept=accept,
         checked=has_hash(file),
+        size=file.size,
         otherwise=f"Run it again, or put the file at {path}.",
     )
     _remember(file, path, url)
