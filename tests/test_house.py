@@ -19,6 +19,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 EVERYWHERE = {
     "versa",
     "versa.cache",
+    "versa.checksums",
     "versa.download",
     "versa.http",
     "versa.parallel",
@@ -49,6 +50,7 @@ ALLOWED = {
         "versa.fmri.scoring",
     ),
     "cache": (),
+    "checksums": (),
     "download": (),
     "records": (),
     "wording": (),

@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from versa.checksums import check_whole_stream
+
 
 def listing(items: Iterable[object], *, limit: int = 8) -> str:
     """Write names in a row, cut after `limit`.
@@ -92,6 +94,7 @@ def reading(path: Path, rule: str) -> Iterator[None]:
 
     What a third-party reader raises on a damaged file is not documented, so that no
     list of errors is given. A ValueError that begins with the path is already ours.
+    A gzip or bzip2 file must agree with its check sum to the end.
 
     Examples
     --------
@@ -106,6 +109,7 @@ def reading(path: Path, rule: str) -> Iterator[None]:
     if not path.is_file():
         raise ValueError(f"{path} must exist; it is missing.")
     try:
+        check_whole_stream(path)
         yield
     except ImportError:  # a package that is not installed says nothing of the file
         raise

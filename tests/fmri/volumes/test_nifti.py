@@ -1,5 +1,11 @@
 """Volumes against nibabel: voxels in their places, values bit for bit."""
 
+import bz2
+import gzip
+import os
+import re
+import zlib
+
 import nibabel
 import numpy as np
 import pytest
@@ -7,6 +13,7 @@ import pytest
 from versa.fmri.volumes.nifti import (
     fill_volumes,
     list_grid,
+    read_grid,
     read_image,
     read_mask,
     take_voxels,
@@ -155,6 +162,55 @@ def test_damaged_images_are_refused(tmp_path, rng):
     nibabel.Nifti1Image(np.ones((2, 2, 2), np.complex64), np.eye(4)).to_filename(whole)
     with pytest.raises(ValueError, match="must hold real numbers; got complex64"):
         read_image(whole)
+
+
+@pytest.mark.parametrize("module", [gzip, bz2])
+def test_every_wrong_bit_of_a_packed_image_is_refused(tmp_path, rng, module):
+    plain = tmp_path / "a.nii"
+    values = (rng.random((6, 7, 8)) > 0.5).astype(np.uint8)
+    nibabel.Nifti1Image(values, np.eye(4)).to_filename(plain)
+    sound = module.compress(plain.read_bytes())
+    path = tmp_path / f"a.nii.{'gz' if module is gzip else 'bz2'}"
+    n_refused = 0
+    for at in range(len(sound)):
+        content = sound[:at] + bytes([sound[at] ^ 16]) + sound[at + 1 :]
+        path.write_bytes(content)
+        try:  # the oracle; bits of a date or of padding mean nothing
+            whole = module.decompress(content) == plain.read_bytes()
+        except (OSError, EOFError, ValueError, zlib.error):
+            whole = False
+        for read in (read_image, read_mask, read_grid):
+            if whole:
+                read(path)
+                continue
+            n_refused += 1
+            with pytest.raises(ValueError, match=f"^{re.escape(str(path))} must be a"):
+                read(path)
+    assert n_refused > 3 * len(sound) * 0.9
+
+
+def test_a_packed_image_is_unpacked_for_its_check_sum_once(tmp_path, monkeypatch):
+    from versa import checksums
+
+    path = tmp_path / "a.nii.gz"
+    nibabel.Nifti1Image(np.ones((2, 3, 4)), np.eye(4)).to_filename(path)
+    opened = []
+
+    def counted(path):
+        opened.append(path)
+        return gzip.open(path)
+
+    os.utime(path, (0, 0))
+    monkeypatch.setattr(checksums, "_OPENERS", {b"\x1f\x8b\x08": counted})
+    for _ in range(3):
+        read_image(path)
+        read_grid(path)
+    assert len(opened) == 1
+    path.write_bytes(path.read_bytes()[:-8] + bytes(8))  # another state of the file
+    for _ in range(2):
+        with pytest.raises(ValueError, match="CRC check failed"):
+            read_grid(path)
+    assert len(opened) == 3
 
 
 def test_masks_are_two_valued(tmp_path):

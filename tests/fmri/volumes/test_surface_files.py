@@ -1,6 +1,7 @@
 """Surface files against nibabel: what is written comes back at its vertex."""
 
 import gzip
+import re
 
 import nibabel
 import numpy as np
@@ -204,11 +205,84 @@ def test_hemispheres_are_not_exchanged(tmp_path, where):
         read_hemispheres(right=packed)
 
 
-def test_names_of_bids_tell_the_hemisphere(tmp_path):
-    path = write_gifti(tmp_path / "sub-01_hemi-R_bold.func.gii", np.ones((2, 9)))
-    assert set(read_hemispheres(right=path).parts) == {"right"}
-    with pytest.raises(ValueError, match=r"it says hemi-R. Exchange left and right"):
-        read_hemispheres(path)
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [
+        ("sub-01_hemi-R_bold.func.gii", "right"),
+        ("lh.V1.label.gii", "left"),
+        ("100307.R.thickness.shape.gii", "right"),
+        ("betas_left.func.gii", "left"),
+        ("betasRight.func.gii", "right"),
+        ("sub-01_stat-r_map.func.gii", None),
+        ("left_and_right.func.gii", None),
+    ],
+)
+def test_names_of_files_tell_the_hemisphere(tmp_path, name, side):
+    path = write_gifti(tmp_path / name, np.ones((2, 9)))
+    for asked in ("left", "right"):
+        if side in (None, asked):
+            assert set(read_hemispheres(**{asked: path}).parts) == {asked}
+        else:
+            text = rf"as the {asked} .* says .*{re.escape(name)}. Exchange left and"
+            with pytest.raises(ValueError, match=text):
+                read_hemispheres(**{asked: path})
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_gifti_whose_data_are_in_other_files_is_refused(tmp_path, packed):
+    secret = tmp_path / "secret"
+    secret.write_bytes(np.arange(9, dtype=np.float32).tobytes())
+    path = write_gifti(tmp_path / "plain.gii", np.ones((1, 9)))
+    text = re.sub(r"<Data>.*?</Data>", "<Data></Data>", path.read_text(), flags=re.S)
+    text = text.replace("GZipBase64Binary", "ExternalFileBinary")
+    text = text.replace('ExternalFileName=""', f'ExternalFileName="{secret}"')
+    path = tmp_path / ("a.gii.gz" if packed else "a.gii")
+    path.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
+    for read in (read_hemispheres, surface_label_names):
+        with pytest.raises(
+            ValueError, match=r"a\.gii.* must hold its data itself; .*t"
+        ):
+            read(path)
+
+
+def damages(sound, header):
+    """Contents of a file with one wrong bit or a missing byte, or cut."""
+    for at in range(0, header, 7):
+        for bit in (1, 4, 32):
+            yield sound[:at] + bytes([sound[at] ^ bit]) + sound[at + 1 :]
+    for at in range(6, header, 97):
+        yield sound[:at] + sound[at + 1 :]
+        yield sound[:at]
+
+
+@pytest.mark.filterwarnings("ignore")  # of nibabel and NumPy, before they fail
+@pytest.mark.parametrize("kind", ["dscalar.nii", "dlabel.nii", "func.gii", "mgz"])
+def test_damaged_files_are_refused_by_name_or_read(tmp_path, kind):
+    path = tmp_path / f"a.{kind}"
+    if kind.endswith(".nii"):
+        first = cifti2.ScalarAxis(["cup"])
+        if kind == "dlabel.nii":
+            first = cifti2.LabelAxis(["cup"], [{0: ("???", (0,) * 4)}])
+        write_cifti(path, first, brain_models())
+        reader = read_cifti
+    else:
+        if kind == "mgz":
+            image = nibabel.MGHImage(np.ones((9, 1, 1), np.float32), np.eye(4))
+            nibabel.save(image, path)
+        else:
+            write_gifti(path, np.ones((2, 9)), structure="CortexLeft")
+        reader = read_hemispheres
+    sound = path.read_bytes()
+    n_refused = 0
+    for content in damages(sound, min(len(sound), 2500)):
+        path.write_bytes(content)
+        for read in (reader, surface_label_names):
+            try:
+                read(path)
+            except ValueError as error:
+                assert str(error).startswith(str(path)), error  # noqa: PT017
+                n_refused += 1
+    assert n_refused
 
 
 def test_cifti_of_other_kinds_is_refused(tmp_path):

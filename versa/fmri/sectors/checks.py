@@ -10,16 +10,11 @@ import numpy as np
 from versa.fmri.sectors.making import PAPER_CUT, posterior_of
 from versa.fmri.sectors.sector import Sector
 from versa.fmri.volumes.grids import AFFINE_TOLERANCE, same_grid
-from versa.fmri.volumes.spaces import has_talairach, to_talairach
+from versa.fmri.volumes.spaces import has_talairach, stated_side, to_talairach
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-# A side in a name: a word of its own (lh, left, L), or capitals as in LHOTC, otcLeft.
-_SIDE = re.compile(
-    r"(?:(?<![A-Za-z])(?:lh|rh|left|right|LEFT|RIGHT|[lLrR](?![A-Za-z]))"
-    r"|(?<![A-Z])(?:LH|RH|Left|Right))(?![a-z])"
-)
 _POSTERIOR = re.compile(r"early ?v|(?<![a-z])v[123](?![0-9a-z])|potc", re.IGNORECASE)
 _ANTERIOR = re.compile(r"aotc", re.IGNORECASE)
 
@@ -116,12 +111,8 @@ def _sides(sector: Sector) -> dict[str, int]:
 def _side_warnings(sector: Sector) -> list[str]:
     """Sentences about the hemispheres of one sector."""
     counts = _sides(sector)
-    named = {
-        "left" if match[0][0].lower() == "l" else "right"
-        for match in _SIDE.finditer(sector.name)
-    }
-    if len(named) == 1:
-        wrong = "right" if named == {"left"} else "left"
+    if named := stated_side(sector.name):
+        wrong = "right" if named == "left" else "left"
         # x = 0 of an individual image is not the plane between the hemispheres
         fewest = sector.n_voxels / 2 if sector.space == "individual" else 0
         if counts[wrong] > fewest:

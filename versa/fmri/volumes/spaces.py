@@ -1,5 +1,7 @@
 """Coordinate spaces: their names, and the published transforms between them."""
 
+import re
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -38,6 +40,32 @@ _MNI305_TO_MNI152 = np.array(
         [-0.0130, -0.0093, 0.9971, 1.1840],
     ]
 )
+
+# A side in a name: a word of its own (lh, left, L), or told by capitals (LHOTC,
+# otcLeft, FFAleft, hemiL).
+_WORDS = (
+    r"(?<![A-Za-z])(?:lh|rh|left|right|LEFT|RIGHT)(?![a-z])"
+    r"|(?<![A-Z])(?:LH|RH|Lh|Rh|Left|Right)(?![a-z])"
+    r"|(?<=[A-Z]{2})(?:lh|rh|left|right)(?![A-Za-z])"
+    r"|(?<=[hH]emi)[lLrR](?![a-z])"
+)
+_SIDE = re.compile(rf"{_WORDS}|(?<![A-Za-z])[lLrR](?![A-Za-z])")
+_SIDE_OF_FILE = re.compile(rf"{_WORDS}|(?<![A-Za-z0-9])[LR](?![A-Za-z0-9])")
+
+
+def stated_side(name: str, *, of_file: bool = False) -> str | None:
+    """Hemisphere that a name says, "left" or "right"; None if none, or both.
+
+    In the name of a file a small letter alone is no side.
+
+    >>> stated_side("LHLOC"), stated_side("left-right"), stated_side("lingual")
+    ('left', None, None)
+    >>> stated_side("sub-01_hemi-R_stat-r_map.gii", of_file=True)
+    'right'
+    """
+    found = (_SIDE_OF_FILE if of_file else _SIDE).findall(name)
+    sides = {"left" if one[0] in "lL" else "right" for one in found}
+    return sides.pop() if len(sides) == 1 else None
 
 
 def check_space(space: str) -> None:

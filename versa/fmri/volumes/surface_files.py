@@ -1,15 +1,18 @@
 """Files of the cortical surface: GIFTI, FreeSurfer and CIFTI, through nilearn."""
 
 import glob
-import gzip
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
+from xml.parsers import expat
 
 import numpy as np
 
+from versa.fmri.volumes.spaces import stated_side
 from versa.wording import listing, reading
 
 if TYPE_CHECKING:
@@ -21,14 +24,10 @@ _STRUCTURES = {
     "left": "CIFTI_STRUCTURE_CORTEX_LEFT",
     "right": "CIFTI_STRUCTURE_CORTEX_RIGHT",
 }
-_OF_HEMISPHERE = {
-    "CortexLeft": "left",
-    "CortexRight": "right",
-    "hemi-L": "left",
-    "hemi-R": "right",
-}
 _CIFTI = (".dscalar.nii", ".dtseries.nii", ".dlabel.nii")
+_GIFTI = re.compile(r"\.gii(\.\w+)?$", re.IGNORECASE)  # maybe compressed
 _WHOLE_CIFTI = "a whole CIFTI-2 file"
+_CHUNK = 2**20
 _NO_LABEL = {"???", "unknown", "background", "medial_wall", "medial wall"}
 
 
@@ -54,8 +53,9 @@ def read_hemispheres(
     ------
     ValueError
         If no file is given, one cannot be read, one is of the other hemisphere by its
-        name in BIDS (``hemi-L``) or by the structure that a GIFTI file states, or the
-        two differ in their number of images.
+        name (``hemi-L``, ``lh.``, ``.L.``, ``left`` ...) or by the structure that a
+        GIFTI file states, its data are in other files, or the two differ in their
+        number of images.
 
     References
     ----------
@@ -108,35 +108,29 @@ def read_cifti(path: str | Path) -> "PolyData":
     from nilearn.surface import PolyData
 
     path = Path(path)
-    image = _opened_cifti(path)
-    axes = [image.header.get_axis(number) for number in range(image.ndim)]
-    if len(axes) != 2 or not isinstance(axes[1], BrainModelAxis):
-        kinds = listing(type(axis).__name__ for axis in axes)
-        raise ValueError(
-            f"{path} must hold one value per image and vertex; its axes are {kinds}."
-        )
-    with reading(path, _WHOLE_CIFTI):
+    with _opened(path, "Cifti2Image", _WHOLE_CIFTI) as image:
+        axes = [image.header.get_axis(number) for number in range(image.ndim)]
+        if len(axes) != 2 or not isinstance(axes[1], BrainModelAxis):
+            kinds = listing(type(axis).__name__ for axis in axes)
+            raise ValueError(
+                f"{path} must hold one value per image and vertex; its axes are "
+                f"{kinds}."
+            )
         values = np.asarray(image.dataobj)  # (n_images, n_places)
-    models = axes[1]
-    is_label = isinstance(axes[0], LabelAxis)
-    parts = {}
-    for side, structure in _STRUCTURES.items():
-        # not by runs of equal names: a structure may come in several pieces
-        here = np.flatnonzero((models.name == structure) & (models.vertex >= 0))
-        if not here.size:
-            continue
-        shape = int(models.nvertices[structure]), len(values)
-        empty = np.int64(0) if is_label else np.nan
-        part = np.full(shape, empty)  # (n_vertices, n_images)
-        part[models.vertex[here]] = values[:, here].T
-        parts[side] = part
-    if not parts:
-        raise ValueError(
-            f"{path} must hold the left or right cortical surface; it holds "
-            f"{listing(np.unique(models.name))}."
-        )
-    n_left_out = len(models) - int(np.isin(models.name, [*_STRUCTURES.values()]).sum())
-    if n_left_out:
+        if values.shape != tuple(map(len, axes)):
+            raise ValueError(
+                f"{path} must hold values of the shape that its axes have, "
+                f"{tuple(map(len, axes))}; got {values.shape}."
+            )
+        empty = np.int64(0) if isinstance(axes[0], LabelAxis) else np.nan
+        parts = _by_hemisphere(axes[1], values, empty)
+        if not parts:
+            raise ValueError(
+                f"{path} must hold the left or right cortical surface; it holds "
+                f"{listing(np.unique(axes[1].name))}."
+            )
+    cortical = np.isin(axes[1].name, [*_STRUCTURES.values()])
+    if n_left_out := int(np.count_nonzero(~cortical)):
         logger.info("%s: %d places below the cortex are left out.", path, n_left_out)
     return PolyData(**parts)
 
@@ -165,18 +159,18 @@ def surface_label_names(path: str | Path) -> dict[int, str]:
 
     path = Path(path)
     if path.name.endswith(_CIFTI):
-        axis = _opened_cifti(path).header.get_axis(0)
-        table = getattr(axis, "label", [{}])[0]
-        names = {int(label): text for label, (text, _) in table.items() if label != 0}
+        with _opened(path, "Cifti2Image", _WHOLE_CIFTI) as image:
+            axis = image.header.get_axis(0)
+            table = getattr(axis, "label", [{}])[0]
+            names = {int(label): text for label, (text, _) in table.items() if label}
     elif path.suffix == ".annot":
-        rule = "an annotation of FreeSurfer"
-        with reading(path, rule):
+        with reading(path, "an annotation of FreeSurfer"):
             _, _, texts = nibabel.freesurfer.read_annot(path)
-        names = {number: text.decode() for number, text in enumerate(texts)}
+            names = {number: text.decode() for number, text in enumerate(texts)}
     else:
-        image = _loaded(path, "GiftiImage", "a GIFTI file")
-        table = image.labeltable.get_labels_as_dict()
-        names = {int(label): text for label, text in table.items() if label != 0}
+        with _opened(path, "GiftiImage", "a GIFTI file") as image:
+            table = image.labeltable.get_labels_as_dict()
+            names = {int(label): text or "" for label, text in table.items() if label}
     names = {
         label: text.strip()
         for label, text in names.items()
@@ -202,6 +196,7 @@ def _read_vertices(path: Path) -> np.ndarray:
             "vertices. Convert it to .annot or .label.gii."
         )
     with reading(path, "surface data"):
+        _refuse_other_files(path)
         # nilearn takes patterns; here [ and * are letters of a name
         values = load_surf_data(glob.escape(str(path)))
     if values.ndim not in (1, 2) or values.dtype.kind not in "biuf":
@@ -214,9 +209,8 @@ def _read_vertices(path: Path) -> np.ndarray:
 
 def _check_side(path: Path, side: str) -> None:
     """Refuse a file that says that it is of the other hemisphere."""
-    named = re.search(r"(?:^|_)(hemi-[LR])(?=_)", path.name)
-    for said in (named[1] if named else None, _stated_structure(path)):
-        if said is not None and _OF_HEMISPHERE.get(said, side) != side:
+    for said in (path.name, _stated_structure(path)):
+        if said and stated_side(said, of_file=True) not in (None, side):
             raise ValueError(
                 f"{path} is given as the {side} hemisphere and must be of it; it says "
                 f"{said}. Exchange left and right, or correct the file."
@@ -225,10 +219,12 @@ def _check_side(path: Path, side: str) -> None:
 
 def _stated_structure(path: Path) -> str | None:
     """Structure that a GIFTI file says it is of, before its data or first array."""
-    if not path.name.endswith((".gii", ".gii.gz")):
+    from nibabel.openers import Opener
+
+    if not _GIFTI.search(path.name):
         return None
     name = None
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+    with reading(path, "a GIFTI file"), Opener(str(path)) as file:
         for event, element in ElementTree.iterparse(file, ("start", "end")):
             if event == "start" and element.tag == "Data":
                 return None
@@ -240,22 +236,56 @@ def _stated_structure(path: Path) -> str | None:
     return None
 
 
-def _opened_cifti(path: Path) -> Any:
-    """A CIFTI-2 file whose values are not read yet."""
-    if not path.name.endswith(_CIFTI):
+def _refuse_other_files(path: Path) -> None:
+    """Refuse a GIFTI file whose data are in other files, which could be any file."""
+    from nibabel.openers import Opener
+
+    if not _GIFTI.search(path.name):
+        return
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        other = attributes.get("ExternalFileName", "").strip()
+        if other or attributes.get("Encoding") == "ExternalFileBinary":
+            raise ValueError(
+                f"{path} must hold its data itself; its {tag} names the file {other!r} "
+                "for them, which is never opened. Convert it to GZipBase64Binary."
+            )
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = start
+    with Opener(str(path)) as file:
+        while chunk := file.read(_CHUNK):
+            parser.Parse(chunk)
+
+
+def _by_hemisphere(
+    models: Any, values: np.ndarray, empty: Any
+) -> dict[str, np.ndarray]:
+    """Values (n_vertices, n_images) per side, by the places of a CIFTI file."""
+    parts = {}
+    for side, structure in _STRUCTURES.items():
+        # not by runs of equal names: a structure may come in several pieces
+        here = np.flatnonzero((models.name == structure) & (models.vertex >= 0))
+        if here.size:
+            shape = int(models.nvertices[structure]), len(values)
+            parts[side] = np.full(shape, empty)
+            parts[side][models.vertex[here]] = values[:, here].T
+    return parts
+
+
+@contextmanager
+def _opened(path: Path, kind: str, rule: str) -> Iterator[Any]:
+    """An image of nibabel of one kind; every error within becomes one sentence."""
+    import nibabel
+
+    if kind == "Cifti2Image" and not path.name.endswith(_CIFTI):
         raise ValueError(
             f"{path} must be a dense CIFTI-2 file, {listing(_CIFTI)}; its name ends in "
             "something else."
         )
-    return _loaded(path, "Cifti2Image", _WHOLE_CIFTI)
-
-
-def _loaded(path: Path, kind: str, rule: str) -> Any:
-    """An image of nibabel of one kind."""
-    import nibabel
-
     with reading(path, rule):
+        _refuse_other_files(path)
         image = nibabel.load(path)
-    if type(image).__name__ != kind:
-        raise ValueError(f"{path} must be {rule}; it is a {type(image).__name__}.")
-    return image
+        if type(image).__name__ != kind:
+            raise ValueError(f"{path} must be {rule}; it is a {type(image).__name__}.")
+        yield image
