@@ -5,6 +5,12 @@ from pathlib import Path
 import pytest
 
 
+@pytest.fixture(autouse=True)
+def _builders(monkeypatch):
+    """Cards of the tests may build networks of the tests and of their plug-ins."""
+    monkeypatch.setenv("VERSA_BUILDERS", "tests, versa_plug_in, no_such_pack")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Folder with reference numbers and real data, beside the checkout."""

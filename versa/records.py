@@ -18,15 +18,34 @@ from versa.wording import listing, unknown
 
 T = TypeVar("T")
 _WORDS = {str: "text", int: "an integer", float: "a number", bool: "true or false"}
+_LEVELS = 50  # of tables and lists in one another
+_SHALLOW = f"must be TOML of at most {_LEVELS} levels; it is nested deeper."
 _MANY = {str: "texts", int: "integers", float: "numbers"}
 
 
 def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Content of a TOML file, whatever editor wrote it; an error names the file."""
     try:
-        return tomllib.loads(Path(path).read_bytes().decode("utf-8-sig"))
+        table = tomllib.loads(Path(path).read_bytes().decode("utf-8-sig"))
+    except RecursionError:
+        raise ValueError(f"{path} {_SHALLOW}") from None
     except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError are
         raise ValueError(f"{path} must be TOML in UTF-8; {error}.") from None
+    if depth_of(table) > _LEVELS:  # dotted keys, which are read without recursion
+        raise ValueError(f"{path} {_SHALLOW}")
+    return table
+
+
+def depth_of(table: object) -> int:
+    """Levels of tables and lists in one another, counted to one beyond the limit."""
+    level, here = 0, [table]
+    while here and level <= _LEVELS:
+        tables = [item for item in here if isinstance(item, Mapping)]
+        lists = [item for item in here if isinstance(item, list)]
+        level += bool(tables or lists)
+        here = [v for table in tables for v in table.values()]
+        here += [v for items in lists for v in items]
+    return level
 
 
 def read_record(kind: type[T], path: str | os.PathLike[str]) -> T:

@@ -95,6 +95,54 @@ def test_impossible_networks_are_refused(plug_in, builder, options, text):
 
 
 @pytest.mark.parametrize(
+    "builder",
+    [
+        "os:system",
+        "subprocess:getoutput",
+        "builtins:eval",
+        "versa_plug_in:network",
+        "torch.hub:load",  # functions of torch that run what they are given
+        "torch:load",
+        "torch.utils.collect_env:run",
+        "torchvision.models:get_model",
+        "timm:create_model",
+        "timm.models:load_checkpoint",
+    ],
+)
+def test_a_card_calls_nothing_but_networks(plug_in, monkeypatch, builder):
+    monkeypatch.delenv("VERSA_BUILDERS")
+    with pytest.raises(ValueError, match=r"^builder must be a (network|class) of "):
+        build_network(builder, {})
+
+
+def test_networks_of_known_packages_need_no_consent(monkeypatch):
+    monkeypatch.setenv("VERSA_BUILDERS", "")
+    for builder, options in (
+        ("torch.nn:Linear", {"in_features": 2, "out_features": 3}),
+        ("torchvision.models:resnet18", {}),
+        ("torchvision.models.resnet:resnet18", {}),
+        ("timm.models:resnet18", {}),
+        ("versa.models.architectures:AlexNetGN", {}),
+    ):
+        assert isinstance(on_meta(builder, options), nn.Module)
+    with pytest.raises(ImportError, match="pip install cornet"):
+        build_network("cornet.cornet_x:CORnet_X")
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"name": "resnet18", "checkpoint_path": "x.pth"}, "must not name files"),
+        ({"name": "hf-hub:someone/net"}, "model of timm must be among"),
+        ({"name": "local-dir:somewhere"}, "model of timm must be among"),
+    ],
+)
+def test_timm_reads_no_file_by_itself(options, text):
+    with pytest.raises(ValueError, match=text):
+        build_network("timm", options)
+
+
+@pytest.mark.parametrize(
     ("name", "place", "n_features"),
     [
         ("resnet18", "fc", 512),

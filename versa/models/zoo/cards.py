@@ -87,7 +87,9 @@ class ModelCard:
         How, what and on which images it was trained.
     builder : str
         Which constructor makes the module; `options` are its arguments. One of
-        `BUILDERS`, or ``package.module:callable`` of an installed package.
+        `BUILDERS`, or ``package.module:callable`` of an installed package: a class of
+        ``nn.Module`` or a listed network of torchvision or timm; of other packages
+        those that the variable ``VERSA_BUILDERS`` names.
     preprocess : Preprocess
         Of the stimuli of a brain experiment, whose edges are not cropped.
     layers : tuple of str

@@ -197,7 +197,7 @@ def training_record(path: Path) -> dict[str, Any]:
         return {}
     try:
         record = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"metadata 'versa' of {path} must be JSON; it is not ({error}). Export the "
             "network again."

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import importlib
+import os
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,6 +19,10 @@ _TORCHVISION_OPTIONS = {
     "inception_v3": {"transform_input": True, "aux_logits": True},
 }
 _HEADS = ("fc", "classifier", "heads", "head")
+# packages whose networks a card may name: torch's, and those of versa's own cards
+_PACKAGES = ("torch", "torchvision", "timm", "versa", "cornet", "vonenet")
+# what would have timm read another file than the card's, which has no hash
+_TIMM_FILES = ("cache_dir", "checkpoint_path", "pretrained_cfg")
 
 
 def constructor(
@@ -58,9 +63,21 @@ def build_network(
 
 
 def find_builder(builder: str, *, requires: str = "") -> Callable[..., Any]:
-    """The constructor that a card names, imported."""
+    """The constructor that a card names, imported; refused unless it makes networks.
+
+    Cards are shared like data: nothing of a package is imported or called that is not
+    known, or named by the user in the variable VERSA_BUILDERS.
+    """
     own = BUILDERS.get(builder)
     module_name, attribute = own or builder.split(":")
+    package = module_name.partition(".")[0]
+    trusted = own is not None or package in _trusted_packages()
+    if not trusted and package not in _PACKAGES:
+        raise ValueError(
+            f"builder must be a network of {', '.join(_PACKAGES)}; got {builder!r}, "
+            "which a card could use to run any code. If you trust the card and the "
+            f"package, set VERSA_BUILDERS={package}."
+        )
     try:
         build: Callable[..., Any] = getattr(
             importlib.import_module(module_name), attribute
@@ -70,10 +87,36 @@ def find_builder(builder: str, *, requires: str = "") -> Callable[..., Any]:
             raise
         raise ImportError(
             f"{builder} must be installed to build this network; it is not there "
-            f"({error}). Install it with `pip install "
-            f"{requires or module_name.partition('.')[0]}`."
+            f"({error}). Install it with `pip install {requires or package}`."
         ) from error
+    if not (trusted or _makes_networks(build, attribute)):
+        raise ValueError(
+            "builder must be a class of nn.Module, or a network that torchvision or "
+            f"timm lists; got {builder!r}, which is none and is not called."
+        )
     return build
+
+
+def _trusted_packages() -> list[str]:
+    """Packages of which the user lets a card name anything."""
+    named = os.environ.get("VERSA_BUILDERS", "").split(",")
+    return [name.strip() for name in named if name.strip()]
+
+
+def _makes_networks(build: object, name: str) -> bool:
+    """Whether it is a class of modules, or a listed network of torchvision or timm."""
+    if isinstance(build, type):
+        return issubclass(build, nn.Module)
+    home = getattr(build, "__module__", "").partition(".")[0]
+    if home == "torchvision":
+        from torchvision import models
+
+        return name in models.list_models() and models.get_model_builder(name) is build
+    if home == "timm":
+        import timm
+
+        return timm.is_model(name) and timm.model_entrypoint(name) is build
+    return False
 
 
 def torchvision_network(
@@ -116,8 +159,23 @@ def torchvision_network(
 
 
 def timm_network(name: str, **options: Any) -> nn.Module:
-    """A network of ``timm.create_model`` with its initial weights."""
+    """A network of ``timm.create_model`` with its initial weights.
+
+    `name` is one that timm lists, not the address of a hub or a folder.
+    """
     import timm
 
+    if not timm.is_model(name):
+        raise ValueError(unknown("model of timm", name, timm.list_models()))
+    check_timm_options(options)
     module: nn.Module = timm.create_model(name, pretrained=False, **options)
     return module
+
+
+def check_timm_options(options: Mapping[str, Any]) -> None:
+    """Refuse options that make timm read a file by itself, whose hash nobody checks."""
+    if files := [key for key in options if key.startswith(_TIMM_FILES)]:
+        raise ValueError(
+            f"options of timm must not name files; got {files[0]}. Pass your file as "
+            "weights=, or name it in the card."
+        )

@@ -12,7 +12,7 @@ from versa.cache import file_hash, offline
 from versa.download import RemoteFile
 from versa.models.building import build_seeded, on_meta_device
 from versa.models.zoo.libraries import hash_in_name, timm_config
-from versa.models.zoo.networks import build_network
+from versa.models.zoo.networks import build_network, check_timm_options
 from versa.models.zoo.reading import DAMAGED
 from versa.models.zoo.weights import check_kept, remember_kept
 from versa.wording import listing
@@ -79,6 +79,7 @@ def timm_with_weights(name: str, path: Path, **options: Any) -> nn.Module:
     """
     from safetensors import SafetensorError
 
+    check_timm_options(options)
     config = timm_config(name, untrained=False)
     classes = options.get("num_classes", config.num_classes)
     if classes not in (0, config.num_classes):
