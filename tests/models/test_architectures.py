@@ -1,6 +1,7 @@
 """AlexNetGN against numbers made with the authors' published code."""
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from torch import nn
 
 from versa.models.architectures import AlexNetGN, L2Norm
 from versa.models.building import build_seeded
+
+REFERENCE = Path(__file__).parents[1] / "reference"
 
 
 def synthetic_weights(module):
@@ -40,8 +43,8 @@ def reference_images():
 
 
 @pytest.mark.parametrize(("out_dim", "l2norm"), [(128, True), (1000, False)])
-def test_every_layer_equals_the_authors_network(shared, out_dim, l2norm):
-    expected = np.load(shared / "reference" / f"alexnet_gn_forward_{out_dim}.npz")
+def test_every_layer_equals_the_authors_network(out_dim, l2norm):
+    expected = np.load(REFERENCE / f"alexnet_gn_forward_{out_dim}.npz")
     with torch.device("meta"):
         module = AlexNetGN(out_dim, l2norm=l2norm)
     module = module.to_empty(device="cpu").eval()
@@ -70,10 +73,10 @@ def test_every_layer_equals_the_authors_network(shared, out_dim, l2norm):
         )
 
 
-def test_state_dict_keys_and_shapes_are_the_authors(shared):
+def test_state_dict_keys_and_shapes_are_the_authors():
     with torch.device("meta"):
         state = AlexNetGN().state_dict()
-    with open(shared / "reference" / "alexnet_gn_keys.csv", newline="") as file:
+    with open(REFERENCE / "alexnet_gn_keys.csv", newline="") as file:
         expected = [(row["key"], row["shape"]) for row in csv.DictReader(file)]
     found = [(key, "x".join(map(str, value.shape))) for key, value in state.items()]
     assert found == expected
