@@ -82,8 +82,8 @@ def fit(
         A name of :func:`versa.list_datasets`, a dataset folder, or a dataset.
     methods : sequence of {"versa", "versa-debiased", "rsa"}
         ``versa`` is the paper's procedure; ``versa-debiased`` the same weights
-        without the held-out response that the intercept of the training fold
-        carries; ``rsa`` classic RSA, without an encoding model.
+        without the leave-one-out bias: the training mean leaks information about
+        the held-out image; ``rsa`` classic RSA, without an encoding model.
     sectors : sequence of str, optional
         Default: all sectors of the dataset.
     alphas : {"auto", "sklearn"} or array-like, default="auto"
@@ -101,7 +101,7 @@ def fit(
         is.
     preprocess : callable, optional
         PIL image (RGB) -> float tensor (3, height, width). Required with a network
-        of your own; a zoo network brings its own.
+        of your own; a network of the zoo has its own.
     name : str, optional
         Name of the model in tables.
     batch_size : int, default=32

@@ -76,7 +76,7 @@ def permutation_p(gram, responses, alphas, n_permutations, seed=0):
 
     Images and responses are paired anew and everything is done again, the choice of
     alpha included. A table of Pearson's r would be wrong: leave-one-out predictions of
-    an encoder that learned nothing correlate negatively with the data.
+    an intercept-only encoder correlate negatively with the data.
     """
     rng = np.random.default_rng(seed)
     found = correlations(loo_ridge(gram, responses, alphas).predicted, responses)

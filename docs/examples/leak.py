@@ -1,4 +1,4 @@
-"""The leave-one-out leak, on brains of noise and features of noise.
+"""The leave-one-out bias, on brains of noise and features of noise.
 
 Run ``python docs/examples/leak.py``. Nothing relates the features to the brains, so an
 honest score is 0, up to its interval.

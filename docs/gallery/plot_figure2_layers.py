@@ -43,7 +43,7 @@ violins = plot_best(results, method="versa-debiased")
 # ----------------------
 # The same by the procedure of the paper, number for number. The dashed line is the
 # score of an intercept-only encoder; read any curve of this method next to it
-# (:doc:`the leak </leak>`).
+# (:doc:`the leave-one-out bias </leak>`).
 
 faithful = plot_layers(results, method="versa")
 

@@ -5,7 +5,8 @@ Leave-one-out bias, seen in a fit
 An intercept-only encoder, which has learned *nothing*, predicts for every image the
 mean of the other images. This training mean leaks information about the held-out image,
 with a negative sign, and the RDM of such predictions *is* the brain's RDM. The page on
-:doc:`the leak </leak>` has the algebra; this one shows it in arrays and in a fit.
+:doc:`the leave-one-out bias </leak>` has the algebra; this one shows it in arrays and
+in a fit.
 """
 
 import numpy as np

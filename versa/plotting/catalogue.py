@@ -135,7 +135,7 @@ def draw_results(
     Parameters
     ----------
     results : Comparison, FitResult or sequence of FitResult
-        Networks fitted to the same dataset. A comparison brings its test_train_ratio
+        Networks fitted to the same dataset. A comparison has its own test_train_ratio
         for all intervals, its family of tests, and the baseline of the violins, if it
         has one.
     folder : path-like

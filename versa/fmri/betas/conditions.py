@@ -184,7 +184,7 @@ class ConditionBetas:
             raise ValueError(
                 f"{what} must be on the grid of the betas, {self.mask.shape} in space "
                 f"{self.space}; got {sector.mask.shape} in space {sector.space} with "
-                f"the affine {sector.affine.tolist()}. Bring its mask onto the grid "
+                f"the affine {sector.affine.tolist()}. Resample its mask to the grid "
                 "first (versa.fmri.volumes.onto_grid)."
             )
         outside = int(np.count_nonzero(sector.mask & ~self.mask))

@@ -440,8 +440,8 @@ def _decided_space(atlas: _Atlas, space: str | None) -> str:
     families = _family(stated), _family(space)
     if stated is not None and None not in families and families[0] != families[1]:
         raise ValueError(
-            f"atlas {atlas.title} is in space {stated}, not {space!r}, and no "
-            "resampling brings it there. Transform the atlas or the data first."
+            f"atlas {atlas.title} is in space {stated}, not {space!r}, and "
+            "resampling cannot do it. Transform the atlas or the data first."
         )
     same = stated is None or stated == space or families[0] == "individual"
     if not same and not (known and "MNI152" in (stated, space)):
