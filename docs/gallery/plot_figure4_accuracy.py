@@ -72,8 +72,8 @@ for text in whole.figure.findobj(Text):
 # %%
 # Networks of one seed score alike: they have the same weights, and both a BatchNorm
 # that has seen no data and local response normalisation change them little. The
-# networks with GroupNorm score best in aOTC, for the brains were made from one of them, and
-# recognise least. So nothing follows from this about brains.
+# networks with GroupNorm score best in aOTC, for the brains were made from one of
+# them, and recognise least. So nothing follows from this about brains.
 
 # %%
 # With the real networks
