@@ -17,8 +17,8 @@ from tests.scans import (
     write_large_run,
 )
 from versa.cli.data import data_command
+from versa.fmri.betas.events import read_events
 from versa.fmri.betas.glm import GLMSettings
-from versa.fmri.betas.runs import read_events
 from versa.fmri.study.files import read_betas, read_subject_map
 
 __all__ = ["sources", "study"]

@@ -95,6 +95,13 @@ def _add_betas(commands: Any) -> None:
         help="events that are modelled and are no conditions")  # fmt: skip
     add("--leave-out", type=names, default=[], metavar="NAMES",
         help="events that are not modelled, such as rest")  # fmt: skip
+    add("--drop-late", action="store_true",
+        help="leave out events after the end of a run that was cut short")  # fmt: skip
+    add("--slice-time-ref", type=float, metavar="PART",
+        help="when in the repetition time scans count as taken, 0 to 1 (default: what "
+        "StartTime says)")  # fmt: skip
+    add("--repetition-time", choices=("sidecar", "header"),
+        help="which counts where they differ (default: that is refused)")  # fmt: skip
     add(
         "--confounds",
         metavar="STRATEGY|NAMES",
@@ -124,6 +131,8 @@ def _betas(options: argparse.Namespace) -> int:
         "filters": _pairs(options.filter, "--filter"),
         "confounds": confounds,
         "condition_column": options.condition_column,
+        "slice_time_ref": options.slice_time_ref,
+        "repetition_time": options.repetition_time,
     }
     settings = GLMSettings(
         hrf_model=options.hrf,
@@ -135,6 +144,7 @@ def _betas(options: argparse.Namespace) -> int:
         smoothing_fwhm=options.smoothing,
         left_out=options.leave_out,
         nuisance=options.nuisance,
+        drop_late=options.drop_late,
     )
     folder = estimate_betas(
         options.bids,
@@ -153,7 +163,9 @@ def _betas(options: argparse.Namespace) -> int:
     if not options.no_figures:
         from versa.plotting.study import draw_betas
 
-        for path in draw_betas(folder, options.bids, settings, find):
+        for path in draw_betas(
+            folder, options.bids, settings, {**find, "left_out": settings.left_out}
+        ):
             print(path)
     return 0
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from dataclasses import replace
 
 import nibabel
 import numpy as np
@@ -195,12 +196,63 @@ def test_events_that_are_no_conditions(run):
 
 
 def test_conditions_that_cannot_be_estimated(run):
-    late = [(10, 5, "cup"), (N_SCANS * T_R + 50, 5, "dog")]
-    with pytest.raises(ValueError, match=r"^run 1: conditions must differ .*'dog' can"):
-        design_matrix(with_events(run, late), N_SCANS, GLMSettings())
     twins = [(10, 5, "cup"), (10, 5, "dog"), (60, 5, "saw")]
     with pytest.raises(ValueError, match="'cup', 'dog' cannot be estimated"):
         design_matrix(with_events(run, twins), N_SCANS, GLMSettings())
+
+
+def test_runs_that_were_cut_short(run, runs, mask, caplog):
+    late = [(10, 5, "cup"), (N_SCANS * T_R + 50, 5, "dog"), (40, 5, "saw")]
+    short = with_events(run, late)
+    with pytest.raises(ValueError, match=r"^run 1: .*ends at 180 s.*'dog' at 230 s be"):
+        design_matrix(short, N_SCANS, OLS)
+    dropping = replace(OLS, drop_late=True)
+    expected = design_matrix(with_events(run, [late[0], late[2]]), N_SCANS, OLS)
+    found = design_matrix(short, N_SCANS, dropping)
+    pd.testing.assert_frame_equal(found, expected)
+    assert "run 1 ends at 180 s; left out are 'dog' at 230 s." in caplog.text
+    # the mean of the condition is that over the other runs
+    events = runs[3].events.copy()
+    row = int(np.flatnonzero(events["trial_type"] == "dog")[0])
+    events.loc[row, "onset"] = 500.0
+    cut = [*runs[:3], replace(runs[3], events=events)]
+    betas = fit(cut, mask, settings=dropping)
+    whole = [fit([one], mask).in_order(["dog"]).values for one in runs[:3]]
+    got = betas.in_order(["dog"]).values
+    np.testing.assert_allclose(got, np.mean(whole, axis=0))
+    with pytest.raises(ValueError, match=r"'dog' has none\. Leave these events out"):
+        fit([with_events(run, late)] * 2, mask, settings=dropping)
+
+
+def test_late_events_beside_others_are_named(run, caplog):
+    rows = [(10, 5, "cup"), (40, 5, "dog"), (200, 5, "dog")]
+    found = design_matrix(with_events(run, rows), N_SCANS, OLS)
+    expected = design_matrix(with_events(run, rows[:2]), N_SCANS, OLS)
+    pd.testing.assert_frame_equal(found, expected)
+    assert "'dog' at 200 s" in caplog.text
+
+
+def test_weights_of_events_are_nilearns(run):
+    from nilearn.glm.first_level import make_first_level_design_matrix
+
+    rows = [(10, 5, "cup"), (90, 5, "cup"), (50, 5, "dog")]
+    weighted = with_events(run, rows)
+    weighted.events["modulation"] = [1.0, 3.0, 2.0]
+    found = design_matrix(weighted, N_SCANS, OLS)
+    times = np.arange(N_SCANS) * T_R
+    expected = make_first_level_design_matrix(times, weighted.events)
+    np.testing.assert_allclose(found["cup"], expected["cup"])
+    first, second = found["cup"].iloc[:40].max(), found["cup"].iloc[40:].max()
+    assert second / first == pytest.approx(3, rel=1e-3)
+    weighted.events["modulation"] = np.nan
+    with pytest.raises(ValueError, match="modulation must be finite weights; got nan"):
+        Run(run.bold, weighted.events, T_R)
+
+
+def test_names_that_letter_case_tells_apart(runs, mask, caplog):
+    events = runs[0].events.replace("cup", "Cup")
+    fit([replace(runs[0], events=events), *runs[1:3]], mask)
+    assert "subject 01: 'Cup', 'cup' count as different conditions" in caplog.text
 
 
 def test_refusals(run):

@@ -1,6 +1,7 @@
 """Runs in BIDS folders: found by name, with everything that belongs to them."""
 
 import json
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -8,7 +9,8 @@ import pandas as pd
 import pytest
 
 from tests.scans import AFFINE, CONDITIONS, N_SCANS, SHAPE, T_R, write_bids
-from versa.fmri.betas.runs import Run, find_runs, find_subjects, read_events
+from versa.fmri.betas.events import read_events
+from versa.fmri.betas.runs import Run, find_runs, find_subjects
 
 
 @pytest.fixture
@@ -295,3 +297,138 @@ def test_conditions_are_texts():
     events = pd.DataFrame({"onset": [1.0], "duration": [2.0], "trial_type": [3]})
     with pytest.raises(ValueError, match=r"trial_type must hold texts; got 3\. Turn"):
         Run("a.nii", events, 2.0)
+
+
+# ---- indices, entities, what is not stated ----------------------------------------
+
+
+def renamed(folder, old, new):
+    for path in sorted(folder.rglob(f"*{old}*")):
+        path.rename(path.with_name(path.name.replace(old, new)))
+
+
+def test_indices_are_numbers(bids, tmp_path):
+    prepared = fmriprep(tmp_path / "fmriprep", ["T1w"])
+    renamed(bids, "run-", "run-0")
+    options = {"derivatives": prepared, "filters": {"run": "02"}}
+    (run,) = find_runs(bids, "sub-01", **options)
+    expected = read_events(bids / "sub-01/func/sub-01_task-view_run-02_events.tsv")
+    pd.testing.assert_frame_equal(run.events, expected)
+    assert names(find_runs(bids, "01", filters={"run": "1"})) == [
+        "sub-01_task-view_run-01"
+    ]
+    renamed(bids, "_bold", "_echo-01_inv-002_bold")
+    filters = {"echo": "1", "inv": "2"}
+    assert len(find_runs(bids, "01", filters=filters)) == 4
+
+
+def test_labels_are_no_numbers(bids):
+    renamed(bids, "_run-", "_ses-01_run-")
+    with pytest.raises(ValueError, match="ses must be among 01; got '1'"):
+        find_runs(bids, "01", filters={"ses": "1"})
+
+
+def test_runs_that_differ_by_design(bids):
+    for run, way in enumerate(("AP", "PA", "AP", "PA"), start=1):
+        renamed(bids, f"_run-{run}", f"_dir-{way}_run-{run}")
+    assert [name[16:] for name in names(find_runs(bids, "01"))] == [
+        "_dir-AP_run-1",
+        "_dir-PA_run-2",
+        "_dir-AP_run-3",
+        "_dir-PA_run-4",
+    ]
+    assert len(find_runs(bids, "01", filters={"dir": "PA"})) == 2
+    for run in (2, 4):  # each number in both directions: which is meant is not known
+        renamed(bids, f"_dir-PA_run-{run}", f"_dir-PA_run-{run - 1}")
+    with pytest.raises(ValueError, match=r"filter dir=PA, or take all by dir=any"):
+        find_runs(bids, "01")
+    found = names(find_runs(bids, "01", filters={"dir": "any"}))
+    assert [name[16:] for name in found] == [
+        "_dir-AP_run-1",
+        "_dir-PA_run-1",
+        "_dir-AP_run-3",
+        "_dir-PA_run-3",
+    ]
+
+
+def test_the_sidecar_counts_if_it_is_said(bids):
+    (bids / "task-view_bold.json").write_text(json.dumps({"RepetitionTime": 1.6}))
+    with pytest.raises(ValueError, match="--repetition-time sidecar"):
+        find_runs(bids, "01")
+    for which, t_r in (("sidecar", 1.6), ("header", 2.0)):
+        assert find_runs(bids, "01", repetition_time=which)[0].t_r == t_r
+    with pytest.raises(ValueError, match="repetition_time must be among sidecar, head"):
+        find_runs(bids, "01", repetition_time="file")
+    (bids / "task-view_bold.json").write_text("{}")
+    with pytest.raises(ValueError, match="RepetitionTime in its sidecar; there is"):
+        find_runs(bids, "01", repetition_time="sidecar")
+
+
+@pytest.mark.parametrize(
+    ("raw", "derived", "reference", "warned"),
+    [
+        ({}, {}, 0, False),
+        ({"SliceTiming": [0, 0.5, 1, 1.5]}, {}, 0.375, True),  # fMRIPrep before 21.0
+        ({}, {"SliceTimingCorrected": True}, 0.5, True),
+        ({"SliceTiming": [0, 1]}, {"SliceTimingCorrected": False}, 0, False),
+        ({}, {"SliceTimingCorrected": True, "StartTime": 0.5}, 0.25, False),
+        ({"SliceTiming": "x"}, {"SliceTimingCorrected": True}, 0.5, True),
+    ],
+)
+def test_slice_times(bids, tmp_path, caplog, raw, derived, reference, warned):
+    prepared = fmriprep(tmp_path / "fmriprep", ["T1w"])
+    (bids / "task-view_bold.json").write_text(
+        json.dumps({"RepetitionTime": T_R, **raw})
+    )
+    for path in prepared.rglob("*_bold.json"):
+        path.write_text(json.dumps(derived))
+    runs = find_runs(bids, "01", derivatives=prepared)
+    assert {run.slice_time_ref for run in runs} == {reference}
+    assert ("StartTime" in caplog.text) == warned
+    stated = find_runs(bids, "01", derivatives=prepared, slice_time_ref=0.25)
+    assert {run.slice_time_ref for run in stated} == {0.25}
+
+
+def test_raw_images_are_not_corrected(bids, caplog):
+    about = {"RepetitionTime": T_R, "SliceTiming": [0.0, 1.0]}
+    (bids / "task-view_bold.json").write_text(json.dumps(about))
+    assert find_runs(bids, "01")[0].slice_time_ref == 0
+    assert "StartTime" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "must be a tab-separated table of confounds; reading it fails with"),
+        (b"csf\n" + b"a\n" * N_SCANS, "could not convert string to float: 'a'"),
+        (("csf\n" + "1\n" * N_SCANS).encode("utf-16"), "table of confounds; reading"),
+        (b"csf\n" + b"inf\n" * N_SCANS, "csf is infinite in a row"),
+        (b"wm\n" + b"1\n" * N_SCANS, "csf is missing among wm"),
+    ],
+)
+@pytest.mark.parametrize("confounds", [["csf"], "compcor"])
+def test_damaged_confounds_are_named(bids, tmp_path, content, message, confounds):
+    prepared = fmriprep(tmp_path / "fmriprep", ["T1w"])
+    name = "sub-01_task-view_run-1_desc-confounds_timeseries.tsv"
+    (prepared / "sub-01" / "func" / name).write_bytes(content)
+    with pytest.raises(ValueError, match=r"desc-confounds_timeseries\.tsv") as caught:
+        find_runs(bids, "01", derivatives=prepared, confounds=confounds)
+    if isinstance(confounds, list):
+        assert message in str(caught.value)
+
+
+def test_every_file_of_a_run_is_known(bids, tmp_path):
+    prepared = fmriprep(tmp_path / "fmriprep", ["T1w"])
+    run = find_runs(bids, "01", derivatives=prepared, confounds=["csf"])[0]
+    assert sorted(path.name for path in run.inputs) == [
+        "sub-01_task-view_run-1_desc-confounds_timeseries.tsv",
+        "sub-01_task-view_run-1_events.tsv",
+        "sub-01_task-view_run-1_space-T1w_desc-brain_mask.nii.gz",
+        "sub-01_task-view_run-1_space-T1w_desc-preproc_bold.json",
+        "sub-01_task-view_run-1_space-T1w_desc-preproc_bold.nii.gz",
+        "task-view_bold.json",
+    ]
+    assert Run("a.nii", run.events, 2.0, brain_mask="b.nii").inputs == (
+        Path("a.nii"),
+        Path("b.nii"),
+    )

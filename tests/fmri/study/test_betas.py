@@ -1,8 +1,13 @@
 """Betas of all subjects in a dataset folder: resumed, refused, and versa.fit."""
 
+import hashlib
+import json
 import re
+import shutil
 
+import nibabel
 import numpy as np
+import pandas as pd
 import pytest
 
 import versa
@@ -12,7 +17,9 @@ from tests.scans import CONDITIONS, write_bids
 from versa.fmri.betas.glm import GLMSettings, fit_betas
 from versa.fmri.betas.runs import find_runs
 from versa.fmri.dataset.checking import check_dataset
-from versa.fmri.study.betas import estimate_betas
+from versa.fmri.dataset.tables import read_participants
+from versa.fmri.study.betas import estimate_betas, write_betas
+from versa.fmri.study.files import read_betas
 from versa.fmri.study.images import add_images
 
 
@@ -126,3 +133,120 @@ def test_images_are_looked_for_before_the_first_glm(bids, options, images, tmp_p
     assert not list((tmp_path / "s").glob("sub-*"))
     with pytest.raises(ValueError, match="the folder of images must exist"):
         estimate_betas(bids, tmp_path / "s", images=tmp_path / "none", **options)
+
+
+# ---- files that change, first tries, subjects that are passed over ----------------
+
+
+def own_bids(tmp_path):
+    bids = write_bids(tmp_path / "own", ("01", "02"), n_runs=2)
+    options = {"settings": OLS, "mask": str(bids / "mask-{subject}.nii.gz")}
+    return bids, options
+
+
+def shift_onsets(bids):
+    path = bids / "sub-01/func/sub-01_task-view_run-1_events.tsv"
+    events = pd.read_csv(path, sep="\t").assign(onset=lambda table: table["onset"] + 4)
+    events.to_csv(path, sep="\t", index=False)
+
+
+def new_mask(bids):
+    image = nibabel.load(bids / "mask-01.nii.gz")
+    mask = np.asarray(image.dataobj)
+    mask[:2] = 0
+    nibabel.Nifti1Image(mask, image.affine).to_filename(bids / "mask-01.nii.gz")
+
+
+def new_signal(bids):
+    path = bids / "sub-01/func/sub-01_task-view_run-2_bold.nii.gz"
+    image = nibabel.load(path)
+    values = image.get_fdata(dtype=np.float32)
+    nibabel.Nifti1Image(values[::-1].copy(), None, image.header).to_filename(path)
+
+
+def new_sidecar(bids):
+    about = {"RepetitionTime": 2.0, "StartTime": 1.0}
+    (bids / "sub-01" / "task-view_bold.json").write_text(json.dumps(about))
+
+
+def fewer_runs(bids):
+    for path in (bids / "sub-01" / "func").glob("*run-2*"):
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (shift_onsets, "(changed: sub-01/func/sub-01_task-view_run-1_events.tsv)"),
+        (new_mask, "(changed: mask-01.nii.gz)"),
+        (new_signal, "(changed: sub-01/func/sub-01_task-view_run-2_bold.nii.gz)"),
+        (new_sidecar, "(new: sub-01/task-view_bold.json)"),
+        (fewer_runs, "(gone: sub-01/func/sub-01_task-view_run-2_bold.nii.gz, "),
+    ],
+)
+def test_files_that_changed_are_named(tmp_path, change, message):
+    bids, options = own_bids(tmp_path)
+    folder = estimate_betas(bids, tmp_path / "study", **options)
+    estimate_betas(bids, folder, **options)
+    change(bids)
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        estimate_betas(bids, folder, **options)
+    assert f"Remove {folder / 'sub-01'} to estimate" in str(caught.value)
+    estimate_betas(bids, folder, subjects=["02"], **options)  # its files are the same
+    shutil.rmtree(folder / "sub-01")
+    estimate_betas(bids, folder, **options)
+    anew = estimate_betas(bids, tmp_path / "anew", **options)
+    found, expected = (read_betas(place, "01") for place in (folder, anew))
+    np.testing.assert_array_equal(found.values, expected.values)
+
+
+def test_folders_without_hashes_can_be_resumed(tmp_path, caplog):
+    bids, options = own_bids(tmp_path)
+    folder = estimate_betas(bids, tmp_path / "study", subjects=["01"], **options)
+    path = folder / "sub-01/func/sub-01_desc-betas_stat.json"
+    about = json.loads(path.read_text())
+    digest = hashlib.sha256((bids / "mask-01.nii.gz").read_bytes()).hexdigest()
+    assert about["Inputs"]["mask-01.nii.gz"] == digest
+    assert len(about.pop("Inputs")) == 6  # two runs, their events, a sidecar, the mask
+    path.write_text(json.dumps(about))
+    path = folder / "dataset_description.json"
+    about = json.loads(path.read_text())
+    for name in ("slice_time_ref", "repetition_time"):  # options that came later
+        del about["versa"]["Betas"][name]
+    del about["versa"]["Betas"]["glm"]["drop_late"]
+    path.write_text(json.dumps(about))
+    estimate_betas(bids, folder, **options)
+    assert "does not say from which files the betas of sub-01 were made" in caplog.text
+    assert read_participants(folder) == ["01", "02"]
+
+
+def test_a_first_try_spoils_nothing(tmp_path, folder):
+    bids, options = own_bids(tmp_path)
+    target = tmp_path / "first"
+    with pytest.raises(ValueError, match="kind is missing among onset"):
+        estimate_betas(bids, target, condition_column="kind", **options)
+    estimate_betas(bids, target, **options)
+    assert read_participants(target) == ["01", "02"]
+    target = tmp_path / "second"
+    with pytest.raises(ValueError, match="at least one subject; got none"):
+        write_betas([], target)
+    write_betas([read_betas(folder, "01")], target)
+    with pytest.raises(ValueError, match="must be new or empty; it is not"):
+        write_betas([read_betas(folder, "01")], target)
+
+
+def test_subjects_without_images_are_passed_over(tmp_path, caplog):
+    bids, options = own_bids(tmp_path)
+    (bids / "sub-00" / "anat").mkdir(parents=True)
+    folder = estimate_betas(bids, tmp_path / "study", **options)
+    assert read_participants(folder) == ["01", "02"]
+    assert "sub-00 have no BOLD images" in caplog.text
+    with pytest.raises(ValueError, match=r"sub-00 must have images.*--subjects"):
+        estimate_betas(bids, tmp_path / "other", subjects=["00"], **options)
+
+
+def test_labels_may_have_their_prefix(tmp_path):
+    bids, options = own_bids(tmp_path)
+    folder = tmp_path / "study"
+    estimate_betas(bids, folder, subjects=["sub-02", "02"], **options)
+    assert read_participants(folder) == ["02"]

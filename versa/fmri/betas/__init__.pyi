@@ -6,6 +6,7 @@ from .conditions import ConditionBetas as ConditionBetas
 from .conditions import dataset_from_betas as dataset_from_betas
 from .elsewhere import betas_from_array as betas_from_array
 from .elsewhere import betas_from_images as betas_from_images
+from .events import read_events as read_events
 from .fsl import read_feat as read_feat
 from .glm import GLMSettings as GLMSettings
 from .glm import fit_betas as fit_betas
@@ -14,7 +15,6 @@ from .protocols import read_protocol as read_protocol
 from .protocols import read_sdm as read_sdm
 from .runs import Run as Run
 from .runs import find_runs as find_runs
-from .runs import read_events as read_events
 from .spm import read_spm as read_spm
 from .trials import average_trials as average_trials
 from .trials import trials_from_events as trials_from_events

@@ -4,13 +4,14 @@ import logging
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from versa.fmri.betas.conditions import ConditionBetas
+from versa.fmri.betas.events import LEFT_OUT, warn_of_twins
 from versa.fmri.betas.runs import Run
 from versa.fmri.sectors.sector import Sector
 from versa.fmri.volumes.grids import onto_grid, same_grid
@@ -67,6 +68,10 @@ class GLMSettings:
         Events that are not modelled, such as "rest".
     nuisance : sequence of str, default=()
         Events that are modelled and are no conditions, such as "target".
+    drop_late : bool, default=False
+        Leave out events that begin after the end of their run, as of one that was cut
+        short, also where the run has no other event of the condition. By default that
+        is refused.
 
     Raises
     ------
@@ -88,6 +93,7 @@ class GLMSettings:
     smoothing_fwhm: float | None = None
     left_out: Sequence[str] = ()
     nuisance: Sequence[str] = ()
+    drop_late: bool = False
 
     def __post_init__(self) -> None:
         if self.hrf_model not in _HRF:
@@ -207,6 +213,13 @@ def fit_betas(
             f"subject {subject} must have voxels that vary in every run; none of the "
             f"{n_voxels} voxels of the mask does."
         )
+    unseen = [name for name, row in rows.items() if not counts[:, row].any()]
+    if unseen:
+        raise ValueError(
+            f"subject {subject} must have an event of every condition while a run is "
+            f"scanned; {listing(map(repr, unseen))} has none. Leave these events out: "
+            "--leave-out (left_out=)."
+        )
     sums = sums[..., good]
     voxels = voxels.copy()
     voxels[voxels] = good
@@ -242,7 +255,10 @@ def _checked_space(runs: Sequence[Run], space: str | None) -> str:
 
 def _check_names(runs: Sequence[Run], settings: GLMSettings, subject: str) -> None:
     """Refuse names of events that do not occur: a misspelt one stays a condition."""
-    shown = sorted({name for run in runs for name in run.events["trial_type"]})
+    names = {name for run in runs for name in run.events["trial_type"]}
+    warn_of_twins(names - {*settings.left_out}, f"subject {subject}")
+    dropped = {name for run in runs for name in run.events.attrs.get(LEFT_OUT, ())}
+    shown = sorted(names | dropped)
     for option in ("left_out", "nuisance"):
         unknown_names = [n for n in getattr(settings, option) if n not in shown]
         if unknown_names:
@@ -342,6 +358,33 @@ def conditions_of(runs: Sequence[Run], settings: GLMSettings) -> list[str]:
     return sorted(shown - {*settings.left_out, *settings.nuisance})
 
 
+def while_scanned(run: Run, n_scans: int, settings: GLMSettings) -> Run:
+    """A run without the events that begin after its end, which are named.
+
+    That a condition has no other event in the run is refused, unless `drop_late`.
+    """
+    end = n_scans * run.t_r
+    events = run.events[~run.events["trial_type"].isin(settings.left_out)]
+    is_late = events["onset"] >= end
+    if not is_late.any():
+        return run
+    late = listing(
+        f"{name!r} at {onset:g} s"
+        for name, onset in events.loc[is_late, ["trial_type", "onset"]].to_numpy()
+    )
+    lost = {*events["trial_type"]} - {*events.loc[~is_late, "trial_type"]}
+    if lost and not settings.drop_late:
+        raise ValueError(
+            f"{run.name}: events must begin while the run is scanned; it ends at "
+            f"{end:g} s, after {n_scans} scans, and {late} begin later, so that "
+            f"{listing(map(repr, sorted(lost)))} cannot be estimated in this run. If "
+            "it was cut short, leave them out: --drop-late (drop_late=True)."
+        )
+    logger.warning("%s ends at %g s; left out are %s.", run.name, end, late)
+    kept = run.events.drop(index=events.index[is_late])
+    return replace(run, events=kept.reset_index(drop=True))
+
+
 class RunEstimates(NamedTuple):
     """What the GLM of one run gives."""
 
@@ -358,6 +401,7 @@ def design_matrix(run: Run, n_scans: int, settings: GLMSettings) -> "pd.DataFram
     """
     from nilearn.glm.first_level import make_first_level_design_matrix
 
+    run = while_scanned(run, n_scans, settings)
     events = run.events[~run.events["trial_type"].isin(settings.left_out)]
     names = sorted(set(events["trial_type"]))
     if not set(names) - set(settings.nuisance):
@@ -380,11 +424,12 @@ def design_matrix(run: Run, n_scans: int, settings: GLMSettings) -> "pd.DataFram
     # names of conditions may be anything; nilearn's columns are put together from them
     codes = {name: f"event{i:06d}" for i, name in enumerate(names)}
     coded = events.assign(trial_type=events["trial_type"].map(codes))
+    taken = ["onset", "duration", "trial_type", "modulation"]
     first = run.slice_time_ref * run.t_r
     times = np.linspace(first, first + (n_scans - 1) * run.t_r, n_scans)
     design = make_first_level_design_matrix(
         times,
-        coded[["onset", "duration", "trial_type"]],
+        coded[[name for name in taken if name in coded]],
         hrf_model=settings.hrf_model,
         drift_model=None if settings.drift_model == "none" else settings.drift_model,
         high_pass=settings.high_pass,
@@ -449,6 +494,7 @@ def fit_run(
     The second value says which of the voxels vary and are finite in this run.
     """
     series = read_series(run.bold, voxels, smoothing_fwhm=settings.smoothing_fwhm)
+    run = while_scanned(run, len(series), settings)
     design = design_matrix(run, len(series), settings)
     if run.kept is not None:
         series = series[np.asarray(run.kept)]

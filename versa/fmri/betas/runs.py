@@ -4,6 +4,7 @@ A :class:`Run` can be made by hand; :func:`find_runs` finds all of a subject in 
 folder, raw or as fMRIPrep leaves it, with the inheritance of sidecars that BIDS has.
 """
 
+import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -13,18 +14,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from versa.fmri.betas.events import check_columns, check_events, read_events
 from versa.fmri.dataset.tables import read_json, subject_labels
 from versa.fmri.volumes.nifti import header_repetition_time
-from versa.wording import listing, reading, unknown
+from versa.wording import listing, one_line, reading, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
 
+logger = logging.getLogger("versa")
 
 STRATEGIES = ("simple", "scrubbing", "compcor", "ica_aroma")
 _IMAGE = r"\.nii(\.gz)?"
 _ABSENT = "none"  # value of a filter for files that do not have the key
+_ANY = "any"  # value of a filter for an entity in which runs may differ
 _OF_A_RUN = ("ses", "run")  # what may differ between the runs of a subject
+_BY_DESIGN = ("dir", "acq")  # may differ, too, where session and run tell runs apart
+_INDICES = ("run", "echo", "inv", "flip", "split", "chunk")  # numbers, by BIDS's rules
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +57,9 @@ class Run:
         Which scans to use, counted from 0; all by default.
     brain_mask : path-like, optional
         Mask of the brain, on the grid of the image.
+    inputs : sequence of path-like, default=()
+        All files from which the run was read, to be hashed with the betas; by default
+        the image and the mask.
 
     Raises
     ------
@@ -75,12 +84,16 @@ class Run:
     confounds: "pd.DataFrame | None" = None
     kept: Sequence[int] | np.ndarray | None = None
     brain_mask: Path | None = None
+    inputs: Sequence[Path] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bold", Path(self.bold))
         object.__setattr__(self, "name", self.name or self.bold.name)
         if self.brain_mask is not None:
             object.__setattr__(self, "brain_mask", Path(self.brain_mask))
+        own = [path for path in (self.bold, self.brain_mask) if path is not None]
+        inputs = tuple(map(Path, self.inputs or own))
+        object.__setattr__(self, "inputs", inputs)
         check_events(self.events, self.name)
         if not (np.isfinite(self.t_r) and self.t_r > 0):
             raise ValueError(
@@ -91,50 +104,6 @@ class Run:
                 f"{self.name}: slice_time_ref must be from 0 to 1; got "
                 f"{self.slice_time_ref}."
             )
-
-
-def read_events(
-    path: str | os.PathLike[str], *, condition_column: str = "trial_type"
-) -> "pd.DataFrame":
-    """Read an events table as BIDS has it.
-
-    Parameters
-    ----------
-    path : path-like
-        Tab-separated, with the columns onset and duration in s.
-    condition_column : str, default="trial_type"
-        Which column names the condition, such as "stim_file".
-
-    Returns
-    -------
-    events : DataFrame
-        Columns onset, duration and trial_type; events without a condition ("n/a") are
-        left out.
-
-    Raises
-    ------
-    ValueError
-        If a column is missing, or a time is not a number.
-    """
-    import pandas as pd
-
-    path = Path(path)
-    with reading(path, "a tab-separated table"):
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    _check_columns(table, str(path), ["onset", "duration", condition_column])
-    table = table[~table[condition_column].isin(("n/a", ""))]
-    times = {}
-    for name in ("onset", "duration"):
-        times[name] = pd.to_numeric(table[name], errors="coerce")
-        bad = table[name][times[name].isna()]
-        if len(bad):
-            raise ValueError(
-                f"{path} must have numbers as {name}; line {bad.index[0] + 2} has "
-                f"{bad.iloc[0]!r}."
-            )
-    events = pd.DataFrame({**times, "trial_type": table[condition_column]})
-    check_events(events, str(path))
-    return events.reset_index(drop=True)
 
 
 def find_subjects(folder: str | os.PathLike[str]) -> list[str]:
@@ -157,6 +126,9 @@ def find_runs(
     filters: Mapping[str, str] | None = None,
     confounds: str | Sequence[str] | None = None,
     condition_column: str = "trial_type",
+    left_out: Sequence[str] = (),
+    slice_time_ref: float | None = None,
+    repetition_time: str | None = None,
 ) -> list[Run]:
     """Find the runs of a subject in a BIDS folder.
 
@@ -165,25 +137,36 @@ def find_runs(
     folder : path-like
         The BIDS folder, with the events.
     subject : str
-        Label without ``sub-``.
+        Label, with or without ``sub-``.
     derivatives : path-like, optional
         The folder of fMRIPrep with the preprocessed images; by default the images of
         `folder` are used.
     filters : mapping of str to str, optional
         Entities that file names must have, such as ``{"task": "objects", "space":
         "MNI152NLin2009cAsym"}``; "none" for files without the entity, as fMRIPrep's
-        images in native space.
+        images in native space; "any" for an entity in which runs may differ. Runs,
+        echoes and inversions are numbers: 1 is 01.
     confounds : str or sequence of str, optional
         A strategy of ``nilearn.interfaces.fmriprep.load_confounds_strategy`` (simple,
         scrubbing, compcor, ica_aroma), or columns of the table of confounds beside the
         images. None by default.
     condition_column : str, default="trial_type"
         Which column of the events names the condition.
+    left_out : sequence of str, default=()
+        Events whose times need not be known; see :func:`read_events`.
+    slice_time_ref : float, optional
+        When in the repetition time the scans count as taken, from 0 to 1. By default
+        StartTime in the sidecar, and without it 0; images whose slices were corrected
+        to a time that no sidecar states count as corrected to the middle slice, as
+        fMRIPrep did before 21.0, with a warning.
+    repetition_time : {"sidecar", "header"}, optional
+        Which counts if they differ; by default that is refused.
 
     Returns
     -------
     runs : list of Run
-        In the order of sessions and run numbers. All have the same other entities.
+        In the order of sessions and run numbers. All have the same other entities,
+        but for dir and acq where session and run tell the runs apart.
 
     Raises
     ------
@@ -192,10 +175,11 @@ def find_runs(
         its events or repetition time.
     """
     folder = Path(folder)
+    subject = subject.removeprefix("sub-")
     images = folder if derivatives is None else Path(derivatives)
-    found = _bold_images(images, subject, dict(filters or {}))
     runs = []
-    for path in found:
+    guessed: list[str] = []
+    for path in _bold_images(images, subject, dict(filters or {})):
         own = _entities(path)
         tables = _inherited(folder, own, "events", ".tsv")
         if not tables:
@@ -203,70 +187,86 @@ def find_runs(
                 f"{path.name} must have a table of events in {folder}; there is no "
                 "..._events.tsv whose name fits."
             )
-        about = _metadata(folder, images, own, path)
-        t_r = _repetition_time(path, about)
-        signals, kept = _confounds(path, images, own, confounds)
+        sidecars = _sidecars(folder, images, own)
+        about: dict[str, Any] = {}
+        for sidecar in sidecars:
+            about.update(read_json(sidecar))
+        t_r = _repetition_time(path, about, repetition_time)
+        reference = slice_time_ref
+        if reference is None:
+            reference, known = _slice_time_ref(path, about, t_r)
+            guessed += [path.name] if not known else []
+        signals, kept, beside = _confounds(path, images, own, confounds)
+        mask = _brain_mask(path)
         runs.append(
             Run(
                 bold=path,
-                events=read_events(tables[-1], condition_column=condition_column),
+                events=read_events(
+                    tables[-1], condition_column=condition_column, left_out=left_out
+                ),
                 t_r=t_r,
-                slice_time_ref=_slice_time_ref(path, about, t_r),
+                slice_time_ref=reference,
                 confounds=signals,
                 kept=kept,
-                brain_mask=_brain_mask(path),
+                brain_mask=mask,
+                inputs=[
+                    path,
+                    tables[-1],
+                    *sidecars,
+                    *beside,
+                    *([mask] if mask else []),
+                ],
             )
+        )
+    if guessed:
+        logger.warning(
+            "the slices of %s were corrected to a time that no sidecar states as "
+            "StartTime; it is taken to be that of the middle slice, %.3g of the "
+            "repetition time. State it by --slice-time-ref (slice_time_ref=).",
+            listing(guessed, limit=3),
+            runs[-1].slice_time_ref,
         )
     return runs
 
 
-def check_events(
-    events: "pd.DataFrame",
-    what: str,
-    *,
-    condition: str = "trial_type",
-    times: Sequence[str] = ("onset", "duration"),
-    may_be_empty: bool = False,
-) -> None:
-    """Refuse a table whose conditions are no texts or whose times are not finite."""
-    _check_columns(events, what, [*times, condition])
-    if not (len(events) or may_be_empty):
-        raise ValueError(f"{what}: events must name at least one condition; got none.")
-    odd = [n for n in events[condition] if not isinstance(n, str) or not n]
-    if odd:
-        raise ValueError(
-            f"{what}: {condition} must hold texts; got {listing(map(repr, odd[:4]))}. "
-            "Turn numbers into names with .astype(str)."
-        )
-    for name in times:
-        values = events[name].to_numpy(dtype=float)
-        low = name == "duration" and bool((values < 0).any())
-        if low or not np.isfinite(values).all():
-            raise ValueError(
-                f"{what}: {name} must be finite times in s"
-                f"{' from 0' if name == 'duration' else ''}; got "
-                f"{listing(events[name].tolist(), limit=4)}."
-            )
-
-
-def _check_columns(table: "pd.DataFrame", what: str, needed: Sequence[str]) -> None:
-    missing = [name for name in needed if name not in table]
-    if missing:
-        raise ValueError(
-            f"{what} must have the columns {listing(needed)}; {listing(missing)} is "
-            f"missing among {listing(table.columns)}."
-        )
+def has_runs(folder: Path, subject: str, filters: Mapping[str, str]) -> bool:
+    """Whether a subject has images that pass the filters."""
+    paths = _all_bold(folder / f"sub-{subject}")
+    return any(_passes(_entities(path), filters) for path in paths)
 
 
 def _entities(path: Path) -> dict[str, str]:
     """Key-value pairs of a BIDS file name; its ending under "suffix".
 
-    >>> _entities(Path("sub-01_task-objects_run-2_bold.nii.gz"))
+    >>> _entities(Path("sub-01_task-objects_run-02_bold.nii.gz"))
     {'sub': '01', 'task': 'objects', 'run': '2', 'suffix': 'bold'}
     """
     *pairs, suffix = path.name.split(".")[0].split("_")
     found = dict(pair.split("-", 1) for pair in pairs if "-" in pair)
+    found = {key: _plain_index(key, value) for key, value in found.items()}
     return {**found, "suffix": suffix}
+
+
+def _plain_index(key: str, value: str) -> str:
+    """Value of an entity; that of an index without zeros in front, as 01 is 1."""
+    return str(int(value)) if key in _INDICES and value.isdecimal() else value
+
+
+def _passes(entities: Mapping[str, str], filters: Mapping[str, str]) -> bool:
+    return all(
+        value == _ANY or entities.get(key, _ABSENT) == _plain_index(key, value)
+        for key, value in filters.items()
+    )
+
+
+def _all_bold(home: Path) -> list[Path]:
+    """All BOLD images of a subject, sorted by path."""
+    return sorted(
+        path
+        for pattern in ("func/*_bold.nii*", "ses-*/func/*_bold.nii*")
+        for path in home.glob(pattern)
+        if re.search(_IMAGE + "$", path.name)
+    )
 
 
 def _bold_images(folder: Path, subject: str, filters: dict[str, str]) -> list[Path]:
@@ -275,45 +275,59 @@ def _bold_images(folder: Path, subject: str, filters: dict[str, str]) -> list[Pa
     if not home.is_dir():
         labels = find_subjects(folder)
         raise ValueError(unknown("subject", subject, labels))
-    paths = sorted(
-        path
-        for pattern in ("func/*_bold.nii*", "ses-*/func/*_bold.nii*")
-        for path in home.glob(pattern)
-        if re.search(_IMAGE + "$", path.name)
-    )
+    paths = _all_bold(home)
     if any(_entities(path).get("desc") == "preproc" for path in paths):
         filters = {"desc": "preproc", **filters}
     for key, value in filters.items():
         options = sorted({_entities(path).get(key, _ABSENT) for path in paths})
-        if paths and value not in options:
+        fitting = [path for path in paths if _passes(_entities(path), {key: value})]
+        if paths and not fitting:
             raise ValueError(f"{home}: {unknown(key, value, options)}")
-        paths = [path for path in paths if _entities(path).get(key, _ABSENT) == value]
+        paths = fitting
     if not paths:
         raise ValueError(
-            f"{home} must have images func/..._bold.nii or .nii.gz; there is none."
+            f"{home} must have images func/..._bold.nii or .nii.gz; there is none. "
+            "Name the subjects that have some by --subjects (subjects=)."
         )
+    free = [key for key, value in filters.items() if value == _ANY]
+    return _in_order_of_runs(home, paths, free)
+
+
+def _in_order_of_runs(home: Path, paths: list[Path], free: list[str]) -> list[Path]:
+    """Images of one analysis in the order of the runs; others are refused.
+
+    `free` are entities in which runs may differ because the user says so.
+    """
     every = [_entities(path) for path in paths]
-    for key in sorted({key for one in every for key in one} - {*_OF_A_RUN}):
+    telling = [*_OF_A_RUN, *free]  # what tells runs apart
+    places = [tuple(one.get(key, "") for key in telling) for one in every]
+    apart = len(set(places)) == len(places)
+    for key in sorted({key for one in every for key in one} - {*telling}):
         values = sorted({one.get(key, _ABSENT) for one in every})
-        if len(values) > 1:
-            raise ValueError(
-                f"{home}: all runs must have the same {key}; got {listing(values)}. "
-                f"Choose one by the filter {key}={values[-1]}."
-            )
-    places = [tuple(one.get(key, "") for key in _OF_A_RUN) for one in every]
+        if len(values) == 1:
+            continue
+        if apart and key in _BY_DESIGN:
+            logger.info("%s: runs of %s %s are taken.", home, key, listing(values))
+            continue
+        raise ValueError(
+            f"{home}: all runs must have the same {key}; got {listing(values)}. "
+            f"Choose one by the filter {key}={values[-1]}, or take all by {key}=any."
+        )
     twice = [path.name for path, at in zip(paths, places, strict=True)
              if places.count(at) > 1]  # fmt: skip
     if twice:
         raise ValueError(
             f"{home} must have one image per session and run; got {listing(twice)}."
         )
-    order = sorted(range(len(paths)), key=lambda row: _run_order(every[row]))
+    order = sorted(range(len(paths)), key=lambda row: _run_order(every[row], telling))
     return [paths[row] for row in order]
 
 
-def _run_order(entities: Mapping[str, str]) -> tuple[tuple[bool, int, str], ...]:
+def _run_order(
+    entities: Mapping[str, str], keys: Sequence[str]
+) -> tuple[tuple[bool, int, str], ...]:
     """Sessions and runs by their number where they are numbers."""
-    labels = (entities.get(key, "") for key in _OF_A_RUN)
+    labels = (entities.get(key, "") for key in keys)
     return tuple(
         (not label.isdigit(), int(label) if label.isdigit() else 0, label)
         for label in labels
@@ -342,52 +356,71 @@ def _inherited(
     return [path for _, _, path in found]
 
 
-def _metadata(
-    folder: Path, images: Path, own: Mapping[str, str], bold: Path
-) -> dict[str, Any]:
-    """Sidecars of an image, the closest one on top."""
-    about: dict[str, Any] = {}
+def _sidecars(folder: Path, images: Path, own: Mapping[str, str]) -> list[Path]:
+    """Sidecars of an image, the closest one last."""
     paths = _inherited(folder, own, "bold", ".json")
     if images != folder:
         paths += _inherited(images, own, "bold", ".json")
-    for path in paths:
-        about.update(read_json(path))
-    return about
+    return paths
 
 
-def _repetition_time(bold: Path, about: Mapping[str, Any]) -> float:
-    """Repetition time in s, of the sidecar and the header alike."""
+def _repetition_time(bold: Path, about: Mapping[str, Any], wanted: str | None) -> float:
+    """Repetition time in s, of sidecar and header alike unless one is wanted."""
+    sources = ("sidecar", "header")
+    if wanted is not None and wanted not in sources:
+        raise ValueError(unknown("repetition_time", wanted, sources))
     header = header_repetition_time(bold)
     stated = about.get("RepetitionTime")
+    if wanted == "header" and header is not None:
+        return header
     if stated is None:
-        if header is None:
+        if header is None or wanted == "sidecar":
+            place = "sidecar" if wanted == "sidecar" else "sidecar or header"
             raise ValueError(
-                f"{bold.name} must have a RepetitionTime in its sidecar or header; "
+                f"{bold.name} must have a RepetitionTime in its {place}; "
                 "there is none. Write it into ..._bold.json."
             )
         return header
-    if not isinstance(stated, int | float) or not stated > 0:
+    if isinstance(stated, bool) or not isinstance(stated, int | float) or stated <= 0:
         raise ValueError(
             f"RepetitionTime of {bold.name} must be a number of s above 0; got "
             f"{stated!r}."
         )
-    if header is not None and abs(header - stated) > 1e-3:
+    if wanted is None and header is not None and abs(header - stated) > 1e-3:
         raise ValueError(
             f"{bold.name} must have one repetition time; its sidecar says {stated} s, "
-            f"its header {header:g} s. Correct the one that is wrong."
+            f"its header {header:g} s. Correct the one that is wrong, or say which "
+            "counts: --repetition-time sidecar (repetition_time=)."
         )
     return float(stated)
 
 
-def _slice_time_ref(bold: Path, about: Mapping[str, Any], t_r: float) -> float:
-    """Where in the repetition time fMRIPrep's slice-time correction put the scans."""
-    start = about.get("StartTime", 0.0)
-    if not isinstance(start, int | float) or not 0 <= start <= t_r:
-        raise ValueError(
-            f"StartTime of {bold.name} must be a time within the repetition time, "
-            f"{t_r} s; got {start!r}."
-        )
-    return float(start) / t_r
+def _slice_time_ref(
+    bold: Path, about: Mapping[str, Any], t_r: float
+) -> tuple[float, bool]:
+    """Where in the repetition time slice-time correction put the scans; if it is known.
+
+    fMRIPrep before 21.0 corrected to the mean of the slices' times, and did not say so.
+    """
+    corrected = about.get("SliceTimingCorrected")
+    start = about.get("StartTime")
+    slices = about.get("SliceTiming")
+    derived = _entities(bold).get("desc") == "preproc"
+    if start is not None:
+        numeric = isinstance(start, int | float) and not isinstance(start, bool)
+        if not numeric or not 0 <= start <= t_r:
+            raise ValueError(
+                f"StartTime of {bold.name} must be a time within the repetition time, "
+                f"{t_r} s; got {start!r}."
+            )
+        return float(start) / t_r, True
+    if corrected is False or not (corrected or (derived and slices)):
+        return 0.0, True
+    try:
+        middle = float(np.mean(slices)) / t_r if slices else 0.5
+    except (TypeError, ValueError):
+        middle = 0.5
+    return middle if 0 <= middle <= 1 else 0.5, False
 
 
 def _confounds(
@@ -395,42 +428,58 @@ def _confounds(
     images: Path,
     own: Mapping[str, str],
     wanted: str | Sequence[str] | None,
-) -> tuple["pd.DataFrame | None", np.ndarray | None]:
-    """Nuisance signals of a run, and which scans to keep (None for all)."""
+) -> tuple["pd.DataFrame | None", np.ndarray | None, list[Path]]:
+    """Nuisance signals of a run, which scans to keep (None for all), and the files."""
     if wanted is None:
-        return None, None
+        return None, None, []
+    described = {**own}
+    described.pop("desc", None)
+
+    def tables(ending: str) -> list[Path]:
+        return [
+            path
+            for suffix in ("timeseries", "regressors")
+            for desc in ("motion", "confounds")
+            for path in _inherited(images, {**described, "desc": desc}, suffix, ending)
+        ]
+
+    found = tables(".tsv")
     if isinstance(wanted, str):
         if wanted not in STRATEGIES:
             raise ValueError(
                 f"{unknown('confounds', wanted, STRATEGIES)} A list names columns."
             )
-        return _strategy(bold, wanted)
-    import pandas as pd
-
-    described = {**own}
-    described.pop("desc", None)
-    tables = [
-        path
-        for suffix in ("timeseries", "regressors")
-        for desc in ("motion", "confounds")
-        for path in _inherited(images, {**described, "desc": desc}, suffix, ".tsv")
-    ]
-    if not tables:
+        return *_strategy(bold, wanted), [*found, *tables(".json")]
+    if not found:
         raise ValueError(
             f"{bold.name} must have a table of confounds beside it "
             "(..._desc-confounds_timeseries.tsv); there is none."
         )
-    table = pd.read_csv(tables[-1], sep="\t", na_values=["n/a"])
-    _check_columns(table, str(tables[-1]), wanted)
-    signals = table[list(wanted)].astype(float)
+    return _columns_of(found[-1], wanted), None, found[-1:]
+
+
+def _columns_of(path: Path, wanted: Sequence[str]) -> "pd.DataFrame":
+    """Columns of a table of confounds as numbers."""
+    import pandas as pd
+
+    with reading(path, "a tab-separated table of confounds"):
+        table = pd.read_csv(path, sep="\t", na_values=["n/a"])
+        check_columns(table, str(path), wanted)
+        signals = table[list(wanted)].astype(float)
     empty = [name for name in wanted if signals[name].isna().all()]
     if empty:
         raise ValueError(
-            f"{tables[-1]} must have numbers as confounds; {listing(empty)} is n/a in "
+            f"{path} must have numbers as confounds; {listing(empty)} is n/a in "
             "every row."
         )
+    endless = [name for name in wanted if np.isinf(signals[name]).any()]
+    if endless:
+        raise ValueError(
+            f"{path} must have finite numbers as confounds; {listing(endless)} is "
+            "infinite in a row. Write n/a where there is no value."
+        )
     # the first rows of derivatives are n/a; their mean adds nothing to a regressor
-    return signals.fillna(signals.mean()), None
+    return signals.fillna(signals.mean())
 
 
 def _strategy(bold: Path, name: str) -> tuple["pd.DataFrame | None", np.ndarray | None]:
@@ -439,10 +488,12 @@ def _strategy(bold: Path, name: str) -> tuple["pd.DataFrame | None", np.ndarray 
 
     try:
         return load_confounds_strategy(str(bold), denoise_strategy=name)
-    except (ValueError, OSError, KeyError) as error:
+    except ImportError:
+        raise
+    except Exception as error:
         raise ValueError(
-            f"confounds of {bold.name} cannot be had by the strategy {name}: "
-            f"{' '.join(str(error).split())}"
+            f"confounds of {bold.name} (..._desc-confounds_timeseries.tsv) cannot be "
+            f"had by the strategy {name}: {one_line(error)}."
         ) from error
 
 

@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from versa.fmri.betas.runs import check_events, read_events
+from versa.fmri.betas.events import (
+    LEFT_OUT,
+    check_events,
+    read_events,
+)
 from versa.wording import chosen_names, listing, unknown
 
 if TYPE_CHECKING:
@@ -151,7 +155,9 @@ def trials_from_events(
     for number, table in enumerate(events, start=1):
         column = condition_column
         if isinstance(table, str | os.PathLike):
-            table, column = read_events(table, condition_column=column), "trial_type"
+            table = read_events(table, condition_column=column, left_out=left_out)
+            column = "trial_type"
+            seen.update(table.attrs[LEFT_OUT])
         check_events(
             table,
             f"run {number}",

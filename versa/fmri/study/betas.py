@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from versa.cache import atomic_write
+from versa.cache import atomic_write, file_hash
 from versa.fmri.betas.conditions import ConditionBetas
 from versa.fmri.betas.glm import GLMSettings, conditions_of, fit_betas
-from versa.fmri.betas.runs import find_runs, find_subjects
+from versa.fmri.betas.runs import Run, find_runs, find_subjects, has_runs
 from versa.fmri.ceilings import rdm_reliability
 from versa.fmri.dataset.tables import (
     FORMAT,
@@ -33,6 +33,7 @@ from versa.fmri.dataset.tables import (
 from versa.fmri.study.files import (
     read_betas,
     read_conditions,
+    read_inputs,
     read_subject_map,
     write_subject,
 )
@@ -59,6 +60,8 @@ def estimate_betas(
     space: str | None = None,
     resample: str | None = None,
     images: str | os.PathLike[str] | None = None,
+    slice_time_ref: float | None = None,
+    repetition_time: str | None = None,
     name: str | None = None,
     progress: bool = True,
 ) -> Path:
@@ -70,10 +73,10 @@ def estimate_betas(
         The BIDS folder with the events, and, without `derivatives`, with the images.
     folder : path-like
         The dataset folder. Subjects that an interrupted run with the same options left
-        there are kept.
+        there are kept, if their files have not changed since.
     subjects : sequence of str, optional
-        Labels without ``sub-``; by default all of `source`.
-    derivatives, filters, confounds, condition_column
+        Labels, with or without ``sub-``; by default all of `source` that have images.
+    derivatives, filters, confounds, condition_column, slice_time_ref, repetition_time
         See :func:`~versa.fmri.betas.find_runs`.
     settings : GLMSettings, optional
         See :func:`~versa.fmri.betas.fit_betas`.
@@ -101,22 +104,22 @@ def estimate_betas(
     Raises
     ------
     ValueError
-        If the folder exists with other options, subjects have different conditions, or
-        a file is not right.
+        If the folder exists with other options, files from which its betas were made
+        have changed, subjects have different conditions, or a file is not right.
     """
     from tqdm import tqdm
 
     source, folder = Path(source), Path(folder)
     settings = settings or GLMSettings()
-    wanted = find_subjects(source) if subjects is None else subjects
-    labels = list(dict.fromkeys(wanted))
-    check_labels("subject", labels)
     find: dict[str, Any] = {
         "derivatives": derivatives,
         "filters": dict(filters or {}),
         "confounds": confounds,
         "condition_column": condition_column,
+        "slice_time_ref": slice_time_ref,
+        "repetition_time": repetition_time,
     }
+    labels = _labels(source, subjects, find)
     recipe = {
         "source": str(source.resolve()),
         **find,
@@ -126,11 +129,15 @@ def estimate_betas(
         "space": space,
         "resample": resample,
     }
+    find["left_out"] = settings.left_out
     available = None if images is None else images_by_name(images)
     _begin(folder, name or folder.resolve().name, json.loads(json.dumps(recipe)))
     done = subject_labels(folder)
     _write_participants(folder, labels)
     here = [label for label in labels if label in done]
+    for label in here:
+        runs = find_runs(source, label, **find)
+        _check_inputs(folder, label, _inputs(runs, _of_subject(mask, label), source))
     if here:
         logger.info("%s: betas of %s are there already.", folder, listing(here))
     conditions = read_conditions(folder, done[0]) if done else ()
@@ -143,17 +150,19 @@ def estimate_betas(
         runs = find_runs(source, label, **find)
         if available is not None:
             match_images(conditions_of(runs, settings), available, images)
+        own_mask = _of_subject(mask, label)
+        inputs = _inputs(runs, own_mask, source)
         betas = fit_betas(
             runs,
             label,
             settings=settings,
-            mask=None if mask is None else mask.replace("{subject}", label),
+            mask=own_mask,
             space=_space(space, runs[0].bold, raw=derivatives is None),
             resample=resample,
         )
         conditions = conditions or betas.conditions
         _check_conditions(betas, conditions)
-        write_subject(betas.in_order(conditions), folder)
+        write_subject(betas.in_order(conditions), folder, inputs=inputs)
         _write_participants(folder, labels)
     if available is not None:
         write_images(folder, match_images(conditions, available, images))
@@ -176,7 +185,7 @@ def write_betas(
         One per subject; of a generator one subject is in memory at a time. All must
         have the conditions of the first, which are put in its order.
     folder : path-like
-        A folder that does not exist yet, or is empty.
+        A folder that does not exist yet, is empty, or was begun without any subject.
     name : str, optional
         Name of the dataset; by default that of the folder.
     licence, citation : str, default=""
@@ -193,7 +202,7 @@ def write_betas(
         If the folder is in use, or subjects have different conditions.
     """
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not _is_free(folder):
         raise ValueError(f"{folder} must be new or empty; it is not. Choose another.")
     _begin(folder, name or folder.resolve().name, None, licence, citation)
     done: list[str] = []
@@ -249,6 +258,89 @@ def reliability_table(folder: str | os.PathLike[str]) -> "pd.DataFrame":
     return pd.DataFrame(rows)
 
 
+def _labels(
+    source: Path, subjects: Sequence[str] | None, find: Mapping[str, Any]
+) -> list[str]:
+    """Labels of the subjects; by default those that have images, others are named."""
+    if subjects is not None:
+        labels = [label.removeprefix("sub-") for label in dict.fromkeys(subjects)]
+        check_labels("subject", list(dict.fromkeys(labels)))
+        return list(dict.fromkeys(labels))
+    every = find_subjects(source)
+    check_labels("subject", every)
+    home = Path(find["derivatives"] or source)
+    labels = [label for label in every if has_runs(home, label, find["filters"])]
+    passed = [f"sub-{label}" for label in every if label not in labels]
+    if passed and labels:
+        logger.warning(
+            "%s: %s have no BOLD images with these entities in %s and are passed over. "
+            "--subjects (subjects=) names those to take.",
+            *(source, listing(passed), home),
+        )
+    return labels or every  # without any, find_runs says what is missing
+
+
+def _of_subject(mask: str | None, label: str) -> str | None:
+    return None if mask is None else mask.replace("{subject}", label)
+
+
+def _inputs(runs: Sequence[Run], mask: str | None, source: Path) -> dict[str, str]:
+    """SHA-256 of every file that the betas of a subject depend on, by its path.
+
+    A mask that is given takes the place of the masks beside the images.
+    """
+    files = {path for run in runs for path in run.inputs}
+    if mask is not None:
+        files -= {run.brain_mask for run in runs if run.brain_mask is not None}
+        files.add(Path(mask))
+    found = {}
+    for path in sorted(files):
+        near = path.is_relative_to(source)
+        shown = path.relative_to(source) if near else path.resolve()
+        if not path.is_file():
+            raise ValueError(f"{path} must exist; it is missing.")
+        found[shown.as_posix()] = file_hash(path)
+    return found
+
+
+def _check_inputs(folder: Path, label: str, now: Mapping[str, str]) -> None:
+    """Refuse betas whose events, images, masks, confounds or sidecars have changed."""
+    before = read_inputs(folder, label)
+    if before is None:
+        logger.warning(
+            "%s does not say from which files the betas of sub-%s were made, so that "
+            "it cannot be checked whether they have changed since.",
+            *(folder, label),
+        )
+        return
+    both = before.keys() & now.keys()
+    parts = {
+        "changed": [path for path in both if before[path] != now[path]],
+        "new": now.keys() - before.keys(),
+        "gone": before.keys() - now.keys(),
+    }
+    said = [
+        f"{word}: {listing(sorted(paths))}" for word, paths in parts.items() if paths
+    ]
+    if said:
+        raise ValueError(
+            f"the betas of sub-{label} in {folder} must be those of their files; since "
+            f"they were made, files have changed ({'; '.join(said)}). Remove "
+            f"{folder / f'sub-{label}'} to estimate them anew, or use another folder."
+        )
+
+
+def _is_free(folder: Path) -> bool:
+    """Whether a folder is empty, or holds what a first try without betas left."""
+    if not folder.is_dir():
+        return False
+    names = {path.name for path in folder.iterdir()} - {"dataset_description.json"}
+    if any(not name.startswith(".") for name in names):  # those are of killed runs
+        return False
+    path = folder / "dataset_description.json"
+    return not path.exists() or "Betas" in read_description(folder)[1]
+
+
 def _begin(
     folder: Path,
     name: str,
@@ -258,15 +350,16 @@ def _begin(
 ) -> None:
     """Make the folder, or check that it was made with the same options."""
     path = folder / "dataset_description.json"
-    if path.exists():
-        _, own = read_description(folder)
-        if own.get("Betas") != recipe:
+    free = folder.exists() and _is_free(folder)
+    if path.exists() and not free:
+        differences = _differences(read_description(folder)[1].get("Betas"), recipe)
+        if differences:
             raise ValueError(
-                f"{folder} exists with other options: "
-                f"{_differences(own.get('Betas'), recipe)}. Use another folder."
+                f"{folder} exists with other options: {differences}. Use another "
+                "folder."
             )
         return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not free:
         raise ValueError(
             f"{folder} must be new, empty, or a dataset folder with betas; it is none "
             "of these. Use another folder."
@@ -288,15 +381,18 @@ def _begin(
 
 
 def _differences(old: Any, new: Mapping[str, Any] | None) -> str:
-    """What differs between the options of two estimations.
+    """What differs between the options of two estimations; empty if nothing does.
+
+    An option that an older folder does not know had its default.
 
     >>> _differences({"filters": {}, "glm": {"a": 1}}, {"filters": {}, "glm": {"a": 2}})
     'a was 1, now 2'
     """
     if not isinstance(old, dict) or new is None:
         return "its betas were made elsewhere"
+    defaults = json.loads(json.dumps(asdict(GLMSettings())))
     before, after = (
-        {**one, **(one.get("glm") or {}), "glm": None} for one in (old, new)
+        {**defaults, **one, **(one.get("glm") or {}), "glm": None} for one in (old, new)
     )
     return "; ".join(
         f"{option} was {before.get(option)}, now {after.get(option)}"

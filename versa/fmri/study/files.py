@@ -47,8 +47,13 @@ class Grid(NamedTuple):
         return space == self.space and same_grid(shape, affine, self.shape, self.affine)
 
 
-def write_subject(betas: ConditionBetas, folder: Path) -> None:
-    """Write one subject's betas and maps as float32, its whole folder atomically."""
+def write_subject(
+    betas: ConditionBetas, folder: Path, *, inputs: Mapping[str, str] | None = None
+) -> None:
+    """Write one subject's betas and maps as float32, its whole folder atomically.
+
+    `inputs` are the files that the betas were made from, and their SHA-256.
+    """
     check_labels("subject", [betas.subject])
     stem = f"sub-{betas.subject}"
     target = folder / stem
@@ -80,6 +85,8 @@ def write_subject(betas: ConditionBetas, folder: Path) -> None:
             if what.endswith("betas_stat"):
                 about = {"Conditions": list(betas.conditions), "Units": betas.unit,
                          **about, "Source": betas.source}  # fmt: skip
+            if inputs is not None and what == "desc-betas_stat":
+                about["Inputs"] = dict(inputs)
             write_json(func / f"{stem}_{what}.json", about)
 
 
@@ -178,6 +185,17 @@ def read_conditions(folder: str | os.PathLike[str], subject: str) -> tuple[str, 
             f"{conditions!r}."
         )
     return tuple(map(str, conditions))
+
+
+def read_inputs(folder: Path, subject: str) -> dict[str, str] | None:
+    """SHA-256 of the files that a subject's betas were made from; None if not said."""
+    path = sidecar_path(_betas_file(folder, subject))
+    inputs = read_json(path).get("Inputs")
+    if inputs is not None and not isinstance(inputs, dict):
+        raise ValueError(
+            f"{path} must map files to their SHA-256 as Inputs; got {inputs!r}."
+        )
+    return inputs
 
 
 def voxels_with_betas(folder: Path, subject: str, mask: np.ndarray) -> np.ndarray:
