@@ -1,5 +1,6 @@
 """The store under damage, two processes, and a kill at any moment."""
 
+import hashlib
 import logging
 import multiprocessing
 import os
@@ -18,6 +19,8 @@ from versa.cache import (
     cache_folder,
     content_key,
     offline,
+    seal,
+    seal_holds,
     sweep_leftovers,
 )
 
@@ -55,7 +58,57 @@ def test_every_damaged_byte_is_noticed(store, caplog):
         caplog.clear()
 
 
-@pytest.mark.parametrize("keep", [0, 10, 200, -1])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"(4, 16)", b"(1, 16)"),  # one row would stand for all
+        (b"(4, 16)", b"(0, 16)"),
+        (b"{'descr'", b"z'descr'"),
+        (b"16)", b"16("),  # on which Python's tokenizer stumbles
+        (b"'<f8'", b"'<i8'"),
+        (b"gram.npy", b"gran.npy"),
+        (b"versa-sha256:", b"versa-sha255:"),
+    ],
+)
+def test_a_changed_header_is_noticed(store, old, new):
+    store.write(KEY, gram=np.ones((4, 16)))
+    path = store.path(KEY)
+    whole = path.read_bytes()
+    assert old in whole
+    path.write_bytes(whole.replace(old, new))
+    assert store.read(KEY) is None
+    store.write(KEY, gram=np.ones((4, 16)))
+    assert store.read(KEY)["gram"].shape == (4, 16)
+
+
+def test_an_entry_of_an_older_version_is_computed_again(store, caplog):
+    path = store.path(KEY)
+    path.parent.mkdir(parents=True)
+    np.savez(path, __key__=np.array(KEY), gram=np.ones(2))
+    with caplog.at_level(logging.INFO, "versa"):
+        assert store.read(KEY) is None
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+    store.write(KEY, gram=np.ones(2))
+    assert store.read(KEY) is not None
+
+
+def test_a_seal_is_a_check_sum_of_what_precedes_it(tmp_path):
+    path = tmp_path / "file"
+    content = np.random.default_rng(0).bytes(2**20 + 5)  # more than is read at once
+    for size in (0, 10, len(content)):
+        path.write_bytes(content[:size])
+        assert seal_holds(path) is None
+        seal(path)
+        digest = hashlib.sha256(content[:size]).hexdigest().encode()
+        assert path.read_bytes() == content[:size] + b"\nversa-sha256:" + digest + b"\n"
+        assert seal_holds(path)
+        with open(path, "r+b") as file:
+            file.seek(size // 2)
+            file.write(b"#")
+        assert not seal_holds(path)
+
+
+@pytest.mark.parametrize("keep", [0, 10, 200, -100])
 def test_cut_files(store, keep, caplog):
     store.write(KEY, gram=np.ones((4, 4)))
     path = store.path(KEY)
@@ -200,9 +253,34 @@ def test_old_leftovers_are_swept(tmp_path):
     old, new = tmp_path / "ab/.a.1.versa-tmp", tmp_path / "ab/.a.2.versa-tmp"
     for folder in (old, new):
         folder.mkdir(parents=True)
+        (folder / "part").touch()
+    os.utime(old / "part", (0, 0))
     os.utime(old, (0, 0))
+    os.utime(new, (0, 0))  # the file in it grows
     sweep_leftovers(tmp_path)
     assert list((tmp_path / "ab").iterdir()) == [new]
+
+
+def test_the_first_write_into_a_folder_sweeps_it(tmp_path):
+    old = tmp_path / ".table.csv.x.versa-tmp"
+    below = tmp_path / "other" / old.name
+    for folder in (old, below):
+        folder.mkdir(parents=True)
+        os.utime(folder, (0, 0))
+    with atomic_write(tmp_path / "figure.svg") as temporary:
+        temporary.touch()
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "figure.svg", below.parent]
+    assert below.exists()
+
+
+def test_age_is_told_by_the_clock_of_the_file_system(tmp_path, monkeypatch):
+    fresh = tmp_path / ".table.csv.x.versa-tmp"
+    fresh.mkdir()
+    # this machine is three days ahead
+    ahead = time.time() + 3 * 86400
+    monkeypatch.setattr(time, "time", lambda: ahead)
+    sweep_leftovers(tmp_path)
+    assert fresh.exists()
 
 
 def test_environment(monkeypatch, tmp_path):

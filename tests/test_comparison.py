@@ -36,6 +36,18 @@ def test_table(results):
     assert row.p_subjects == pytest.approx(corrected_paired_ttest(*z, df=6).pvalue)
 
 
+def test_results_one_by_one_are_a_list_of_them(results):
+    expected = versa.compare(results, baseline="net1").pairs()
+    assert versa.compare(*results, baseline="net1").pairs().equals(expected)
+    assert (
+        versa.compare(results[:1], *results[1:], baseline="net1")
+        .pairs()
+        .equals(expected)
+    )
+    with pytest.raises(ValueError, match="results must be FitResults; got str"):
+        versa.compare(results[0], "net1")
+
+
 def test_family_of_the_paper(results):
     small, paper = versa.compare(results), versa.compare(results, family=30)
     np.testing.assert_array_equal(small.table.p, paper.table.p)

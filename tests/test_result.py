@@ -1,5 +1,9 @@
+import errno
 import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,20 +106,69 @@ def test_repr_says_what_was_fitted(result):
 
 
 def test_damaged_and_foreign_files(result, tmp_path):
-    with pytest.raises(ValueError, match=r"absent\.nc does not exist"):
+    with pytest.raises(ValueError, match=r"absent\.nc must exist; it is missing"):
         versa.load_result(tmp_path / "absent.nc")
     text = tmp_path / "text.nc"
     text.write_text("not netCDF")
-    with pytest.raises(ValueError, match="cannot be read as netCDF-4"):
+    with pytest.raises(ValueError, match="must be a netCDF-4 file written by Fit"):
         versa.load_result(text)
     cut = result.save(tmp_path / "cut.nc")
     cut.write_bytes(cut.read_bytes()[:5000])
-    with pytest.raises(ValueError, match="cannot be read as netCDF-4"):
+    with pytest.raises(ValueError, match="must be a netCDF-4 file written by Fit"):
+        versa.load_result(cut)
+    cut.write_bytes(result.save(tmp_path / "whole.nc").read_bytes()[:-1])
+    with pytest.raises(ValueError, match="its check sum is missing"):
         versa.load_result(cut)
     foreign = tmp_path / "foreign.nc"
     result.data.to_netcdf(foreign, engine="h5netcdf")
     with pytest.raises(ValueError, match=r"format None\.$"):
         versa.load_result(foreign)
+
+
+def test_every_changed_byte_is_noticed(result, tmp_path):
+    path = result.save(tmp_path / "fit.nc")
+    sound = path.read_bytes()
+    places = [sound.index(word) for word in (b"conv_block_2", b"EarlyV", b"cup")]
+    for place in [*places, *range(0, len(sound), 997)]:
+        changed = bytes([sound[place] ^ 2])
+        path.write_bytes(sound[:place] + changed + sound[place + 1 :])
+        with pytest.raises(ValueError, match=r"fit\.nc must be .* check sum"):
+            versa.load_result(path)
+
+
+def test_a_file_of_an_older_version_is_read(result, tmp_path):
+    path = tmp_path / "old.nc"
+    data = result.data.assign_attrs(format="versa-fit-result-1")
+    data.to_netcdf(path, engine="h5netcdf")
+    assert versa.load_result(path).layers().equals(result.layers())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs limits of POSIX")
+@pytest.mark.parametrize("limit", [0, 9000])
+def test_a_full_disk_is_an_error_and_no_crash(tmp_path, limit):
+    code = (
+        "import gc, resource, signal, sys; from tests.synthetic import synthetic_fit\n"
+        "result = synthetic_fit()\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), -1))\n"
+        "try: result.save(sys.argv[1] + '/fit.nc')\n"
+        "except OSError as error: print('refused', error.errno)\n"
+        "del result; gc.collect(); print('alive')\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), str(limit)],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    )
+    assert run.stdout == f"refused {errno.EFBIG}\nalive\n", run.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_scores_can_be_selected_by_method(result):
+    expected = result.scores.values[result.methods.index("rsa")]
+    for found in (result.scores.sel({"method": "rsa"}), result.scores.loc["rsa"]):
+        np.testing.assert_array_equal(found.values, expected)
 
 
 @pytest.mark.parametrize("text", [None, "no JSON", "{}"])

@@ -2,9 +2,9 @@
 
 The store holds Gram matrices and predicted RDMs. A key is a hash of everything
 that the entry depends on, never a name, so an entry can be absent but not stale.
-Entries are plain ``.npz`` files (no pickle) written to a temporary file and moved
-into place: a reader sees a whole entry or none, whichever process wrote it and
-whenever a writer was killed.
+Entries are plain ``.npz`` files (no pickle) with a check sum of all their bytes at the
+end, written to a temporary file and moved into place: a reader sees a whole entry or
+none, whichever process wrote it and whenever a writer was killed.
 """
 
 import contextlib
@@ -16,10 +16,7 @@ import mmap
 import os
 import shutil
 import tempfile
-import time
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -28,11 +25,16 @@ from typing import Any
 
 import numpy as np
 
+from versa.wording import reading
+
 logger = logging.getLogger("versa")
 
 _BLOCK = 2**26  # bytes that are hashed at a time
 _LEFTOVER_SUFFIX = ".versa-tmp"
+_LEFTOVERS = f".*{_LEFTOVER_SUFFIX}"
 _LEFTOVER_AGE = 24 * 3600.0  # seconds; a writer that takes longer than a day is dead
+_SEAL = b"\nversa-sha256:"  # before the 64 digits and the line's end of a check sum
+_SEAL_SIZE = len(_SEAL) + 64 + 1
 
 
 def cache_folder() -> Path:
@@ -55,23 +57,43 @@ def offline() -> bool:
     return os.environ.get("VERSA_OFFLINE", "").lower() not in ("", "0", "false", "no")
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+def file_hash(path: Path, *, size: int | None = None) -> str:
+    """SHA-256 of a file's bytes, or of its first `size`, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         if os.path.getsize(path) < 2**20:  # an image, or empty: not worth a map
-            digest.update(file.read())
+            digest.update(file.read(-1 if size is None else size))
             return digest.hexdigest()
         # mapped, not copied, in few large blocks: between two of them a thread must
         # wait for the interpreter
         with (
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
-            memoryview(content) as view,
+            memoryview(content)[:size] as view,
         ):
             for start in range(0, len(view), _BLOCK):
                 with view[start : start + _BLOCK] as block:
                     digest.update(block)
     return digest.hexdigest()
+
+
+def seal(path: Path) -> None:
+    """Append a check sum of the file to it, which readers of zip and HDF5 pass over."""
+    digest = file_hash(path).encode()
+    with open(path, "ab") as file:
+        file.write(_SEAL + digest + b"\n")
+
+
+def seal_holds(path: Path) -> bool | None:
+    """Whether the file is as it was sealed; None if it has no seal."""
+    size = os.path.getsize(path) - _SEAL_SIZE
+    if size < 0:
+        return None
+    with open(path, "rb") as file:
+        file.seek(size)
+        end = file.read(_SEAL_SIZE)
+    if not end.startswith(_SEAL):
+        return None
+    return end == _SEAL + file_hash(path, size=size).encode() + b"\n"
 
 
 @contextmanager
@@ -80,10 +102,12 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     A file or a folder can be made at the temporary path. If the block raises, or the
     process dies, `path` is left as it was. An existing file is replaced; an existing
-    folder is kept, because whoever made it first had the same content in mind.
+    folder is kept, because whoever made it first had the same content in mind. The
+    first write into a folder removes what killed writers left there.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep_once(path.parent.resolve())
     holder = Path(
         tempfile.mkdtemp(
             prefix=f".{path.name}.", suffix=_LEFTOVER_SUFFIX, dir=path.parent
@@ -103,12 +127,26 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 def sweep_leftovers(folder: Path) -> None:
     """Remove what killed writers left below `folder` more than a day ago."""
-    for leftover in list(folder.rglob(f".*{_LEFTOVER_SUFFIX}")):
-        try:
-            if time.time() - leftover.stat().st_mtime > _LEFTOVER_AGE:
+    _sweep(folder.rglob(_LEFTOVERS))
+
+
+@functools.cache
+def _sweep_once(folder: Path) -> None:
+    """Remove old leftovers in `folder` itself, once in the life of this process."""
+    _sweep(folder.glob(_LEFTOVERS))
+
+
+def _sweep(leftovers: Iterable[Path]) -> None:
+    """Remove those in which nothing changed for a day."""
+    for leftover in list(leftovers):
+        # a folder that cannot be written, or another process swept it first
+        with contextlib.suppress(OSError):
+            # the clock of the file system, which may be another than this machine's
+            with tempfile.TemporaryFile(dir=leftover.parent) as probe:
+                now = os.fstat(probe.fileno()).st_mtime
+            parts = [leftover, *leftover.rglob("*")]
+            if now - max(part.lstat().st_mtime for part in parts) > _LEFTOVER_AGE:
                 shutil.rmtree(leftover, ignore_errors=True)
-        except FileNotFoundError:  # another process swept it first
-            continue
 
 
 @contextmanager
@@ -202,32 +240,33 @@ class ArrayStore:
         """Arrays of an entry; None if it is absent or damaged.
 
         A damaged entry (a wrong check sum, a cut file, another key inside) is
-        reported as a warning and removed, so that its owner computes it again.
+        reported as a warning and removed, so that its owner computes it again. One
+        without a check sum, as older versions wrote them, counts as absent.
         """
         path = self.path(key)
         try:
-            # zipfile checks the CRC-32 of every member that is read to its end
-            with np.load(path, allow_pickle=False) as entry:
-                arrays = {name: entry[name] for name in entry.files}
-            if arrays.pop("__key__").item() != key:
-                raise ValueError("the entry was written under another key")
+            held = seal_holds(path)
+            if held is False:
+                raise ValueError("its check sum is wrong")
+            with reading(path, "an entry of versa's cache"):
+                with np.load(path, allow_pickle=False) as entry:
+                    arrays = {name: entry[name] for name in entry.files}
+                if arrays.pop("__key__").item() != key:
+                    raise ValueError("it was written under another key")
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:  # nobody knows whether the entry is good: leave it
             logger.warning("cache entry %s cannot be read (%s).", path, error)
             return None
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            EOFError,
-            KeyError,
-            ValueError,
-        ) as error:
+        except ValueError as error:
             logger.warning(
                 "cache entry %s is damaged (%s); it is computed again.", path, error
             )
             with contextlib.suppress(OSError):
                 path.unlink()
+            return None
+        if held is None:
+            logger.info("cache entry %s has no check sum; it is computed again.", path)
             return None
         return arrays
 
@@ -238,11 +277,10 @@ class ArrayStore:
         locked costs time, not results.
         """
         try:
-            with (
-                atomic_write(self.path(key)) as temporary,
-                open(temporary, "wb") as file,
-            ):
-                np.savez(file, allow_pickle=False, __key__=np.array(key), **arrays)
+            with atomic_write(self.path(key)) as temporary:
+                with open(temporary, "wb") as file:
+                    np.savez(file, allow_pickle=False, __key__=np.array(key), **arrays)
+                seal(temporary)
         except OSError as error:
             logger.warning(
                 "the cache %s cannot be written (%s); set VERSA_CACHE to another "

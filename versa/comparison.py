@@ -184,8 +184,8 @@ class Comparison:
 
 
 def compare(
-    results: Sequence[FitResult],
-    *,
+    results: FitResult | Sequence[FitResult],
+    *others: FitResult,
     baseline: str | None = None,
     family: int | None = None,
     test_train_ratio: float | str = 1.0,
@@ -196,9 +196,11 @@ def compare(
 
     Parameters
     ----------
-    results : sequence of FitResult
+    results : FitResult or sequence of FitResult
         Fits of different models to the same dataset, with the same splits, sectors
         and methods. One alone gives a table without pairs.
+    *others : FitResult
+        More of them: ``compare(a, b)`` is ``compare([a, b])``.
     baseline : str, optional
         Name of a model: compare all others with it, and not each other.
     family : int, optional
@@ -230,7 +232,8 @@ def compare(
     """
     import pandas as pd
 
-    results = (results,) if isinstance(results, FitResult) else tuple(results)
+    given = (results,) if isinstance(results, FitResult) else tuple(results)
+    results = (*given, *others)
     _require_same(results)
     names = [result.model for result in results]
     if baseline is not None and baseline not in names:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from versa.cache import atomic_write
+from versa.cache import atomic_write, seal, seal_holds
 from versa.stats.intervals import fisher_mean
 from versa.stats.selection import CvMaxLayer, cv_max_layer
 from versa.stats.splits import SplitHalves
 from versa.stats.tables import for_reading, summary, to_markdown
+from versa.wording import reading
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,7 +97,11 @@ class FitResult:
 
     @property
     def scores(self) -> "xr.DataArray":
-        """Pearson r, (method, sector, layer, split, half)."""
+        """Pearson r, (method, sector, layer, split, half).
+
+        ``method`` is also the name of an option of xarray's ``sel``: select by
+        ``scores.sel({"method": "rsa"})`` or ``scores.loc["rsa"]``.
+        """
         return self.data["scores"]
 
     @property
@@ -289,15 +294,18 @@ class FitResult:
         path = Path(path)
         if not path.suffix:
             path = path.with_suffix(".nc")
-        encoding = {
+        encoding: dict[Any, Any] = {
             name: {"zlib": True, "complevel": 4}
             for name, array in self.data.data_vars.items()
             if array.dtype.kind == "f" and array.ndim
         }
+        # through memory: HDF5's own writer does not survive a disk that fills up
+        content = self.data.assign_attrs(format=_FORMAT, sealed=1).to_netcdf(
+            engine="h5netcdf", encoding=encoding
+        )
         with atomic_write(path) as temporary:
-            self.data.assign_attrs(format=_FORMAT).to_netcdf(
-                temporary, engine="h5netcdf", encoding=encoding
-            )
+            temporary.write_bytes(content)
+            seal(temporary)
         return path
 
     def __repr__(self) -> str:
@@ -352,29 +360,28 @@ def load_result(path: str | os.PathLike[str]) -> FitResult:
     Raises
     ------
     ValueError
-        If the file is absent or not a result of versa.
+        If the file is absent, not a result of versa, or not as it was saved: its last
+        line is a check sum of all its bytes. Files of older versions have none.
     """
     import xarray as xr
 
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(
-            f"result must be a file written by FitResult.save; {path} does not exist."
-        )
-    try:
+    with reading(path, "a netCDF-4 file written by FitResult.save"):
+        held = seal_holds(path)
+        if held is False:
+            raise ValueError("its check sum is wrong")
         with xr.open_dataset(path, engine="h5netcdf") as opened:
             data = opened.load()
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(
-            f"result must be a file written by FitResult.save; {path} cannot be read "
-            f"as netCDF-4 ({error})."
-        ) from error
+        if "sealed" in data.attrs and not held:
+            raise ValueError("its check sum is missing")
     if data.attrs.get("format") != _FORMAT:
         raise ValueError(
             f"result must be a file written by FitResult.save in format {_FORMAT}; "
             f"{path} has format {data.attrs.get('format')!r}."
         )
-    result = FitResult(data)
+    data.attrs.pop("sealed", None)
+    with reading(path, "a result of versa"):
+        result = FitResult(data)
     try:
         known = {"model", "dataset", "options"} <= set(result.provenance)
     except (KeyError, ValueError):

@@ -63,14 +63,14 @@ def saved(tmp_path):
     ]
 
 
-def refused(capsys, *arguments):
+def refused(capsys, *arguments, expected=2):
     """The one sentence of a refusal."""
     try:
         code = compare_command(arguments)
     except SystemExit as stop:  # argparse's own
         code = stop.code
     output = capsys.readouterr()
-    assert code == 2
+    assert code == expected
     assert output.out == ""
     last = output.err.strip().splitlines()[-1]
     assert last.startswith("versa-compare: error: ")
@@ -261,7 +261,7 @@ def test_help_and_version(capsys):
             "--out must be a folder",
         ),
         (["{net}", "--dataset", "{tiny}", "--device", "cuda:9"], "device"),
-        (["absent.nc"], "absent.nc does not exist"),
+        (["absent.nc"], "absent.nc must exist; it is missing"),
         (
             ["{net}", "{net}", "--dataset", "{tiny}"],
             "networks must be unique",
@@ -281,7 +281,7 @@ def test_help_and_version(capsys):
         (["{net}", "--dataset", "{tiny}", "--batch-size", "0"], "batch_size must be 1"),
         (["{net}", "--dataset", ""], "--dataset must be given"),
         (["{tiny}", "--dataset", "{tiny}"], "is a folder"),
-        (["{file}"], "cannot be read as netCDF-4"),
+        (["{file}"], "must be a netCDF-4 file written by FitResult.save"),
         (["--datset", "x"], "unrecognized arguments: --datset"),
     ],
 )
@@ -420,9 +420,10 @@ def test_interrupted(dataset, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("versa.fit", interrupt)
-    line = refused(capsys, *NETWORKS, "--dataset", dataset)
+    line = refused(capsys, *NETWORKS, "--dataset", dataset, expected=130)
     assert "interrupted; run the same command to resume" in line
-    line = refused(capsys, *NETWORKS, "--dataset", dataset, "--no-cache")
+    again = (*NETWORKS, "--dataset", dataset, "--no-cache")
+    line = refused(capsys, *again, expected=130)
     assert "nothing was kept" in line
 
 
@@ -443,7 +444,7 @@ def test_interrupted_for_real(dataset, tmp_path):
     time.sleep(0.3)
     run.send_signal(signal.SIGINT)
     error = run.communicate(timeout=60)[1].decode()
-    assert run.returncode == 2, error
+    assert run.returncode == 130, error
     assert "Traceback" not in error
     assert "interrupted" in error.strip().splitlines()[-1]
     assert not list(tmp_path.rglob("*.versa-tmp"))

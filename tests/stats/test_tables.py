@@ -1,4 +1,6 @@
+import csv
 import io
+import re
 
 import numpy as np
 import pandas as pd
@@ -11,6 +13,7 @@ from versa.stats.tables import (
     for_reading,
     pairwise_tests,
     summary,
+    to_csv,
     to_latex,
     to_markdown,
     write_table,
@@ -113,3 +116,58 @@ def test_written_files(tmp_path):
     assert [path.name for path in paths] == ["layers.csv", "layers.md", "layers.tex"]
     back = pd.read_csv(io.StringIO(paths[0].read_text()))
     pd.testing.assert_frame_equal(back, table())
+
+
+HOSTILE = [
+    "=HYPERLINK(A1)",
+    "@SUM(1+1)",
+    "+1+1",
+    "-2+3",
+    " =A1",
+    "\t=A1",
+    "\r=A1",
+    "＝A1",
+]
+
+
+@pytest.mark.parametrize("text", [*HOSTILE, "\uff1dA1"])
+def test_no_text_of_a_csv_file_is_a_formula(text, tmp_path):
+    path, *_ = write_table(pd.DataFrame({"model": [text], "r": [-0.5]}), tmp_path, "t")
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    assert rows == [["model", "r"], ["'" + re.sub(r"[\t\r]", " ", text), "-0.5"]]
+
+
+@pytest.mark.parametrize("text", ["-0.5", "+1e-3", "-", "conv-1", "a=b", "1", ""])
+def test_other_texts_of_a_csv_file_stay(text):
+    assert (
+        to_csv(pd.DataFrame({"model": [text, "b"]}))
+        == f"model\n{text or chr(34) * 2}\nb\n"
+    )
+
+
+def test_a_cell_is_one_cell_in_markdown_and_latex():
+    table = pd.DataFrame({"model": ["a | b\n\n# c\x1b[2J", "net"], "r": [0.1, 0.2]})
+    lines = to_markdown(table).splitlines()
+    assert len(lines) == 4
+    cells = [re.split(r"(?<!\\)\|", line) for line in lines]
+    assert {len(row) for row in cells} == {4}
+    assert cells[2][1].strip() == r"a \| b # c [2J"
+    latex = to_latex(table).splitlines()
+    assert r"a | b \# c [2J & 0.100 \\" in latex
+
+
+def test_a_table_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    paths = write_table(table(), tmp_path, "layers")
+    before = [path.read_bytes() for path in paths]
+
+    def fail(self, text, **_):
+        with open(self, "w") as file:
+            file.write(text[:10])
+        raise OSError("disk full")
+
+    monkeypatch.setattr("pathlib.Path.write_text", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_table(table().assign(r=0.0), tmp_path, "layers")
+    assert [path.read_bytes() for path in paths] == before
+    assert sorted(tmp_path.iterdir()) == sorted(paths)

@@ -77,7 +77,8 @@ def compare_command(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     code : int
-        0, or 2 after one sentence on the standard error that says what to change.
+        0; 2 after one sentence on the standard error that says what to change; 130
+        after Ctrl-C.
     """
     return run_command(_parser(), _compare, arguments, _interrupted)
 

@@ -23,7 +23,7 @@ for networks of timm also HF_HOME), and set VERSA_OFFLINE=1 and HF_HUB_OFFLINE=1
 def data_command(arguments: Sequence[str] | None = None) -> int:
     """The console script ``versa-data``; ``sys.argv`` by default.
 
-    The exit code is 0, or 2 after a sentence that says what to change.
+    The exit code is 0; 2 after a sentence that says what to change; 130 after Ctrl-C.
     """
     return run_command(
         _parser(),

@@ -172,6 +172,7 @@ def _map(options: argparse.Namespace) -> int:
 
     from versa.models.readouts.images import labelled_images, stream_features
     from versa.models.readouts.maps import embedding_map, plot_map
+    from versa.stats.tables import no_formula
 
     model, _ = _opened(options)
     source = labelled_images(options.images)
@@ -204,7 +205,8 @@ def _map(options: argparse.Namespace) -> int:
         writer.writerow(["image", "class", "x", "y"])
         for k, (x, y) in zip(chosen, places, strict=True):
             name = source.classes[source.labels[k]]
-            writer.writerow([source.name(int(k)), name, f"{x:.5g}", f"{y:.5g}"])
+            texts = map(no_formula, (source.name(int(k)), name))
+            writer.writerow([*texts, f"{x:.5g}", f"{y:.5g}"])
     print(options.out)
     print(table)
     return 0

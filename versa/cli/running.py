@@ -1,4 +1,4 @@
-"""What all console scripts share: one sentence per refusal, exit code 2."""
+"""What all console scripts share: one sentence per refusal, and the exit codes."""
 
 import argparse
 import logging
@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 _REFUSED = 2  # exit code of everything that a user can mend
+_INTERRUPTED = 130  # of Ctrl-C, 128 + SIGINT: it stops a shell's loop, as 2 does not
 
 
 def run_command(
@@ -33,11 +34,13 @@ def run_command(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        return _refuse(parser, f"interrupted; {interrupted(options)}.")
+        _say(parser, f"interrupted; {interrupted(options)}.")
+        return _INTERRUPTED
     except (ValueError, OSError, ImportError) as error:
         if options.traceback:
             raise
-        return _refuse(parser, " ".join(str(error).split()) or type(error).__name__)
+        _say(parser, " ".join(str(error).split()) or type(error).__name__)
+        return _REFUSED
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
@@ -57,6 +60,5 @@ def show(table: Any, *, width: int | None = 60) -> None:
     print(table.to_string(index=False, na_rep="-", max_colwidth=width))
 
 
-def _refuse(parser: argparse.ArgumentParser, sentence: str) -> int:
+def _say(parser: argparse.ArgumentParser, sentence: str) -> None:
     print(f"{parser.prog}: error: {sentence}", file=sys.stderr)
-    return _REFUSED

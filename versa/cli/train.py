@@ -45,7 +45,8 @@ def train_command(arguments: Sequence[str] | None = None) -> int:
     -------
     code : int
         0; 2 after a sentence on the standard error that says what to change; 75 if a
-        scheduler stopped the training, which the same command continues.
+        scheduler stopped the training, which the same command continues; 130 after
+        Ctrl-C.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     commands = _commands()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from versa.comparison import Comparison
 from versa.report.glossary import GLOSSARY, Term
 from versa.result import FitResult
-from versa.stats.tables import for_reading
+from versa.stats.tables import for_reading, to_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +63,7 @@ def score_tables(comparison: Comparison, best: "pd.DataFrame") -> list[ReportTab
             _TITLES[name],
             _NOTES[name].format(family=comparison.family),
             table,
-            zlib.compress(table.to_csv(index=False).encode("utf-8"), 9),
+            zlib.compress(to_csv(table).encode("utf-8"), 9),
         )
         for name, table in tables.items()
         if len(table)

@@ -1,5 +1,7 @@
 """Tables of scores and comparisons: DataFrames, and their CSV, Markdown and LaTeX."""
 
+import contextlib
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from versa.cache import atomic_write
 from versa.stats.intervals import corrected_interval, fisher_mean, fisher_z
 from versa.stats.ttests import corrected_paired_ttest
 
@@ -39,6 +42,9 @@ _INTERVALS = {  # the columns of two ends, and the heading of the one that is sh
 }
 _P_VALUES = ("p", "p_corrected", "p_subjects", "p_corrected_subjects")
 _PERCENT = ("explained", "chosen")
+# How a text begins that a spreadsheet takes for a formula: by a sign, a wide sign, or
+# blanks before one. A dash alone says that there is no value.
+_FORMULA = re.compile(r"\s*[=+@\uff1d\uff0b\uff20]|\s*[-\uff0d](?!\Z)")
 
 
 def bonferroni(p: ArrayLike, family: int) -> np.ndarray:
@@ -194,7 +200,12 @@ def _text(value: object, column: str) -> str:
         if column in _PERCENT:
             return f"{100 * value:.1f}%"
         return f"{value:.3f}"
-    return str(value)
+    return " ".join(_printable(str(value)).split())
+
+
+def _printable(text: str) -> str:
+    """In one line, and with nothing that a terminal would obey."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def to_markdown(table: pd.DataFrame) -> str:
@@ -219,12 +230,50 @@ def to_markdown(table: pd.DataFrame) -> str:
     """
     shown = for_reading(table)
     align = ["right" if _is_number(table, c) else "left" for c in shown.columns]
+    shown = shown.map(lambda text: text.replace("|", r"\|"))
     return shown.to_markdown(index=False, colalign=align, disable_numparse=True)
 
 
 def _is_number(table: pd.DataFrame, heading: str) -> bool:
     columns = [c for c in table.columns if _HEADINGS.get(c, c) == heading]
     return not columns or pd.api.types.is_numeric_dtype(table[columns[0]])
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """A table as CSV, in which no text is a formula to a spreadsheet.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One of the tables of a result or comparison.
+
+    Returns
+    -------
+    text : str
+        With full precision. A text that begins as a formula does (``=``, ``+``, ``-``
+        or ``@``) has an apostrophe before it, unless it is a number.
+
+    Examples
+    --------
+    >>> print(to_csv(pd.DataFrame({"model": ["=A1", "net"], "r": [-0.5, 1]})), end="")
+    model,r
+    '=A1,-0.5
+    net,1.0
+    """
+    return table.map(no_formula).to_csv(index=False)
+
+
+def no_formula(value: object) -> object:
+    """A cell of a CSV file, in one line, that no spreadsheet runs."""
+    if not isinstance(value, str):
+        return value
+    text = _printable(value)
+    if not _FORMULA.match(text):
+        return text
+    with contextlib.suppress(ValueError):
+        float(text)
+        return text
+    return f"'{text}"
 
 
 def to_latex(table: pd.DataFrame) -> str:
@@ -252,7 +301,7 @@ def to_latex(table: pd.DataFrame) -> str:
 
 
 def write_table(table: pd.DataFrame, folder: Path, name: str) -> list[Path]:
-    """Write ``name.csv`` (full precision), ``name.md`` and ``name.tex``.
+    """Write ``name.csv`` (full precision), ``name.md`` and ``name.tex``, each whole.
 
     Parameters
     ----------
@@ -269,13 +318,14 @@ def write_table(table: pd.DataFrame, folder: Path, name: str) -> list[Path]:
         The three files.
     """
     texts = {
-        "csv": table.to_csv(index=False),
+        "csv": to_csv(table),
         "md": to_markdown(table) + "\n",
         "tex": to_latex(table),
     }
     paths = []
     for ending, text in texts.items():
         path = folder / f"{name}.{ending}"
-        path.write_text(text, encoding="utf-8")
+        with atomic_write(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
         paths.append(path)
     return paths
