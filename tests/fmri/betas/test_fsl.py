@@ -148,12 +148,19 @@ def test_a_registration_that_is_not_applied_is_reported(runs, caplog):
     matrix.parent.mkdir()
     np.savetxt(matrix, np.eye(4))
     read_feat(folders, **OPTIONS)
+    turned = np.eye(4)
+    turned[0, 1] = 1e-5  # far below a hundredth of a voxel at every corner
+    np.savetxt(matrix, turned)
+    read_feat(folders, **OPTIONS)
     assert "registration" not in caplog.text
     np.savetxt(matrix, np.diag([1.1, 1, 1, 1]))
     read_feat(folders[:1], subject="01", space="individual")
     assert "registration" not in caplog.text
     read_feat(folders[:1], **OPTIONS)
     assert "run1.feat has a registration, reg/example_func2standard.mat" in caplog.text
+    matrix.write_text("1 0 0 zero")
+    with pytest.raises(ValueError, match=r"2standard.mat must be a matrix of FLIRT; "):
+        read_feat(folders, **OPTIONS)
 
 
 def test_folders_that_are_not_complete_are_refused(tmp_path, runs):

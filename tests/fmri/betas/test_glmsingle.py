@@ -45,6 +45,24 @@ def image(folder, values, affine=AFFINE, name="image.nii.gz"):
     return path
 
 
+@pytest.mark.parametrize(("voxels", "same"), [(0.009, True), (0.011, False)])
+def test_mask_and_image_agree_up_to_a_hundredth_of_a_voxel(
+    tmp_path, betas, mask, voxels, same
+):
+    path = write_python(tmp_path, betas)
+    like = image(tmp_path, np.ones(SHAPE))
+    moved = AFFINE @ np.array(
+        [[1, 0, 0, voxels], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    )
+    own = image(tmp_path, mask, moved, "mask.nii.gz")
+    options = {"like": like, "mask": own, "runs": RUNS, **OPTIONS}
+    if same:
+        assert read_glmsingle(path, TRIALS, **options).mask.sum() == mask.sum()
+        return
+    with pytest.raises(ValueError, match=r"mask.nii.gz must have the affine of "):
+        read_glmsingle(path, TRIALS, **options)
+
+
 def write_python(folder, betas, name="TYPED_FITHRF_GLMDENOISE_RR.npy"):
     content = {
         "HRFindex": np.zeros(SHAPE, int),

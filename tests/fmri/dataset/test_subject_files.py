@@ -59,6 +59,25 @@ def test_a_folder_made_by_hand_is_read(handmade):
     np.testing.assert_array_equal(dataset.responses["V2"][0], betas[mask].T)
 
 
+@pytest.mark.parametrize("where", ["mask", "sidecar"])
+@pytest.mark.parametrize(("voxels", "same"), [(0.009, True), (0.011, False)])
+def test_affines_agree_up_to_a_hundredth_of_a_voxel(handmade, where, voxels, same):
+    func = handmade / "sub-1" / "func"
+    moved = np.diag([2.0, 2, 2, 1])
+    moved[1, 3] += 2 * voxels
+    if where == "mask":
+        file = next(func.glob("*V2_mask*"))
+        values = np.asarray(nibabel.load(file).dataobj)
+        nibabel.Nifti1Image(values, moved).to_filename(file)
+    else:
+        change(next(func.glob("*.json")), Affine=moved.tolist())(handmade)
+    if same:
+        assert read_dataset(handmade).sector_names == ("V1", "V2")
+        return
+    with pytest.raises(ValueError, match=r"must have the (image's own )?affine"):
+        read_dataset(handmade)
+
+
 def test_a_folder_made_by_hand_is_checked(handmade):
     func = handmade / "sub-1" / "func"
     sidecar = next(func.glob("*.json"))

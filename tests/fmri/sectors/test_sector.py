@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from versa.fmri.sectors.sector import Sector, check_same_grid
-from versa.fmri.volumes.grids import same_affine
+from versa.fmri.volumes.grids import same_grid
 from versa.fmri.volumes.spaces import check_space
 
 OBLIQUE = np.array(
@@ -86,6 +86,15 @@ def test_mixed_grids_are_refused_by_both_names(change, text):
         check_same_grid([first, first, Sector(**fields | change)])
 
 
-def test_affines_agree_up_to_the_rounding_of_a_header():
-    assert same_affine(OBLIQUE, OBLIQUE.astype(np.float32))
-    assert not same_affine(OBLIQUE, OBLIQUE + 0.001)
+@pytest.mark.parametrize(("voxels", "same"), [(0.009, True), (0.011, False)])
+def test_sectors_share_a_grid_up_to_a_hundredth_of_a_voxel(voxels, same):
+    moved = OBLIQUE.copy()
+    moved[:3, 3] += voxels * OBLIQUE[:3, 1]
+    first = Sector("EarlyV", make_mask(), OBLIQUE, "TAL")
+    second = Sector("pOTC", make_mask(), moved, "TAL")
+    assert same_grid((4, 5, 6), OBLIQUE, (4, 5, 6), moved) == same
+    if same:
+        check_same_grid([first, second])
+        return
+    with pytest.raises(ValueError, match="EarlyV has affine"):
+        check_same_grid([first, second])

@@ -10,9 +10,11 @@ import numpy as np
 
 from versa.fmri.betas.conditions import ConditionBetas
 from versa.fmri.betas.elsewhere import ImageOptions, betas_from_runs
+from versa.fmri.volumes.grids import same_grid
+from versa.fmri.volumes.nifti import read_grid
 from versa.fmri.volumes.spaces import check_space
 from versa.fmri.volumes.voxels import PathLike
-from versa.wording import listing, unique_names, unknown
+from versa.wording import listing, reading, unique_names, unknown
 
 logger = logging.getLogger("versa")
 
@@ -113,7 +115,7 @@ def read_feat(
         estimates += [
             (name, run, _feat_image(path, f"{maps}{found[name][0]}")) for name in kept
         ]
-        _warn_of_registration(path, space, len(paths))
+        _warn_of_registration(path, space, len(paths), estimates[-1][2])
     source = f"FEAT ({maps}), {listing(path.name for path in paths)}"
     options = ImageOptions(subject, space, mask, activity, resample, unit, source)
     return betas_from_runs(estimates, options, conditions=conditions, halves=halves)
@@ -193,13 +195,17 @@ def _feat_image(folder: Path, stem: str) -> Path:
     raise ValueError(f"{folder / 'stats'} must have {stem}.nii.gz; it is missing.")
 
 
-def _warn_of_registration(folder: Path, space: str, n_runs: int) -> None:
+def _warn_of_registration(folder: Path, space: str, n_runs: int, image: Path) -> None:
     """Warn of a registration that is not applied."""
     path = folder / "reg" / "example_func2standard.mat"
     if not path.is_file() or (space == "individual" and n_runs == 1):
         return
-    matrix = np.array(_text(path).split(), dtype=float)
-    if matrix.shape != (16,) or not np.allclose(matrix.reshape(4, 4), np.eye(4)):
+    with reading(path, "a matrix of FLIRT"):
+        matrix = np.array(_text(path).split(), dtype=float)
+    shape, affine = read_grid(image)
+    scale = np.diag([*np.linalg.norm(affine[:3, :3], axis=0), 1.0])  # FLIRT's mm
+    moved = matrix.reshape(4, 4) @ scale if matrix.shape == (16,) else scale * np.nan
+    if not same_grid(shape, moved, shape, scale):
         logger.warning(
             "%s has a registration, %s, which is not applied: its images are taken to "
             "be in the space %s, aligned with the other runs.",

@@ -15,6 +15,7 @@ import numpy as np
 
 from versa.fmri.betas.conditions import ConditionBetas
 from versa.fmri.betas.trials import average_trials
+from versa.fmri.volumes.grids import same_grid
 from versa.fmri.volumes.nifti import check_stated_space, read_image, read_mask
 from versa.fmri.volumes.spaces import check_space
 from versa.fmri.volumes.voxels import PathLike
@@ -247,7 +248,7 @@ def _of_volumes(
     if mask is not None:
         inside, mask_affine = read_mask(Path(mask))
         shapes[Path(mask)] = inside.shape
-        if not np.allclose(mask_affine, affine, atol=1e-3):
+        if not same_grid(inside.shape, mask_affine, inside.shape, affine):
             raise ValueError(
                 f"{mask} must have the affine of {reference}, {affine.tolist()}; got "
                 f"{mask_affine.tolist()}."

@@ -22,7 +22,7 @@ from versa.fmri.dataset.problems import LEVELS, Problem, Problems
 from versa.fmri.dataset.stimuli import StimulusSet
 from versa.fmri.dataset.subject_files import SubjectResponses, sidecar_path
 from versa.fmri.dataset.tables import DESCRIPTION, LABEL, read_json, subject_labels
-from versa.fmri.volumes.grids import orientation
+from versa.fmri.volumes.grids import orientation, same_grid
 from versa.stats.splits import split_halves
 from versa.wording import listing
 
@@ -461,9 +461,8 @@ def _other_grid(one: _Facts, placed: Sequence[_Facts]) -> str:
             f"has voxels of {sizes[0]:.3g} mm3, and {first.file.name} has "
             f"{sizes[1]:.3g}."
         )
-    same = np.allclose(one.affine, affine, rtol=0, atol=1e-3)
     shared = one.space == first.space and one.space not in (None, "individual", "none")
-    if shared and not (same and one.shape == first.shape):
+    if shared and not same_grid(one.shape or (), one.affine, first.shape or (), affine):
         return (
             f"is on another grid than {first.file.name}, although both are in "
             f"{one.space}."

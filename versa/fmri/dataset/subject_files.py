@@ -19,7 +19,7 @@ from versa.fmri.dataset.tables import (
     write_table,
 )
 from versa.fmri.sectors.sector import Sector
-from versa.fmri.volumes.grids import same_affine
+from versa.fmri.volumes.grids import same_grid
 from versa.fmri.volumes.nifti import (
     check_stated_space,
     fill_volumes,
@@ -220,7 +220,9 @@ def read_responses(
     problems.attempt(betas, check_stated_space, betas, space or "none")
     exact = None
     if sidecar is not None:
-        exact = problems.attempt(path, exact_affine, sidecar, path, affine)
+        exact = problems.attempt(
+            path, exact_affine, sidecar, path, volumes.shape, affine
+        )
     exact = affine if exact is None else exact
     shape = volumes.shape[:3]
     found = SubjectResponses(betas, sidecar, space, exact, shape, {}, {})
@@ -302,7 +304,7 @@ def _read_mask_like(
         raise ValueError(
             f"{path} must have the shape of {betas}, {shape}; got {mask.shape}."
         )
-    if not same_affine(own_affine, affine):
+    if not same_grid(shape, own_affine, shape, affine):
         raise ValueError(
             f"{path} must have the affine of {betas}, {affine.tolist()}; got "
             f"{own_affine.tolist()}."
@@ -311,14 +313,19 @@ def _read_mask_like(
 
 
 def exact_affine(
-    sidecar: Mapping[str, Any], path: Path, affine: np.ndarray
+    sidecar: Mapping[str, Any],
+    path: Path,
+    shape: tuple[int, ...],
+    affine: np.ndarray,
 ) -> np.ndarray:
     """The affine in float64, which a sidecar may keep beside the header's float32."""
+    if "Affine" not in sidecar:
+        return np.asarray(affine, dtype=float)
     try:
-        exact = np.array(sidecar.get("Affine", affine), dtype=float)
+        exact = np.array(sidecar["Affine"], dtype=float)
     except (TypeError, ValueError):
         exact = np.empty(0)
-    if exact.shape != (4, 4) or not np.allclose(exact, affine, rtol=1e-6, atol=1e-4):
+    if exact.shape != (4, 4) or not same_grid(shape, exact, shape, affine):
         raise ValueError(
             f"{path} must have the image's own affine as Affine, {affine.tolist()}; "
             f"got {sidecar['Affine']}. Correct it, or leave it out."

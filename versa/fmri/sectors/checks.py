@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from versa.fmri.sectors.making import PAPER_CUT, posterior_of
+from versa.fmri.sectors.making import ON_PLANE, PAPER_CUT, posterior_of
 from versa.fmri.sectors.sector import Sector
-from versa.fmri.volumes.grids import AFFINE_TOLERANCE, same_grid
+from versa.fmri.volumes.grids import same_grid
 from versa.fmri.volumes.spaces import has_talairach, stated_side, to_talairach
 
 if TYPE_CHECKING:
@@ -103,8 +103,8 @@ def _sides(sector: Sector) -> dict[str, int]:
     """Number of voxels in each hemisphere; those at x = 0 are in neither."""
     x = sector.coordinates[:, 0]
     return {
-        "left": int(np.count_nonzero(x < -AFFINE_TOLERANCE)),
-        "right": int(np.count_nonzero(x > AFFINE_TOLERANCE)),
+        "left": int(np.count_nonzero(x < -ON_PLANE)),
+        "right": int(np.count_nonzero(x > ON_PLANE)),
     }
 
 

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from versa.fmri.sectors.sector import Sector, check_same_grid
-from versa.fmri.volumes.grids import AFFINE_TOLERANCE, same_grid
+from versa.fmri.volumes.grids import same_grid
 from versa.fmri.volumes.spaces import to_talairach
 from versa.wording import listing, unknown
 
 logger = logging.getLogger("versa")
 
 PAPER_CUT = -53.0  # mm, Talairach y
+ON_PLANE = 1e-4  # mm; voxels this close to a plane are on it
 
 
 def union(sectors: Iterable[Sector], *, name: str) -> Sector:
@@ -231,8 +232,8 @@ def most_active(
             )
         x = sector.coordinates[:, 0]
         parts = {
-            " in the left hemisphere": x < -AFFINE_TOLERANCE,
-            " in the right hemisphere": x > AFFINE_TOLERANCE,
+            " in the left hemisphere": x < -ON_PLANE,
+            " in the right hemisphere": x > ON_PLANE,
         }
     inside = values[sector.mask]
     chosen = np.zeros(sector.n_voxels, dtype=bool)
@@ -275,7 +276,7 @@ def posterior_of(
     if closed not in ("posterior", "anterior"):
         raise ValueError(unknown("closed", closed, ["posterior", "anterior"]))
     _check_plane(y)
-    edge = y + AFFINE_TOLERANCE * (1 if closed == "posterior" else -1)
+    edge = y + ON_PLANE * (1 if closed == "posterior" else -1)
     return to_talairach(coordinates, space, transform=transform)[:, 1] <= edge
 
 

@@ -1,12 +1,11 @@
 """Sector: a named set of voxels on a grid with a known place in the head."""
 
-import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from versa.fmri.volumes.grids import same_affine
+from versa.fmri.volumes.grids import same_grid
 from versa.fmri.volumes.spaces import check_space
 
 
@@ -110,18 +109,23 @@ class Sector:
 
 
 def check_same_grid(sectors: Iterable[Sector]) -> None:
-    """Refuse sectors that differ in space, shape or affine from the first one."""
+    """Refuse sectors that differ in space or grid from the first one."""
     items = list(sectors)
-    grids = [
-        {"space": s.space, "shape": s.mask.shape, "affine": s.affine.tolist()}
-        for s in items
-    ]
-    for other, grid in zip(items[1:], grids[1:], strict=True):
-        for what, value in grids[0].items():
-            same = same_affine if what == "affine" else operator.eq
-            if not same(value, grid[what]):
-                raise ValueError(
-                    f"sectors must share one grid: {items[0].name} has {what} {value}, "
-                    f"{other.name} has {what} {grid[what]}. Resample both masks onto "
-                    "one grid first."
-                )
+    for first, other in zip(items[:1] * len(items), items, strict=True):
+        differing: tuple[str, object, object]
+        if first.space != other.space:
+            differing = "space", first.space, other.space
+        elif first.mask.shape != other.mask.shape:
+            differing = "shape", first.mask.shape, other.mask.shape
+        elif not same_grid(
+            first.mask.shape, first.affine, other.mask.shape, other.affine
+        ):
+            differing = "affine", first.affine.tolist(), other.affine.tolist()
+        else:
+            continue
+        what, value, others_value = differing
+        raise ValueError(
+            f"sectors must share one grid: {first.name} has {what} {value}, "
+            f"{other.name} has {what} {others_value}. Resample both masks onto one "
+            "grid first."
+        )

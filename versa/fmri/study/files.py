@@ -172,7 +172,7 @@ def read_subject_grid(folder: str | os.PathLike[str], subject: str) -> Grid:
     shape, affine = read_grid(path)
     space = read_space(path, about, sidecar)
     check_stated_space(path, space)
-    return Grid(shape[:3], exact_affine(about, sidecar, affine), space)
+    return Grid(shape[:3], exact_affine(about, sidecar, shape, affine), space)
 
 
 def read_conditions(folder: str | os.PathLike[str], subject: str) -> tuple[str, ...]:

@@ -1,13 +1,13 @@
 """Images on one grid: as they are, re-ordered exactly, or resampled if asked."""
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from versa.wording import unknown
 
-AFFINE_TOLERANCE = 1e-4  # mm; a NIfTI header keeps an affine in float32
+# Voxels that one image may be off another and still be on its grid: programs keep
+# affines in float32, or as text. All rooms ask this question here.
+AFFINE_TOLERANCE = 0.01
 
-_SLACK = 0.01  # voxels; headers of other programs keep affines in float32
 _RESAMPLE = ("nearest", "linear")
 
 
@@ -21,11 +21,6 @@ def orientation(affine: np.ndarray) -> str:
     return "".join(letter or "?" for letter in nibabel.aff2axcodes(affine))
 
 
-def same_affine(first: ArrayLike, second: ArrayLike) -> bool:
-    """Whether no element of two affines differs by more than a header rounds."""
-    return bool(np.allclose(first, second, rtol=0.0, atol=AFFINE_TOLERANCE))
-
-
 def same_grid(
     shape: tuple[int, ...],
     affine: np.ndarray,
@@ -35,9 +30,13 @@ def same_grid(
     """Whether two images have their voxels at the same places, in the same order.
 
     Only the first three axes of the shapes count; no voxel may be displaced by more
-    than a hundredth of a voxel.
+    than `AFFINE_TOLERANCE`, a hundredth of a voxel.
     """
     if tuple(shape[:3]) != tuple(other_shape[:3]):
+        return False
+    if np.array_equal(affine, other_affine):
+        return True
+    if not np.isfinite(other_affine).all() or np.linalg.matrix_rank(other_affine) < 4:
         return False
     return _agree(shape, np.linalg.solve(other_affine, affine), np.eye(4))
 
@@ -130,7 +129,7 @@ def _agree(shape: tuple[int, ...], mapping: np.ndarray, expected: np.ndarray) ->
          for k in (0, shape[2] - 1)],
         dtype=float,
     )  # fmt: skip
-    return bool(np.abs(corners @ (mapping - expected).T).max() <= _SLACK)
+    return bool(np.abs(corners @ (mapping - expected).T).max() <= AFFINE_TOLERANCE)
 
 
 def _reordered(
