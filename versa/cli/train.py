@@ -1,6 +1,7 @@
 """The console script ``versa-train-ipcl``: train, and all that goes with it."""
 
 import argparse
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,7 +23,8 @@ Write ./NAME for a folder of images with one of these names.
 
 The defaults are the recipe of Konkle & Alvarez (2022). The same command resumes a run
 that was stopped. Exit codes: 0 done; 2 something must be changed, and the message
-says what; 75 a scheduler asked to stop (SIGTERM, SIGUSR2), all is saved: run it again.
+says what; 75 a scheduler asked to stop (SIGTERM, SIGUSR2) or the images are out of
+reach, all is saved: run it again; 130 Ctrl-C.
 
 examples:
   versa-train-ipcl /data/imagenet/train --out runs/ipcl \\
@@ -56,8 +58,21 @@ def train_command(arguments: Sequence[str] | None = None) -> int:
     else:
         parser = _train_parser()
     add_common(parser)
-    action = parser.get_default("action")
+    action = functools.partial(_or_again, parser.get_default("action"))
     return run_command(parser, action, given, _interrupted)
+
+
+def _or_again(
+    action: Callable[[argparse.Namespace], int], options: argparse.Namespace
+) -> int:
+    """75 where the file system does not hand out images: that passes."""
+    from versa.models.ipcl.image_source import UnreachableImages
+
+    try:
+        return action(options)
+    except UnreachableImages as error:
+        print(f"versa-train-ipcl: {error}", file=sys.stderr)
+        return _AGAIN
 
 
 def _interrupted(_options: argparse.Namespace) -> str:
@@ -175,7 +190,8 @@ def _train(options: argparse.Namespace) -> int:
         raise KeyboardInterrupt
     place = f"step {end.step} of {end.n_steps}"
     if end.preempted:
-        print(f"stopped and saved after {place}; run the same command to resume.")
+        done = f"stopped and saved after {place}" if end.step else "stopped in step 1"
+        print(f"{done}; run the same command to {'resume' if end.step else 'begin'}.")
         return _AGAIN
     if end.is_main:
         from versa.models.ipcl.export import EXPORTS, export_run

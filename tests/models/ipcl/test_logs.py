@@ -3,11 +3,19 @@
 import csv
 import io
 import sys
+import threading
 import types
 
 import pytest
 
-from versa.models.ipcl.logs import EPOCHS, STEPS, RunLog, plot_run
+from versa.models.ipcl.logs import (
+    EPOCHS,
+    STEPS,
+    Doing,
+    RunLog,
+    every_minute,
+    plot_run,
+)
 
 PARTS = ["loss", "positive", "negative"]
 
@@ -121,6 +129,25 @@ def test_tensorboard_has_the_same_numbers(tmp_path, monkeypatch, caplog):
     assert "TensorBoard's files cannot be written" in caplog.text
     log.add_epoch({"epoch": 4, "step": 100, "knn_top1": 1.0})
     assert ("measures/knn_top1", 100) not in written
+
+
+def test_a_line_every_minute(caplog):
+    doing, said = Doing(), threading.Event()
+    doing.begin("epoch 1 of 2", bar=True)
+    assert doing.text() == "epoch 1 of 2: for 0 s"
+    doing.note("step 3 of 8, loss 2.5")
+
+    def text():
+        said.set()
+        return doing.text()
+
+    with caplog.at_level("INFO", logger="versa"), every_minute(text, seconds=0.001):
+        assert said.wait(10)
+    assert "epoch 1 of 2: step 3 of 8, loss 2.5" in caplog.text
+    doing.shown = True
+    assert doing.text() == ""  # the bar shows it
+    doing.begin("measuring after epoch 1")
+    assert doing.text() == "measuring after epoch 1: for 0 s"
 
 
 def test_without_tensorboard(tmp_path, monkeypatch):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from versa.models.ipcl.decoding import ImageProblem
+from versa.models.ipcl import image_source
+from versa.models.ipcl.image_source import UnreachableImages
 from versa.models.ipcl.sources import ImageTree, JoinedImages, open_images
 
 
@@ -72,11 +73,59 @@ def test_trees_refuse_what_is_none(tmp_path):
         ImageTree(tmp_path)
 
 
-def test_an_image_that_disappeared_is_a_problem(tmp_path):
-    tree = write_tree(tmp_path)
-    (tmp_path / tree.files[0]).unlink()
-    with pytest.raises(ImageProblem, match=r"cannot be read \(No such file"):
+def test_an_outage_is_waited_for(tmp_path, monkeypatch, caplog):
+    tree = write_tree(tmp_path / "images")
+    content = tree.read(0)
+    waited = []
+
+    def pause(seconds):
+        waited.append(seconds)
+        if len(waited) == 3:  # the drive is back
+            (tmp_path / "away").rename(tmp_path / "images")
+
+    monkeypatch.setattr(image_source.time, "sleep", pause)
+    (tmp_path / "images").rename(tmp_path / "away")
+    assert tree.read(0) == content
+    assert waited == [0.5, 1.0, 2.0]
+    assert "No such file or directory" in caplog.text
+    (tmp_path / "images").rename(tmp_path / "away")
+    with pytest.raises(UnreachableImages, match=r"was not, for 30 s .*No such file"):
         tree.read(0)
+
+
+def test_links_to_nowhere_are_refused(tmp_path):
+    write_tree(tmp_path)
+    (tmp_path / "class0" / "00.jpg").unlink()
+    (tmp_path / "class0" / "00.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    with pytest.raises(ValueError, match=r"class0/00\.jpg are links to nowhere"):
+        ImageTree(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("folders", "right"),
+    [
+        (["train", "val"], "train"),
+        (["Training", "validation", "test"], "Training"),
+        (["train"], "train"),
+        (["imagenet/train", "imagenet/val"], "imagenet/train"),
+        (["train2017", "val2017"], "train2017"),
+    ],
+)
+def test_the_folder_of_a_dataset_is_refused(tmp_path, folders, right):
+    for folder in folders:
+        write_tree(tmp_path / folder)
+    for number in range(2):
+        place = tmp_path / folders[0].split("/")[0] if number else tmp_path
+        if place == tmp_path or "/" in folders[0]:
+            with pytest.raises(ValueError, match=rf"Give {tmp_path / right}\b"):
+                ImageTree(place)
+    assert len(ImageTree(tmp_path / right)) == 12
+
+
+def test_classes_may_be_called_train(tmp_path):
+    for name in ("train", "bus"):
+        write_tree(tmp_path / name, 1, 1)
+    assert ImageTree(tmp_path).classes == ("bus", "train")
 
 
 def test_joined_images_follow_each_other(tmp_path):

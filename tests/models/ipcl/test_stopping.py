@@ -8,7 +8,7 @@ import pytest
 from versa.models.ipcl.stopping import stop_flag
 
 
-def test_signals_raise_a_flag_and_are_given_back():
+def test_signals_raise_a_flag_and_are_given_back(capfd):
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     with stop_flag() as flag:
         assert (flag.preempted, flag.interrupted) == (False, False)
@@ -19,6 +19,7 @@ def test_signals_raise_a_flag_and_are_given_back():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert before == (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT))
+    assert capfd.readouterr().err.count("stopping after this chunk") == 1
 
 
 def test_outside_the_main_thread_no_signal_is_touched():

@@ -1,10 +1,12 @@
 """Training runs: against a plain loop, in pieces, on several processes, stopped."""
 
 import csv
+import errno
 import math
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ from tests.ipcl_runs import (
     tiny,
 )
 from versa.models.building import build_seeded
-from versa.models.ipcl import checkpoint, training
+from versa.models.ipcl import checkpoint, image_source, training
 from versa.models.ipcl.augment import views
 from versa.models.ipcl.checkpoint import load_newest, saved_checkpoints
 from versa.models.ipcl.decoding import decode
@@ -494,6 +496,30 @@ def test_one_process_dies(tmp_path, data):
     assert code == 2
     assert "ConnectionError another process of the run stopped" in line
     processes[1].communicate()
+
+
+@pytest.mark.parametrize("n_good", [1, 60, 97])  # measuring, or in steps 2 and 6
+def test_an_outage_is_no_damage(tmp_path, data, monkeypatch, caplog, n_good):
+    monkeypatch.setattr(image_source, "_PAUSES", (0.0,))
+    changes = {"monitor__every": 1, "monitor__pairs": 20, "epochs": 2}
+    whole = trained(tmp_path / "whole", data, **changes)
+    read, calls = Path.read_bytes, []
+
+    def fails(path):
+        calls.append(path)
+        if len(calls) > n_good:
+            raise OSError(errno.EIO, "Input/output error")
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", fails)
+        end = trained(tmp_path / "run", data, **changes)
+    assert (end.finished, end.preempted) == (False, True)
+    assert end.step < whole.step
+    assert "Input/output error" in caplog.text
+    assert not (tmp_path / "run" / "bad_images.csv").exists()
+    assert trained(tmp_path / "run", data, **changes).finished
+    assert_equal(learned(newest(tmp_path / "run")), learned(newest(tmp_path / "whole")))
 
 
 # Variants

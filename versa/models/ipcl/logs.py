@@ -4,7 +4,10 @@ import contextlib
 import csv
 import logging
 import os
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,50 @@ from versa.cache import atomic_write
 logger = logging.getLogger("versa")
 
 STEPS, EPOCHS, CURVE = "steps.csv", "epochs.csv", "curve.png"
+
+
+@contextmanager
+def every_minute(text: Callable[[], str], seconds: float = 60.0) -> Iterator[None]:
+    """A line of the log every minute, from a thread; none where the text is empty."""
+    ended = threading.Event()
+
+    def write() -> None:
+        while not ended.wait(seconds):
+            if line := text():
+                logger.info("%s", line)
+
+    thread = threading.Thread(target=write, name="versa-every-minute", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+class Doing:
+    """What a run is doing now, for people who read its output."""
+
+    def __init__(self) -> None:
+        self.shown = False  # whether a bar shows the steps
+        self._what, self._note, self._bar = "beginning", "", False
+        self._since = time.monotonic()
+
+    def begin(self, what: str, *, bar: bool = False) -> None:
+        """Something else is begun; with `bar` a bar shows it, where there is one."""
+        self._what, self._note, self._bar = what, "", bar
+        self._since = time.monotonic()
+
+    def note(self, text: str) -> None:
+        """How far it is."""
+        self._note = text
+
+    def text(self) -> str:
+        """A line for the log; empty if a bar shows it."""
+        if self._bar and self.shown:
+            return ""
+        seconds = time.monotonic() - self._since
+        return f"{self._what}: {self._note or f'for {seconds:.0f} s'}"
 
 
 class RunLog:

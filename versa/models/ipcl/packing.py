@@ -41,7 +41,7 @@ from PIL import Image
 
 from versa.cache import atomic_write
 from versa.models.ipcl.decoding import ImageProblem, canvas_size, decode, jpeg_header
-from versa.models.ipcl.image_source import ImageSource
+from versa.models.ipcl.image_source import ImageSource, patiently
 from versa.parallel import n_cores
 
 logger = logging.getLogger("versa")
@@ -66,6 +66,7 @@ class PackedImages:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        self._file = open(self.path, "rb")  # noqa: SIM115
         with open(self.path, "rb") as file:
             n_bytes = os.fstat(file.fileno()).st_size
             head = file.read(_HEAD)
@@ -108,10 +109,19 @@ class PackedImages:
     def read(self, index: int) -> bytes:
         """Bytes of a JPEG file, or an ImageProblem if they have changed."""
         start, stop = (int(at) for at in self._offsets[index : index + 2])
-        content = self._map[start:stop]
+        content = patiently(lambda: self._bytes(start, stop), str(self.path))
         if zlib.crc32(content) != self._checks[index]:
             raise ImageProblem(f"its bytes in {self.path} are damaged")
         return content
+
+    def _bytes(self, start: int, stop: int) -> bytes:
+        """Read, not mapped: a file system that fails is an OSError then, no SIGBUS."""
+        try:
+            return os.pread(self._file.fileno(), stop - start, start)
+        except OSError:  # such as of a handle that the server has forgotten
+            with open(self.path, "rb") as file:
+                file.seek(start)
+                return file.read(stop - start)
 
     def _table(self, name: str) -> np.ndarray:
         place, dtype, shape = self.info["tables"][name]

@@ -1,14 +1,15 @@
 """Training images: a folder, a packed file, or several of them one after the other."""
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from versa.models.ipcl.decoding import ImageProblem
-from versa.models.ipcl.image_source import ImageSource
+from versa.models.ipcl.image_source import ImageSource, patiently, require_no_dataset
 from versa.models.ipcl.packing import PackedImages
 from versa.wording import listing, unique_names
 
@@ -33,9 +34,16 @@ class ImageTree:
                 f"the folder {self.root} must hold images ({', '.join(_SUFFIXES)}); "
                 "it holds none."
             )
+        lost = [file for file, size in found if size < 0]
+        if lost:
+            raise ValueError(
+                f"images of {self.root} must be there; {listing(lost)} are links to "
+                "nowhere. Restore what they point to, or remove them."
+            )
         self.files = tuple(file for file, _ in found)
         tops = [file.split("/")[0] if "/" in file else "" for file in self.files]
         names = sorted(set(tops))
+        require_no_dataset(self.root, self.files)
         if "" in names and len(names) > 1:
             beside = [file for file in self.files if "/" not in file]
             raise ValueError(
@@ -64,12 +72,7 @@ class ImageTree:
 
     def read(self, index: int) -> bytes:
         """Bytes of an image file."""
-        try:
-            with open(self.root / self.files[index], "rb") as file:
-                return file.read()
-        except OSError as error:
-            reason = error.strerror or type(error).__name__
-            raise ImageProblem(f"the file cannot be read ({reason})") from error
+        return patiently((self.root / self.files[index]).read_bytes, self.name(index))
 
 
 class JoinedImages:
@@ -136,22 +139,29 @@ def _images_below(root: Path) -> Iterable[tuple[str, int]]:
     folders = [("", str(root))]
     while folders:
         prefix, folder = folders.pop()
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                name = prefix + entry.name
-                if entry.is_dir():
-                    folders.append((f"{name}/", entry.path))
-                elif entry.name.lower().endswith(_SUFFIXES):
-                    yield name, _size(entry)
+        for entry in patiently(partial(_entries, folder), folder):
+            if entry.name.startswith("."):
+                continue
+            name = prefix + entry.name
+            if entry.is_dir():
+                folders.append((f"{name}/", entry.path))
+            elif entry.name.lower().endswith(_SUFFIXES):
+                yield name, patiently(partial(_size, entry), entry.path)
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return list(entries)
 
 
 def _size(entry: os.DirEntry[str]) -> int:
+    """Bytes of a file; -1 of a link to nowhere."""
     try:
         return entry.stat().st_size
-    except OSError:  # a link to nowhere; it is reported when it is read
-        return -1
+    except OSError as error:
+        if entry.is_symlink() and error.errno in (errno.ENOENT, errno.ELOOP):
+            return -1
+        raise
 
 
 def _titles(places: Sequence[Path]) -> list[str]:

@@ -1,5 +1,7 @@
 """Signals that end a training run: they only raise a flag, and the run saves itself."""
 
+import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -9,6 +11,8 @@ from typing import Any
 
 # What a scheduler sends before it takes the machine away (Slurm's --signal=USR2)
 _PREEMPTION = ("SIGTERM", "SIGUSR2")
+_STOPPING = b"\nstopping after this chunk; what is done will be saved.%s\n"
+_AT_ONCE = b" Ctrl-C again stops at once."
 
 
 class Stopped(Exception):  # noqa: N818
@@ -24,6 +28,10 @@ class StopFlag:
 
     def raise_it(self, number: int, _frame: FrameType | None = None) -> None:
         """Handle a signal. A second Ctrl-C ends the program at once."""
+        if not (self.interrupted or self.preempted):
+            again = _AT_ONCE if number == signal.SIGINT else b""
+            with contextlib.suppress(OSError):  # print must not be entered twice
+                os.write(2, _STOPPING % again)
         if number == signal.SIGINT:
             self.interrupted = True
             signal.signal(signal.SIGINT, signal.default_int_handler)

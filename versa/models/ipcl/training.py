@@ -28,9 +28,10 @@ from versa.models.ipcl.checkpoint import (
     save_state,
 )
 from versa.models.ipcl.config import TrainConfig
+from versa.models.ipcl.image_source import UnreachableImages
 from versa.models.ipcl.learner import Learner, loss_parts, torch_flags
 from versa.models.ipcl.loader import BadImages, Chunk
-from versa.models.ipcl.logs import RunLog
+from versa.models.ipcl.logs import Doing, RunLog, every_minute
 from versa.models.ipcl.monitor import Monitor
 from versa.models.ipcl.process_group import Launch, ProcessGroup, process_group
 from versa.models.ipcl.recipes import config_text, differences, read_text
@@ -114,7 +115,10 @@ def train(
         torch_flags(config.precision, group.device),
         ExitStack() as stack,
     ):
-        run = _Run(config, Path(folder), group, flag)
+        doing = Doing()
+        if progress and group.is_main:
+            stack.enter_context(every_minute(doing.text))
+        run = _Run(config, Path(folder), group, flag, doing)
         group.broadcast(lambda: run.lock(stack))
         run.resume(new_data)
         run.open_log(stack)
@@ -125,6 +129,7 @@ def train(
             desc=run.folder.name,
             disable=None if progress and group.is_main else True,  # on a terminal
         )
+        doing.shown = not bar.disable
         with bar:
             finished = _train(run, bar)
     interrupted, preempted = (False, False) if finished else run.asked
@@ -196,10 +201,18 @@ class _Run:
     """One process of a run: its images, its folder, and where it stands."""
 
     def __init__(
-        self, config: TrainConfig, folder: Path, group: ProcessGroup, flag: StopFlag
+        self,
+        config: TrainConfig,
+        folder: Path,
+        group: ProcessGroup,
+        flag: StopFlag,
+        doing: Doing,
     ) -> None:
         self.config, self.folder, self.group, self.flag = config, folder, group, flag
+        self.doing = doing
+        doing.begin("listing the images")
         self.images = images = open_images(config.data)
+        doing.begin("making the network")
         self.plan = Plan(
             config.images_per_epoch or len(images),
             config.group_images,
@@ -313,18 +326,23 @@ class _Run:
         """Write down a step, and show it."""
         if self.group.is_main:
             self.log.add_step(row)
-        bar.set_postfix_str(
+        text = (
             f"loss {row['loss']:.4g}, {row['images_per_second']:.4g} images/s, "
-            f"waiting {row['wait_share']:.0%}",
-            refresh=False,
+            f"waiting {row['wait_share']:.0%}"
         )
+        self.doing.note(f"step {row['step']} of {self.plan.n_steps}, {text}")
+        bar.set_postfix_str(text, refresh=False)
         bar.update()
 
     def chunks(self, epoch: int) -> Generator[Chunk, None, None]:
         """Decoded images of this process for the rounds of an epoch that are left."""
         loader = self.learner.loader(self.images, self.bad)
         blocks = self.blocks(epoch, self.step - epoch * self.plan.steps_per_epoch)
-        return loader.chunks(blocks, seed=self.config.seed, epoch=epoch)
+        self.doing.begin(f"epoch {epoch + 1} of {self.plan.epochs}", bar=True)
+        try:
+            yield from loader.chunks(blocks, seed=self.config.seed, epoch=epoch)
+        except UnreachableImages as error:
+            self.give_up(error)
 
     def blocks(self, epoch: int, first_step: int) -> Iterator[np.ndarray]:
         """Images of this process, round after round."""
@@ -356,6 +374,12 @@ class _Run:
             momenta=chosen.momenta,
         )
 
+    def give_up(self, error: UnreachableImages) -> None:
+        """Stop all processes together, to be started again: no image is damaged."""
+        logger.error("%s", error)
+        self.flag.preempted = True
+        self.check_signals()
+
     def check_signals(self) -> None:
         """Stop all processes together if one of them was asked to."""
         values = [float(self.flag.interrupted), float(self.flag.preempted)]
@@ -371,7 +395,11 @@ class _Run:
         every = self.config.monitor.every
         found: dict[str, float] = {}
         if every and (epoch % every == 0 or epoch == self.plan.epochs):
-            found = self.monitor.measure(self.learner)
+            self.doing.begin(f"measuring after epoch {epoch}")
+            try:
+                found = self.monitor.measure(self.learner)
+            except UnreachableImages as error:
+                self.give_up(error)
         (n_damaged,) = self.group.all_reduce([float(self.bad.n_skipped)])
         if self.group.is_main:
             row = {"epoch": epoch, "step": self.step, "seconds": self.seconds}
