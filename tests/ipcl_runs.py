@@ -12,6 +12,9 @@ from torch import nn
 
 from versa.models.ipcl.recipes import read_config
 
+# the cards of these runs name a network of the tests
+os.environ.setdefault("VERSA_BUILDERS", "tests")
+
 N_CLASSES, PER_CLASS = 3, 16
 
 # trains as the options say, and prints how it ended

@@ -104,10 +104,16 @@ def _trusted_packages() -> list[str]:
 
 
 def _makes_networks(build: object, name: str) -> bool:
-    """Whether it is a class of modules, or a listed network of torchvision or timm."""
+    """Whether it is a class of modules, or a listed network of torchvision or timm.
+
+    Of versa's own functions it is the one that exported training runs name.
+    """
     if isinstance(build, type):
         return issubclass(build, nn.Module)
-    home = getattr(build, "__module__", "").partition(".")[0]
+    module = getattr(build, "__module__", "")
+    if (module, name) == ("versa.models.ipcl.network", "embedding_network"):
+        return True
+    home = module.partition(".")[0]
     if home == "torchvision":
         from torchvision import models
 
