@@ -237,7 +237,7 @@ def _add_sectors(commands: Any) -> None:
         action="append",
         default=[],
         metavar="NAME=SOURCE",
-        help="a sector as it is drawn (repeatable)",
+        help="a sector as it is drawn (repeatable; + joins two sources)",
     )
     add("--active", metavar="MAP",
         help="contrast [all > rest]: active (default, what `betas` left), betas (their "

@@ -18,6 +18,7 @@ from versa.fmri.sectors.sector import Sector
 from versa.fmri.study.files import Grid, write_subject
 from versa.fmri.study.images import add_images
 from versa.fmri.study.sectors import (
+    _joined,
     add_sectors,
     choose_sectors,
     paper_sectors,
@@ -415,3 +416,97 @@ def test_sectors_that_do_not_fit_write_nothing(folder):
         with pytest.raises(ValueError, match=message):
             add_sectors(folder, bad)
         assert not list(folder.rglob("*_mask.nii"))
+
+
+@pytest.mark.parametrize(
+    ("source", "parts"),
+    [
+        ("lh.nii.gz+rh.nii", ["lh.nii.gz", "rh.nii"]),
+        ("a/lh.nii:1+2+a/rh.nii:3+V1", ["a/lh.nii:1+2", "a/rh.nii:3+V1"]),
+        ("a+b/lh.nii.gz+a+b/rh.nii.gz", ["a+b/lh.nii.gz", "a+b/rh.nii.gz"]),
+        ("C:/lh.nii.gz:>0.5+D:/rh.nii.gz:>1", ["C:/lh.nii.gz:>0.5", "D:/rh.nii.gz:>1"]),
+        ("atlas/x:V1 L+V1 R", ["atlas/x:V1 L+V1 R"]),
+        ("atlas/x:V1 L+atlas/y:V1 R+m.nii", ["atlas/x:V1 L", "atlas/y:V1 R", "m.nii"]),
+        ("one+two.nii.gz:1", ["one+two.nii.gz:1"]),
+    ],
+)
+def test_plus_joins_sources_and_regions(source, parts):
+    assert _joined(source) == parts
+
+
+@pytest.mark.parametrize(
+    ("text", "chosen"),
+    [
+        (">0.5", [0.5000001, 0.75, 1.0]),
+        (">=0.5", [0.5, 0.5000001, 0.75, 1.0]),
+        ("> .7", [0.75, 1.0]),
+        (">7e-1", [0.75, 1.0]),
+    ],
+)
+def test_masks_of_many_values_by_a_threshold(study, tmp_path, text, chosen):
+    values = np.zeros(SHAPE, np.float32)
+    values[8:15, 5, 3] = [0.125, 0.4999999, 0.5, 0.5000001, 0.75, 1.0, np.nan]
+    path = tmp_path / "LOC.nii.gz"
+    nibabel.Nifti1Image(values, AFFINE).to_filename(path)
+    with pytest.raises(ValueError, match=r"0.125 to 1. .* such as LOC.nii.gz:>0.5.$"):
+        choose_sectors(study, {"LOC": str(path)})
+    found = choose_sectors(study, {"LOC": f"{path}:{text}"})
+    kept = np.isin(values, np.array(chosen, np.float32))
+    for label in SUBJECTS:
+        np.testing.assert_array_equal(found.sectors[label]["LOC"].mask, kept)
+
+
+@pytest.mark.parametrize(
+    ("text", "refusal"),
+    [
+        (">2", r"LOC.nii.gz must have voxels above 2; its largest value is 1"),
+        (">=0", r"must be above 0, .* got >=0"),
+        (">-1", r"must be above 0, .* got >-1"),
+        ("1>0.5", r"threshold and resample='linear' are for probabilities"),
+    ],
+)
+def test_thresholds_that_choose_nothing_or_all(study, tmp_path, text, refusal):
+    path = tmp_path / "LOC.nii.gz"
+    write_mask(path, np.arange(np.prod(SHAPE)).reshape(SHAPE) % 2)
+    with pytest.raises(ValueError, match=refusal):
+        choose_sectors(study, {"LOC": f"{path}:{text}"})
+
+
+def test_regions_of_maps_by_a_threshold(study, tmp_path):
+    maps = np.random.default_rng(3).integers(0, 100, (*SHAPE, 2)).astype(np.float32)
+    path = tmp_path / f"atlas_space-{SPACE}_probseg.nii.gz"
+    nibabel.Nifti1Image(maps, AFFINE).to_filename(path)
+    own = brain_of(study)
+    for text, kept in ((">25", maps[..., 1] > 25), (">=25", maps[..., 1] >= 25)):
+        found = choose_sectors(study, {"V1": f"{path}:1{text}"})
+        np.testing.assert_array_equal(found.sectors["01"]["V1"].mask, kept & own)
+
+
+def brain_of(study):
+    return (
+        nibabel.load(next((study / "sub-01" / "func").glob("*betas_stat.nii*")))
+        .get_fdata()
+        .any(axis=-1)
+    )
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("lh.V1", "rh.V1"), ("V1_hemi-L_mask", "V1_hemi-R_mask"), ("V1left", "V1right")],
+)
+def test_a_region_in_two_files_is_their_union(study, tmp_path, caplog, names):
+    x = coordinates()[..., 0]
+    near = (np.abs(x) > 10) & (np.abs(x) < 20)
+    paths = {}
+    for name, side in zip(names, (near & (x < 0), near & (x > 0)), strict=True):
+        paths[name] = tmp_path / f"{name}.nii.gz"
+        write_mask(paths[name], side)
+    found = choose_sectors(study, {"V1": "+".join(map(str, paths.values()))})
+    np.testing.assert_array_equal(
+        found.sectors["01"]["V1"].mask, near & brain_of(study)
+    )
+    assert "hemisphere" not in caplog.text
+    write_mask(paths[names[0]], near & (x > 0))
+    choose_sectors(study, {"V1": "+".join(map(str, paths.values()))})
+    assert f"{names[0]}.nii.gz: " in caplog.text
+    assert "voxels are in the right hemisphere, against its name." in caplog.text

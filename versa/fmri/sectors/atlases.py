@@ -16,12 +16,12 @@ from versa.fmri.sectors.labels import (
     read_label_table,
     region_list,
     table_columns,
-    whole_labels,
     whole_number,
 )
 from versa.fmri.sectors.sector import Sector
 from versa.fmri.volumes.grids import onto_grid
 from versa.fmri.volumes.nifti import open_image, read_image
+from versa.fmri.volumes.scaling import header_step, whole_labels
 from versa.fmri.volumes.spaces import FORM_SPACES, check_space
 from versa.wording import listing, one_line, unknown
 
@@ -179,7 +179,7 @@ def atlas_sector(
         image = onto_grid(image, affine, shape, target, what=which, resample=resample)
         affine = np.asarray(target, dtype=float)
     if opened.probabilistic:
-        image = (image >= threshold).any(axis=-1)
+        image = (image.astype(np.float64) >= threshold).any(axis=-1)
     mask = np.asarray(image, dtype=bool)
     if not mask.any():
         limit = f" from {threshold:g} on" if threshold else ""
@@ -368,7 +368,8 @@ def _label_image(atlas: _Atlas) -> np.ndarray:
     """Labels (x, y, z) of an atlas, which may be stored as floats."""
     image = _voxels(atlas)
     image = image[..., 0] if image.ndim == 4 else image
-    return whole_labels(image, f"labels of atlas {atlas.title}")
+    step = header_step(atlas.maps)
+    return whole_labels(image, f"labels of atlas {atlas.title}", step)
 
 
 def _labels_of(atlas: _Atlas, regions: Any) -> dict[Any, list[int]]:

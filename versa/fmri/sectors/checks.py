@@ -99,6 +99,23 @@ def sector_warnings(
     return found
 
 
+def against_name(sector: Sector, name: str, *, of_file: bool = False) -> list[str]:
+    """A sentence if voxels are in another hemisphere than a name says."""
+    named = stated_side(name, of_file=of_file)
+    if named is None or sector.space == "none":
+        return []
+    wrong = "right" if named == "left" else "left"
+    n_wrong = _sides(sector)[wrong]
+    # x = 0 of an individual image is not the plane between the hemispheres
+    fewest = sector.n_voxels / 2 if sector.space == "individual" else 0
+    if n_wrong <= fewest:
+        return []
+    return [
+        f"{name}: {n_wrong} of {sector.n_voxels} voxels are in the {wrong} hemisphere, "
+        "against its name."
+    ]
+
+
 def _sides(sector: Sector) -> dict[str, int]:
     """Number of voxels in each hemisphere; those at x = 0 are in neither."""
     x = sector.coordinates[:, 0]
@@ -110,17 +127,10 @@ def _sides(sector: Sector) -> dict[str, int]:
 
 def _side_warnings(sector: Sector) -> list[str]:
     """Sentences about the hemispheres of one sector."""
+    if stated_side(sector.name):
+        return against_name(sector, sector.name)
     counts = _sides(sector)
-    if named := stated_side(sector.name):
-        wrong = "right" if named == "left" else "left"
-        # x = 0 of an individual image is not the plane between the hemispheres
-        fewest = sector.n_voxels / 2 if sector.space == "individual" else 0
-        if counts[wrong] > fewest:
-            return [
-                f"{sector.name}: {counts[wrong]} of {sector.n_voxels} voxels are in "
-                f"the {wrong} hemisphere, against its name."
-            ]
-    elif (counts["left"] == 0) != (counts["right"] == 0):
+    if (counts["left"] == 0) != (counts["right"] == 0):
         side = "left" if counts["left"] else "right"
         return [f"{sector.name}: all voxels are in the {side} hemisphere."]
     return []

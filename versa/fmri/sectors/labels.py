@@ -12,11 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from versa.fmri.sectors.sector import Sector
+from versa.fmri.volumes.scaling import whole_labels
 from versa.wording import listing, reading
-
-# A scale factor in the header of an image is a float32: 10 times 0.1 is 1.0000000149.
-_ROUNDING = 4 * float(np.finfo(np.float32).eps)  # relative
-_MOST = 0.01  # however large the label
 
 _INDEX_COLUMNS = ("index", "value")
 _NAME_COLUMNS = ("name", "label", "difumo_names")
@@ -87,28 +84,6 @@ def label_sector(
         )
     mask = np.isin(image, np.array(wanted))
     return Sector(name, mask, np.asarray(affine, float), space)
-
-
-def whole_labels(image: np.ndarray, what: str) -> np.ndarray:
-    """Labels of an image as whole numbers, however the file stores them.
-
-    Floats within the rounding of float32 of a whole number are that number, NaN is 0.
-    """
-    if image.dtype.kind in "biu":
-        return image
-    if image.dtype.kind != "f":
-        raise ValueError(f"{what} must be numbers; got {image.dtype}.")
-    labels = np.where(np.isnan(image), 0, image)
-    whole = np.rint(labels)
-    with np.errstate(invalid="ignore"):  # inf - inf is NaN, which is never close
-        close = np.abs(labels - whole) <= np.minimum(_ROUNDING * np.abs(whole), _MOST)
-    if not close.all():
-        raise ValueError(
-            f"{what} must be whole numbers; got values such as "
-            f"{labels[~close][0]:g}. Choose the voxels of a map by a threshold, and "
-            "make a Sector of them."
-        )
-    return whole
 
 
 def region_list(regions: Any) -> list[Any]:

@@ -2,13 +2,17 @@
 
 Where voxels come from is written as a *source*: the path of an image with
 ``{subject}`` for the label, or ``atlas/NAME`` for an atlas of nilearn; after a colon
-the regions of a label image, with ``+`` between them::
+the regions of a label image, with ``+`` between them, or a threshold. ``+`` also joins
+sources, such as the two hemispheres of a region::
 
     masks/sub-{subject}_OTC.nii.gz
+    masks/sub-{subject}_lh_OTC.nii.gz+masks/sub-{subject}_rh_OTC.nii.gz
+    masks/sub-{subject}_resampled.nii.gz:>0.5
     rois/sub-{subject}_visual.nii.gz:1+2+3
     atlas/juelich:GM Visual cortex V1 BA17 L+GM Visual cortex V1 BA17 R
 """
 
+import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -28,8 +32,8 @@ from versa.fmri.dataset.tables import (
 )
 from versa.fmri.reliability import reliable_voxels
 from versa.fmri.sectors.atlases import atlas_sector, fetch_atlas
-from versa.fmri.sectors.checks import sector_table, sector_warnings
-from versa.fmri.sectors.making import PAPER_CUT, define_sectors, group_contrast
+from versa.fmri.sectors.checks import against_name, sector_table, sector_warnings
+from versa.fmri.sectors.making import PAPER_CUT, define_sectors, group_contrast, union
 from versa.fmri.sectors.making import most_active as most_active_voxels
 from versa.fmri.sectors.sector import Sector
 from versa.fmri.study.files import (
@@ -52,7 +56,14 @@ from versa.wording import listing, unknown
 if TYPE_CHECKING:
     import pandas as pd
 
+logger = logging.getLogger("versa")
+
 _ATLAS = "atlas/"
+_WHOLE = re.compile(r"^atlas/|\.nii(\.gz)?(:[^/]*)?$")  # a source, with its regions
+_IMAGE = re.compile(r"\.nii(\.gz)?$")
+_NEXT = re.compile(r"atlas/|([A-Za-z]:)?[^:+]*\.nii(\.gz)?(?=[:+]|$)")
+_NEXT_IN_A_FOLDER = re.compile(r"([A-Za-z]:)?[^:]*/[^:+]*\.nii(\.gz)?(?=[:+]|$)")
+_THRESHOLD = re.compile(r"\s*(>=?)\s*([+-]?[\d.]+(?:[eE][+-]?\d+)?)\s*$")
 _Sectors = dict[str, dict[str, Sector]]  # subject -> name -> sector
 
 
@@ -280,7 +291,16 @@ def read_region(
     source: str, subject: str, name: str, grid: Grid, *, resample: str | None = None
 ) -> Sector:
     """The voxels of one source on the grid of a subject's betas."""
-    place, labels = _split(source.replace("{subject}", subject))
+    parts = [
+        _read_part(part, name, grid, resample)
+        for part in _joined(source.replace("{subject}", subject))
+    ]
+    return union(parts, name=name)
+
+
+def _read_part(source: str, name: str, grid: Grid, resample: str | None) -> Sector:
+    """The voxels of one file or atlas; says if its name is of the other hemisphere."""
+    place, labels, threshold = _split(source)
     shape, affine, space = grid
     like = shape, affine
     if place.startswith(_ATLAS):
@@ -290,34 +310,85 @@ def read_region(
             )
         atlas = fetch_atlas(place.removeprefix(_ATLAS))
         return atlas_sector(
-            atlas, labels, name=name, space=space, like=like, resample=resample
+            atlas,
+            labels,
+            name=name,
+            space=space,
+            threshold=threshold,
+            like=like,
+            resample=resample,
         )
     path = Path(place)
     check_stated_space(path, space)
     if labels:
-        return atlas_sector(
-            path, labels, name=name, space=space, like=like, resample=resample
+        sector = atlas_sector(
+            path,
+            labels,
+            name=name,
+            space=space,
+            threshold=threshold,
+            like=like,
+            resample=resample,
         )
-    mask, own = read_mask(path)
-    found = onto_grid(mask, own, shape, affine, what=str(path), resample=resample)
-    return Sector(name, found, affine, space)
+    else:
+        # the largest number below: a mask from the threshold on
+        above = None if threshold is None else float(np.nextafter(threshold, -np.inf))
+        advice = f"State a threshold after a colon, such as {path.name}:>0.5."
+        mask, own = read_mask(path, above=above, advice=advice)
+        found = onto_grid(mask, own, shape, affine, what=str(path), resample=resample)
+        sector = Sector(name, found, affine, space)
+    for sentence in against_name(sector, path.name, of_file=True):
+        logger.warning("%s", sentence)
+    return sector
 
 
-def _split(source: str) -> tuple[str, list[str | int]]:
-    """Place and regions of a source.
+def _joined(source: str) -> list[str]:
+    """Sources that + joins: images and atlases of their own, each with its regions.
+
+    >>> _joined("lh.nii.gz:1+2+rh.nii.gz:3")
+    ['lh.nii.gz:1+2', 'rh.nii.gz:3']
+    >>> _joined("a+b/lh.nii.gz+a+b/rh.nii.gz")
+    ['a+b/lh.nii.gz', 'a+b/rh.nii.gz']
+    """
+    found: list[str] = []
+    start = 0
+    for match in re.finditer(r"\+", source):
+        before, after = source[start : match.start()], source[match.end() :]
+        # + in the name of a folder is no +, but after regions it is
+        begins = _NEXT.match(after) or (
+            _IMAGE.search(before) and _NEXT_IN_A_FOLDER.match(after)
+        )
+        if begins and _WHOLE.search(before):
+            found.append(before)
+            start = match.end()
+    return [*found, source[start:]]
+
+
+def _split(source: str) -> tuple[str, list[str | int], float | None]:
+    """Place, regions and threshold (from which value on) of a source.
 
     >>> _split("atlas/harvard_oxford:cort-maxprob-thr25-2mm:Cuneal Cortex")
-    ('atlas/harvard_oxford:cort-maxprob-thr25-2mm', ['Cuneal Cortex'])
+    ('atlas/harvard_oxford:cort-maxprob-thr25-2mm', ['Cuneal Cortex'], None)
     >>> _split("C:/rois/sub-01.nii.gz:1+2")
-    ('C:/rois/sub-01.nii.gz', [1, 2])
-    >>> _split("rois/sub-01.nii.gz")
-    ('rois/sub-01.nii.gz', [])
+    ('C:/rois/sub-01.nii.gz', [1, 2], None)
+    >>> _split("rois/sub-01.nii.gz:>=0.5")
+    ('rois/sub-01.nii.gz', [], 0.5)
     """
     place, colon, regions = source.rpartition(":")
     if not colon or "/" in regions or re.search(r"\.nii(\.gz)?$", regions):
-        return source, []
+        return source, [], None
+    threshold = None
+    if match := _THRESHOLD.search(regions):
+        regions, sign, number = regions[: match.start()], match[1], float(match[2])
+        threshold = float(np.nextafter(number, np.inf)) if sign == ">" else number
+        if not 0 < threshold < np.inf:
+            raise ValueError(
+                f"the threshold of source {source!r} must be above 0, where voxels "
+                f"outside of the region are; got {match[0].strip()}."
+            )
     parts = [part.strip() for part in regions.split("+") if part.strip()]
-    return place, [int(part) if part.isdigit() else part for part in parts]
+    labels = [int(part) if part.isdigit() else part for part in parts]
+    return place, labels, threshold
 
 
 def _regions(

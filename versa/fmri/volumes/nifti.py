@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from versa.fmri.volumes.scaling import header_step, zero_within
 from versa.fmri.volumes.spaces import FORM_SPACES
 from versa.wording import reading
 
@@ -81,14 +82,31 @@ def one_volume(values: np.ndarray, path: Path, what: str) -> np.ndarray:
     return values
 
 
-def read_mask(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_mask(
+    path: Path,
+    *,
+    above: float | None = None,
+    advice: str = "Choose its voxels by a threshold first.",
+) -> tuple[np.ndarray, np.ndarray]:
     """Boolean mask (x, y, z) and affine of an image of 0 (or NaN) and one other value.
 
-    True is where the image is neither 0 nor NaN; an empty mask is refused.
+    True is where the image is neither 0 nor NaN, or larger than `above` if that is
+    given: then it may have any values. An empty mask is refused.
     """
     values, affine = read_image(path)
     values = one_volume(values, path, "a mask")
-    mask = np.asarray((values != 0) & ~np.isnan(values))
+    if above is not None:
+        values = values.astype(np.float64)
+        mask = np.asarray(values > above)
+        if not mask.any():
+            raise ValueError(
+                f"{path} must have voxels above {above:g}; its largest value is "
+                f"{np.nanmax(values, initial=-np.inf):g}. Choose a lower threshold."
+            )
+        return mask, affine
+    with open_image(path) as image:
+        step = header_step(image)
+    mask = np.asarray(~zero_within(values, step) & ~np.isnan(values))
     inside = np.asarray(values[mask])
     if not inside.size:
         raise ValueError(
@@ -98,8 +116,7 @@ def read_mask(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if not (inside == inside[0]).all():
         raise ValueError(
             f"{path} must be a mask of 0 and one other value; got values from "
-            f"{inside.min():g} to {inside.max():g}. Choose its voxels by a threshold "
-            "first."
+            f"{inside.min():g} to {inside.max():g}. {advice}"
         )
     return mask, affine
 

@@ -12,6 +12,7 @@ from xml.parsers import expat
 
 import numpy as np
 
+from versa.fmri.volumes.scaling import header_step, whole_labels
 from versa.fmri.volumes.spaces import stated_side
 from versa.wording import listing, reading
 
@@ -122,8 +123,10 @@ def read_cifti(path: str | Path) -> "PolyData":
                 f"{path} must hold values of the shape that its axes have, "
                 f"{tuple(map(len, axes))}; got {values.shape}."
             )
-        empty = np.int64(0) if isinstance(axes[0], LabelAxis) else np.nan
-        parts = _by_hemisphere(axes[1], values, empty)
+        is_label = isinstance(axes[0], LabelAxis)
+        if is_label:
+            values = whole_labels(values, f"labels of {path}", header_step(image))
+        parts = _by_hemisphere(axes[1], values, np.int64(0) if is_label else np.nan)
         if not parts:
             raise ValueError(
                 f"{path} must hold the left or right cortical surface; it holds "
