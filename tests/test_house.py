@@ -24,6 +24,7 @@ EVERYWHERE = {
     "versa.http",
     "versa.parallel",
     "versa.records",
+    "versa.untrusted",
     "versa.wording",
 }
 # Room -> what of ours it may import, beside itself and EVERYWHERE.

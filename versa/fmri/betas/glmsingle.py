@@ -19,6 +19,7 @@ from versa.fmri.volumes.grids import same_grid
 from versa.fmri.volumes.nifti import check_stated_space, read_image, read_mask
 from versa.fmri.volumes.spaces import check_space
 from versa.fmri.volumes.voxels import PathLike
+from versa.untrusted import load_mat, open_hdf5
 from versa.wording import listing, reading, unknown
 
 logger = logging.getLogger("versa")
@@ -178,14 +179,13 @@ def _content(path: Path, keys: Sequence[str]) -> dict[str, Any] | np.ndarray:
     if path.suffix == ".npy":
         return _unpickled(path)
     import h5py
-    import scipy.io
 
     if h5py.is_hdf5(path):
-        with reading(path, "a whole HDF5 file"), h5py.File(path) as file:
+        with reading(path, "a whole HDF5 file"), open_hdf5(path) as file:
             return {k: _hdf5_array(file[k]) if k in keys else None for k in file}
     if path.suffix == ".mat":
         with reading(path, "a MATLAB file"):
-            return dict(scipy.io.loadmat(path, variable_names=list(keys)))
+            return load_mat(path, variable_names=list(keys))
     raise ValueError(
         f"{path} must be a file of GLMsingle, .npy, .hdf5 or .mat, and whole; it is "
         "neither NumPy's, HDF5 nor MATLAB's."

@@ -13,6 +13,7 @@ from versa.fmri.betas.elsewhere import ImageOptions, betas_from_runs
 from versa.fmri.volumes.nifti import open_image
 from versa.fmri.volumes.spaces import check_space
 from versa.fmri.volumes.voxels import PathLike
+from versa.untrusted import load_mat, open_hdf5
 from versa.wording import listing, reading
 
 logger = logging.getLogger("versa")
@@ -147,16 +148,15 @@ def _header_names(
 def _spm_names(path: Path) -> tuple[dict[int, str], str]:
     """Names of regressors by the number of their beta, and that of the basis."""
     import h5py
-    import scipy.io
 
     with reading(path, "an SPM.mat of an estimated model"):
         if h5py.is_hdf5(path):
-            with h5py.File(path, "r") as file:
+            with open_hdf5(path) as file:
                 cells = file["SPM/xX/name"]
                 names = [_characters(file[cell]) for cell in np.ravel(cells[()])]
                 basis = _characters(file["SPM/xBF/name"])
         else:
-            tree = scipy.io.loadmat(
+            tree = load_mat(
                 path, struct_as_record=False, squeeze_me=True, variable_names=["SPM"]
             )["SPM"]
             names = [str(name) for name in np.ravel(tree.xX.name)]

@@ -8,6 +8,7 @@ is MATLAB's ``{4}`` or ``(4)``.
 
 import csv
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from versa.fmri.published.matlab import Unreadable, read_struct
+from versa.untrusted import check_expansion
 from versa.wording import listing, reading, unique_names, unknown
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -54,6 +56,9 @@ def open_file(path: Path, *, load: bool = True) -> Any:
 
 
 def _numpy_file(path: Path) -> Any:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as packed:
+            check_expansion(path, sum(item.file_size for item in packed.infolist()))
     loaded = np.load(path, allow_pickle=False)
     if isinstance(loaded, np.ndarray):
         return loaded

@@ -16,18 +16,20 @@ that they do not keep the rest of a file from being read.
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from versa.untrusted import check_expansion, check_own, load_mat, open_hdf5
 from versa.wording import reading
 
 _NUMBERS = frozenset(
     ["double", "single", "logical"]
     + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 )
+_MOST_PARTS = 100_000  # cells, structs and arrays of a file, as it is read
 _DTYPES = {"double": "float64", "single": "float32", "logical": "bool"}
 
 
@@ -47,19 +49,18 @@ def read_struct(path: Path, *, load: bool = True) -> dict[str, Any]:
     """
     import h5py
 
-    # damaged files, and those of other programs (FSL's FLIRT writes .mat, too), raise
-    # nearly anything in scipy and h5py
     with reading(path, "a whole MATLAB or HDF5 file"):
         if not h5py.is_hdf5(path):
             return _version5_tree(path)
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
+            reader = _Hdf5Reader(path, load)
             items = [_opened(item) for item in file.values()]
             by_matlab = file.userblock_size > 0 or any(
                 "MATLAB_class" in item.attrs for item in items
             )
-            value = _version73_value if by_matlab else _plain_value
+            value = reader.version73 if by_matlab else reader.plain
             names = [name for name in file if not name.startswith("#")]
-            return {name: value(file[name], load) for name in names}
+            return {name: value(file[name]) for name in names}
 
 
 def _sequence(shape: tuple[int, ...], items: list[Any]) -> Any:
@@ -83,15 +84,13 @@ def _texts(rows: list[str]) -> str | list[str]:
 
 
 def _version5_tree(path: Path) -> dict[str, Any]:
-    from scipy.io import loadmat
-
     def variables(content: Mapping[str, Any]) -> dict[str, Any]:
         found = {name: item for name, item in content.items() if name[:2] != "__"}
         return {name: _version5_value(item) for name, item in found.items()}
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        content = loadmat(path, mat_dtype=True)
+        content = load_mat(path, mat_dtype=True)
     is_complex = False
     for warning in caught:
         if issubclass(warning.category, np.exceptions.ComplexWarning):
@@ -101,7 +100,7 @@ def _version5_tree(path: Path) -> dict[str, Any]:
             raise ValueError(str(warning.message))
     tree = variables(content)
     if is_complex:
-        tree = _marked(tree, variables(loadmat(path, mat_dtype=False)))
+        tree = _marked(tree, variables(load_mat(path, mat_dtype=False)))
     return tree
 
 
@@ -157,93 +156,134 @@ def _opened(item: Any) -> Any:
 
     if not isinstance(item, h5py.Group | h5py.Dataset):
         raise ValueError("some of its parts cannot be opened")
+    check_own(item)
     return item
 
 
-def _version73_value(item: Any, load: bool) -> Any:
-    """A group or dataset that MATLAB wrote, as part of a tree."""
-    import h5py
+@dataclass
+class _Hdf5Reader:
+    """Makes a tree of an HDF5 file, and counts what would come out of it."""
 
-    kind = _opened(item).attrs.get("MATLAB_class", b"")
-    kind = kind.decode() if isinstance(kind, bytes) else str(kind)
-    if "MATLAB_sparse" in item.attrs:
-        return Unreadable("a sparse array")
-    if kind == "function_handle":
-        return Unreadable("a function handle")
-    if isinstance(item, h5py.Group):
-        if kind not in ("", "struct") or "MATLAB_object_decode" in item.attrs:
+    path: Path
+    load: bool
+    n_parts: int = 0
+    n_bytes: int = 0
+    known: dict[int, tuple[Any, int]] = field(default_factory=dict)
+
+    def _count(self, item: Any, n_parts: int = 1) -> None:
+        """Refuse a file whose references make far more of it than it holds."""
+        self.n_parts += n_parts
+        if self.n_parts > _MOST_PARTS:
+            raise ValueError(
+                f"{self.path} must have at most {_MOST_PARTS} parts; its references "
+                "make more, or lead in a circle."
+            )
+        self.n_bytes += getattr(item, "nbytes", 0) if self.load else 0
+        check_expansion(self.path, self.n_bytes)
+
+    def version73(self, item: Any) -> Any:
+        """A group or dataset that MATLAB wrote, as part of a tree."""
+        import h5py
+
+        place = h5py.h5o.get_info(_opened(item).id).addr
+        if place not in self.known:  # many references to one part cost no time
+            before = self.n_parts
+            self._count(item)
+            value = self._version73(item)
+            self.known[place] = value, self.n_parts - before
+        else:
+            self._count(item, self.known[place][1])
+        return self.known[place][0]
+
+    def _version73(self, item: Any) -> Any:
+        """The same, of a part that was not yet read."""
+        import h5py
+
+        kind = _opened(item).attrs.get("MATLAB_class", b"")
+        kind = kind.decode() if isinstance(kind, bytes) else str(kind)
+        if "MATLAB_sparse" in item.attrs:
+            return Unreadable("a sparse array")
+        if kind == "function_handle":
+            return Unreadable("a function handle")
+        if isinstance(item, h5py.Group):
+            if kind not in ("", "struct") or "MATLAB_object_decode" in item.attrs:
+                return Unreadable(f"an object ({kind})")
+            return self._struct(item)
+        if kind == "canonical empty":
+            return np.zeros((0, 0))
+        if not kind:
+            return Unreadable("an array that MATLAB did not write")
+        if kind not in _NUMBERS | {"char", "cell", "struct"}:
             return Unreadable(f"an object ({kind})")
-        return _version73_struct(item, load)
-    if kind == "canonical empty":
-        return np.zeros((0, 0))
-    if not kind:
-        return Unreadable("an array that MATLAB did not write")
-    if kind not in _NUMBERS | {"char", "cell", "struct"}:
-        return Unreadable(f"an object ({kind})")
-    if item.attrs.get("MATLAB_empty"):  # the dataset holds the shape
-        shape = tuple(int(length) for length in np.ravel(item[()]))
-        fieldless = kind == "struct" and all(length == 1 for length in shape)
-        if kind in _NUMBERS:
-            return np.zeros(shape, dtype=_DTYPES.get(kind, kind))
-        return {} if fieldless else "" if kind == "char" else []
-    if kind in ("cell", "struct"):
-        if item.dtype != h5py.ref_dtype:
-            return Unreadable(f"a {kind} array without references")
-        return _sequence(item.shape[::-1], _targets(item, load))
-    if item.dtype.names is not None:
-        return Unreadable("a complex array")
-    if kind == "char":
-        if item.ndim > 2:
-            return Unreadable("a character array with more than two axes")
-        codes = np.atleast_2d(item[()].T).astype("<u2")
-        return _texts([row.tobytes().decode("utf-16-le", "replace") for row in codes])
-    if not load:
-        return _hollow(item.shape[::-1], _DTYPES.get(kind, kind))
-    values = item[()].T
-    return values != 0 if kind == "logical" else values.astype(_DTYPES.get(kind, kind))
+        if item.attrs.get("MATLAB_empty"):  # the dataset holds the shape
+            shape = tuple(int(length) for length in np.ravel(item[()]))
+            fieldless = kind == "struct" and all(length == 1 for length in shape)
+            if kind in _NUMBERS:
+                return np.zeros(shape, dtype=_DTYPES.get(kind, kind))
+            return {} if fieldless else "" if kind == "char" else []
+        if kind in ("cell", "struct"):
+            if item.dtype != h5py.ref_dtype:
+                return Unreadable(f"a {kind} array without references")
+            return _sequence(item.shape[::-1], self._targets(item))
+        if item.dtype.names is not None:
+            return Unreadable("a complex array")
+        if kind == "char":
+            if item.ndim > 2:
+                return Unreadable("a character array with more than two axes")
+            codes = np.atleast_2d(item[()].T).astype("<u2")
+            return _texts(
+                [row.tobytes().decode("utf-16-le", "replace") for row in codes]
+            )
+        if not self.load:
+            return _hollow(item.shape[::-1], _DTYPES.get(kind, kind))
+        values = item[()].T
+        return (
+            values != 0 if kind == "logical" else values.astype(_DTYPES.get(kind, kind))
+        )
 
+    def _struct(self, group: Any) -> Any:
+        """A struct, or a struct array, whose fields are datasets of references."""
+        import h5py
 
-def _version73_struct(group: Any, load: bool) -> Any:
-    """A struct, or a struct array, whose fields are datasets of references."""
-    import h5py
+        fields = [name for name in group if not name.startswith("#")]
+        order = [
+            b"".join(letters).decode()
+            for letters in group.attrs.get("MATLAB_fields", ())
+        ]
+        if sorted(order) == sorted(fields):
+            fields = order
+        items = [_opened(group[name]) for name in fields]
+        if not fields or not all(
+            isinstance(item, h5py.Dataset)
+            and item.dtype == h5py.ref_dtype
+            and "MATLAB_class" not in item.attrs
+            for item in items
+        ):
+            values = [self.version73(item) for item in items]
+            return dict(zip(fields, values, strict=True))
+        columns = [self._targets(item) for item in items]
+        rows = [
+            dict(zip(fields, row, strict=True)) for row in zip(*columns, strict=True)
+        ]
+        return _sequence(items[0].shape[::-1], rows)
 
-    fields = [name for name in group if not name.startswith("#")]
-    order = [
-        b"".join(letters).decode() for letters in group.attrs.get("MATLAB_fields", ())
-    ]
-    if sorted(order) == sorted(fields):
-        fields = order
-    items = [_opened(group[name]) for name in fields]
-    if not fields or not all(
-        isinstance(item, h5py.Dataset)
-        and item.dtype == h5py.ref_dtype
-        and "MATLAB_class" not in item.attrs
-        for item in items
-    ):
-        values = [_version73_value(item, load) for item in items]
-        return dict(zip(fields, values, strict=True))
-    columns = [_targets(item, load) for item in items]
-    rows = [dict(zip(fields, row, strict=True)) for row in zip(*columns, strict=True)]
-    return _sequence(items[0].shape[::-1], rows)
+    def _targets(self, item: Any) -> list[Any]:
+        """What a dataset of references points to, in C order of MATLAB's axes."""
+        return [self.version73(item.file[ref]) for ref in item[()].T.ravel()]
 
+    def plain(self, item: Any) -> Any:
+        """A group or dataset that MATLAB did not write, as it is stored."""
+        import h5py
 
-def _targets(item: Any, load: bool) -> list[Any]:
-    """What a dataset of references points to, in C order of MATLAB's axes."""
-    return [_version73_value(item.file[ref], load) for ref in item[()].T.ravel()]
-
-
-def _plain_value(item: Any, load: bool) -> Any:
-    """A group or dataset of an HDF5 file that MATLAB did not write, as it is stored."""
-    import h5py
-
-    if isinstance(_opened(item), h5py.Group):
-        return {name: _plain_value(part, load) for name, part in item.items()}
-    if h5py.check_string_dtype(item.dtype) is not None:
-        texts = item.asstr()[()]
-        return texts if isinstance(texts, str) else texts.tolist()
-    if item.dtype.kind not in "biuf":
-        return Unreadable(f"an array of type {item.dtype}")
-    return np.asarray(item[()]) if load else _hollow(item.shape, item.dtype)
+        self._count(item)
+        if isinstance(_opened(item), h5py.Group):
+            return {name: self.plain(part) for name, part in item.items()}
+        if h5py.check_string_dtype(item.dtype) is not None:
+            texts = item.asstr()[()]
+            return texts if isinstance(texts, str) else texts.tolist()
+        if item.dtype.kind not in "biuf":
+            return Unreadable(f"an array of type {item.dtype}")
+        return np.asarray(item[()]) if self.load else _hollow(item.shape, item.dtype)
 
 
 def _hollow(shape: tuple[int, ...], dtype: Any) -> np.ndarray:

@@ -4,31 +4,20 @@ import datetime
 import errno
 import json
 import logging
-import lzma
 import os
 import shutil
 import tarfile
 import zipfile
-import zlib
 from pathlib import Path
 
 from versa.cache import atomic_write, file_hash
+from versa.untrusted import check_expansion
+from versa.wording import one_line
 
 logger = logging.getLogger("versa")
 
 _PACKED = (".zip", ".tar", ".tar.gz", ".tgz")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-_FAULTS = (
-    EOFError,
-    NotImplementedError,  # a packing that Python lacks
-    OSError,  # of gzip and bz2, or a name that this system does not allow
-    RuntimeError,  # a password
-    ValueError,
-    lzma.LZMAError,
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 def is_packed(path: Path) -> bool:
@@ -63,7 +52,7 @@ def unpack(path: Path) -> Path:
         with atomic_write(target) as temporary:
             _extract(path, temporary)
             shutil.rmtree(target, ignore_errors=True)
-    except _FAULTS as error:
+    except Exception as error:  # any: of a reader, or a name that a disk refuses
         if isinstance(error, OSError) and error.errno in _FULL:
             raise
         shutil.rmtree(target, ignore_errors=True)  # what an earlier package brought
@@ -71,7 +60,7 @@ def unpack(path: Path) -> Path:
         logger.warning(
             "%s cannot be unpacked (%s); unpack it by hand into %s, and run the same "
             "command again.",
-            *(path, " ".join(str(error).split()).rstrip("."), target),
+            *(path, one_line(error), target),
         )
         return target
     _write_record(record, digits, _files(target))
@@ -80,14 +69,41 @@ def unpack(path: Path) -> Path:
 
 def _extract(path: Path, folder: Path) -> None:
     """Unpack into a new folder, and nothing outside of it."""
-    # zipfile drops parts of names that lead out; the filter refuses them in tar files
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as packed:
-            packed.extractall(folder)
+            check_expansion(path, sum(item.file_size for item in packed.infolist()))
+            packed.extractall(folder)  # drops parts of names that lead out
     else:
         with tarfile.open(path) as archive:
-            archive.extractall(folder, filter="data")
+            members = _members(path, archive)
+            archive.extractall(folder, members, filter="data")
     folder.mkdir(exist_ok=True)  # of an empty package
+
+
+def _members(path: Path, archive: tarfile.TarFile) -> list[tarfile.TarInfo]:
+    """Members of a package that is whole, and holds files and folders only."""
+    members: list[tarfile.TarInfo] = []
+    n_bytes = 0
+    for member in archive:
+        n_bytes += member.size
+        check_expansion(path, n_bytes)  # before what follows is unpacked
+        # the filter of Python before 3.11.13 lets chains of links lead out
+        if not (member.isfile() or member.isdir()):
+            raise ValueError(
+                f"it must hold files and folders only; {member.name!r} is a link or "
+                "a device"
+            )
+        members.append(member)
+    stream = archive.fileobj
+    if stream is None:
+        raise ValueError("it has no content")
+    stream.seek(archive.offset)
+    if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise ValueError("it must end with a block of zeros; it is cut short")
+    while block := stream.read(2**20):  # to the check sum at the end
+        n_bytes += len(block)
+        check_expansion(path, n_bytes)
+    return members
 
 
 def _files(folder: Path) -> dict[str, list[int]]:

@@ -1,0 +1,139 @@
+"""Files that anybody may have made: what they may not do while they are read.
+
+They may not fill the memory or the disk, bring in other files of this machine, or end
+the process. Damage is refused by `versa.wording.reading`, which is put around.
+"""
+
+import functools
+import subprocess
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import h5py
+
+_FREE = 10**8  # bytes that any file may unpack to,
+_RATIO = 100  # and this many times its own size beyond
+_PATIENCE = 60.0  # seconds in which a .mat file is read
+_MOST_MEMORY = 8 * 10**9  # bytes, beside the numbers, for reading a .mat file
+# Reads a file as load_mat does: scipy's C code may crash or go on without end
+_TRY = """
+import sys, warnings
+try:
+    import resource
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]),) * 2)
+except (ImportError, ValueError, OSError):
+    pass
+warnings.simplefilter("ignore")
+from scipy.io import loadmat
+try:
+    loadmat(sys.argv[1], mat_dtype=True)
+except MemoryError:
+    sys.exit(3)
+except Exception:
+    pass
+"""
+
+
+def check_expansion(path: Path, n_bytes: int) -> None:
+    """Refuse a file that would unpack to far more than it is.
+
+    At most 100 MB and a hundred times the size of the file.
+    """
+    most = _FREE + _RATIO * path.stat().st_size
+    if n_bytes > most:
+        raise ValueError(
+            f"{path} must unpack to at most {most} bytes (100 MB, and 100 times its "
+            f"size); it would fill {n_bytes} or more. If that is right, unpack it by "
+            "hand, or save it without compression."
+        )
+
+
+@contextmanager
+def open_hdf5(path: Path) -> "Iterator[h5py.File]":
+    """An HDF5 file to read, if all that it holds is in it."""
+    import h5py
+
+    def linked(name: bytes, info: Any) -> str | None:
+        external = info.type == h5py.h5l.TYPE_EXTERNAL
+        return name.decode(errors="replace") if external else None
+
+    with h5py.File(path, "r") as file:
+        if found := file.id.links.visit(linked, info=True):
+            raise ValueError(
+                f"{path} must hold its own data; {found} is in another file."
+            )
+        if found := file.visititems(lambda _, item: None if is_own(item) else item):
+            check_own(found)
+        yield file
+
+
+def is_own(item: Any) -> bool:
+    """Whether an object of an HDF5 file is stored in this file."""
+    import h5py
+
+    return not isinstance(item, h5py.Dataset) or not (item.external or item.is_virtual)
+
+
+def check_own(item: Any) -> None:
+    """Refuse an object of an HDF5 file that is stored in other files."""
+    if not is_own(item):
+        raise ValueError(
+            f"{item.file.filename} must hold its own data; {item.name} is in another "
+            "file."
+        )
+
+
+def load_mat(path: Path, **options: Any) -> dict[str, Any]:
+    """What `scipy.io.loadmat` makes of a file of version 4 to 7, if it survives it.
+
+    Another process reads the file first, in at most a minute and 8 GB.
+    """
+    from scipy.io import loadmat
+
+    state = path.stat()
+    _survive(path.resolve(), state.st_size, state.st_mtime_ns)
+    content: dict[str, Any] = loadmat(path, **options)
+    return content
+
+
+@functools.lru_cache(maxsize=1024)
+def _survive(path: Path, size: int, _changed: int) -> None:
+    """Refuse a .mat file on which its reader crashes, or that fills the memory."""
+    check_expansion(path, _unpacked_size(path, _FREE + _RATIO * size))
+    command = [sys.executable, "-I", "-c", _TRY, str(path)]
+    try:
+        memory = str(_MOST_MEMORY + 10 * _RATIO * size)
+        ended = subprocess.run([*command, memory], timeout=_PATIENCE, check=False)
+    except subprocess.TimeoutExpired:
+        raise ValueError(
+            f"{path} must be read in {_PATIENCE:.0f} seconds; it takes longer."
+        ) from None
+    if ended.returncode == 3:
+        raise ValueError(f"{path} must fit into memory when it is read; it does not.")
+    if ended.returncode < 0:
+        raise ValueError(
+            f"{path} must be a whole MATLAB file; the reader of scipy crashes on it."
+        )
+
+
+def _unpacked_size(path: Path, most: int) -> int:
+    """Bytes of the packed variables of a .mat file, counted to just beyond `most`."""
+    n_bytes = 0
+    with open(path, "rb") as file:
+        order = "little" if file.read(128)[126:128] == b"IM" else "big"
+        while len(tag := file.read(8)) == 8:
+            kind, length = (int.from_bytes(tag[i : i + 4], order) for i in (0, 4))  # type: ignore[arg-type]
+            if kind != 15 or n_bytes > most:  # miCOMPRESSED
+                file.seek(length, 1)
+                continue
+            unpack, rest = zlib.decompressobj(), file.read(length)
+            while rest and n_bytes <= most:
+                n_bytes += len(unpack.decompress(rest, 2**20))
+                rest = unpack.unconsumed_tail
+    return n_bytes
