@@ -55,7 +55,10 @@ def test_torchvision_layout_renames_old_densenets_only():
             {"state_dict": tensors("module.a", "b")},
             r"must hold keys that start with 'module\.'; got b\.",
         ),
-        ({"state_dict": {"module.a": 3}}, r"must hold a tensor under 'module\.a'; got"),
+        (
+            {"state_dict": {"module.a": 3}},
+            r"must hold a dense tensor under 'module\.a'; got",
+        ),
     ],
 )
 def test_another_layout_is_refused(file, text):

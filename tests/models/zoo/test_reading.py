@@ -70,7 +70,7 @@ def test_numpy_opens_where_it_is_allowed(tmp_path, name, maker, other, dtype, ol
 
 def test_other_types_of_numpy_are_refused(tmp_path):
     saved(np.array([object()], dtype=object), tmp_path / "a", old=False)
-    saved(np.array([True]), tmp_path / "b", old=False)
+    saved(np.array(["2026-01-01"], "M8[D]"), tmp_path / "b", old=False)
     for name in "ab":
         with pytest.raises(ValueError, match=r"it holds .*, and to build that may run"):
             open_checkpoint(tmp_path / name, source="toy", allow=("numpy_array",))
@@ -108,7 +108,7 @@ class Shell:
 
 
 @pytest.mark.parametrize(("made", "name"), [(Evil, "print"), (Shell, r"\w+\.system")])
-@pytest.mark.parametrize("allow", [(), reading._GLOBAL_SETS])
+@pytest.mark.parametrize("allow", [(), reading.GLOBAL_SETS])
 def test_code_in_a_file_is_not_run(tmp_path, capfd, made, name, allow):
     torch.save({"state_dict": made()}, tmp_path / "net")
     with pytest.raises(ValueError, match="checkpoint of toy cannot be read") as caught:
@@ -132,6 +132,31 @@ def test_damaged_files_are_one_sentence(tmp_path, name, content, why):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=rf"^toy cannot be read from .*: {why}.*\.$"):
         open_checkpoint(tmp_path / name, source="toy")
+
+
+def test_whole_files_of_other_formats_are_named(tmp_path):
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "script.pt"))
+    np.savez(tmp_path / "arrays.npz", w=np.zeros(2))
+    (tmp_path / "model.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    for name, why in (
+        ("script.pt", r"a TorchScript archive, .*torch\.jit\.load.*and use that file"),
+        ("arrays.npz", r"a zip archive of w\.npy, not a file of torch\.save"),
+        ("model.h5", r"HDF5, not a file of torch\.save or safetensors"),
+    ):
+        with pytest.raises(ValueError, match=rf"it is {why}.*\.$") as caught:
+            open_checkpoint(tmp_path / name, source=f"weights {tmp_path / name}")
+        assert str(caught.value).count(name) == 1
+        assert "weights_only" not in str(caught.value)
+
+
+def test_every_cut_of_a_file_is_told_with_its_name(tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save({f"{k}.weight": torch.arange(400.0) for k in range(6)}, path)
+    sound = path.read_bytes()
+    for end in range(200, len(sound), 331):  # some cuts end in an OSError of torch
+        path.write_bytes(sound[:end])
+        with pytest.raises(ValueError, match=r"w\.pth cannot be read: it is cut off"):
+            open_checkpoint(path, source=f"weights {path}")
 
 
 def test_a_tar_of_early_torch_is_named(tmp_path):

@@ -125,7 +125,7 @@ class ModelCard:
         network from others of its architecture.
     allow : tuple of str
         Sets of old globals that the file may hold beside tensors: "numpy_array",
-        "numpy_scalar", "namespace".
+        "numpy_scalar", "namespace", "path".
     requires : str
         What to install for a builder that is not part of versa.
     seed : int or None

@@ -1,6 +1,7 @@
 """From a card to its network: weights found, read, compared with it, filled in."""
 
 import json
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,18 +19,35 @@ from versa.models.zoo.layouts import (
     CheckpointLayout,
     check_held,
     check_state,
-    matching_layout,
     state_from,
 )
 from versa.models.zoo.networks import constructor
-from versa.models.zoo.reading import begins_as_safetensors, open_checkpoint
+from versa.models.zoo.reading import (
+    GLOBAL_SETS,
+    begins_as_safetensors,
+    open_checkpoint,
+)
+from versa.models.zoo.search import (
+    closest_layout,
+    contents,
+    fitting_layouts,
+    left_out,
+    unread_means,
+    written,
+)
 from versa.models.zoo.timm_hub import (
     fetch_from_hub,
     timm_address,
+    timm_state,
     timm_with_weights,
 )
 from versa.models.zoo.weights import fetch, has_hash, notice_once, weights_path
 from versa.wording import listing, unknown
+
+logger = logging.getLogger("versa")
+
+# a constructor under options that are given beside the network's own
+WithOptions = Callable[[Mapping[str, Any]], Callable[[], nn.Module]]
 
 
 def load_network(card: ModelCard, *, seed: int | None = None) -> nn.Module:
@@ -129,7 +147,7 @@ def filled(
     if not layout.versions:
         check_state(state, expected, source=source, missing=layout.missing)
     typed: Any = OrderedDict(
-        (key, value.to(expected[key].dtype) if key in expected else value)
+        (key, _typed(value, expected[key].dtype) if key in expected else value)
         for key, value in state.items()
     )
     if layout.versions:
@@ -139,6 +157,10 @@ def filled(
         module = build_seeded(build, 0)
         _fill(module, typed, layout, source)
     return module
+
+
+def _typed(value: Any, dtype: torch.dtype) -> torch.Tensor:
+    return torch.as_tensor(value).to(dtype)  # old files hold arrays of NumPy
 
 
 def _fill(
@@ -161,10 +183,13 @@ def own_network(
     build: Callable[[], nn.Module],
     path: Path,
     layout: CheckpointLayout | str | None = None,
+    *,
+    with_options: WithOptions | None = None,
 ) -> nn.Module:
     """A network with the weights of a file of the user.
 
-    Without a layout, the one of `LAYOUTS` that gives exactly the network's keys.
+    Without a layout, the weights are searched for. `with_options` gives the constructor
+    under other options, to say in a refusal which of them suit the file.
     """
     path = existing_file(path, "weights")
     source = f"weights {path}"
@@ -172,12 +197,93 @@ def own_network(
         if layout not in LAYOUTS:
             raise ValueError(unknown("layout", layout, LAYOUTS))
         layout = LAYOUTS[layout]
-    checkpoint = open_checkpoint(path, source=source)
-    if layout is None:
-        expected = on_meta_device(build).state_dict()
-        layout = matching_layout(checkpoint, expected, source=source)
+    checkpoint = open_checkpoint(path, source=source, allow=GLOBAL_SETS)
+    if layout is not None:
+        state = state_from(checkpoint, layout, source=source)
+        return filled(build, state, layout, source=source)
+    sketch = on_meta_device(build)
+    expected = sketch.state_dict()
+    found = fitting_layouts(checkpoint, expected, source=source)
+    if not found:
+        published = timm_state(checkpoint, sketch, source=source)
+        if published is not None:
+            logger.info("%s: read by timm's own rules for published files.", source)
+            return filled(build, published, source=source)
+        reason = _misfit(checkpoint, expected, source)
+        advice = _suiting_options(checkpoint, expected, source, with_options)
+        raise ValueError(
+            f"{reason} {contents(checkpoint)} {advice}If another layout is meant, pass "
+            "layout=."
+        )
+    if len(found) > 1:
+        raise ValueError(
+            f"{source} holds {len(found)} networks that fit, with different weights: "
+            f"{'; '.join(found)}. Pass one of these arguments. Where one is the "
+            "running mean of the other (EMA), timm takes the mean."
+        )
+    layout = next(iter(found.values()))
+    if layout != LAYOUTS["plain"]:
+        logger.info("%s: read with %s.", source, written(layout))
+    if others := unread_means(checkpoint, layout):
+        logger.warning(
+            "%s: its %s cannot be read as this network; the other weights are used.",
+            *(source, listing(others)),
+        )
     state = state_from(checkpoint, layout, source=source)
     return filled(build, state, layout, source=source)
+
+
+def _misfit(checkpoint: Any, expected: Mapping[str, Any], source: str) -> str:
+    """Why no place of a checkpoint holds the network, told of the closest one."""
+    layout = closest_layout(checkpoint, expected, source=source)
+    state: Mapping[str, Any] = {}
+    if layout is not None:
+        state = state_from(checkpoint, layout, source=source)
+    try:
+        check_state(state, expected, source=source, missing=("*num_batches_tracked",))
+    except ValueError as error:
+        return str(error)
+    if layout is None:  # a network without weights
+        return f"{source} holds no weights."
+    extra = left_out(checkpoint, layout)
+    return (
+        f"{source} holds {len(extra)} keys that the network has not: {listing(extra)}. "
+        f"If they belong to no part of it, pass {written(layout)}."
+    )
+
+
+def _suiting_options(
+    checkpoint: Any,
+    expected: Mapping[str, Any],
+    source: str,
+    with_options: WithOptions | None,
+) -> str:
+    """A sentence with the options under which the network fits the file, if any do."""
+    if with_options is None:
+        return ""
+    tries: list[dict[str, Any]] = [{"head": False}, {"num_classes": 0}]
+    layout = closest_layout(checkpoint, expected, source=source)
+    if layout is not None:
+        state = state_from(checkpoint, layout, source=source)
+        classes = {
+            value.shape[0]
+            for key, value in state.items()
+            if key in expected
+            and value.ndim == expected[key].ndim > 0
+            and value.shape[0] != expected[key].shape[0]
+            and value.shape[1:] == expected[key].shape[1:]
+        }
+        for n in classes if len(classes) == 1 else ():
+            tries += [{"num_classes": n}, {"out_dim": n}]
+    tries.append({"global_pool": "avg"})
+    for options in tries:
+        try:
+            other = on_meta_device(with_options(options))
+        except (ValueError, TypeError, AttributeError, RuntimeError):
+            continue  # the architecture has no such option
+        if fitting_layouts(checkpoint, other.state_dict(), source=source):
+            return f"The file fits with options={options!r}. "
+    return ""
 
 
 def training_record(path: Path) -> dict[str, Any]:

@@ -130,6 +130,13 @@ LAYOUTS: Mapping[str, CheckpointLayout] = MappingProxyType(
 )
 
 
+def is_dense(value: Any) -> bool:
+    """Whether it is an array with a number at every place."""
+    kinds = ("is_nested", "is_quantized", "is_sparse", "is_sparse_csr")
+    odd = any(getattr(value, kind, False) for kind in kinds)
+    return not odd and hasattr(value, "shape")
+
+
 def state_from(
     checkpoint: Any, layout: CheckpointLayout, *, source: str
 ) -> dict[str, Any]:
@@ -164,47 +171,14 @@ def state_from(
             name = re.sub(pattern, replacement, name)
         if name in state:
             raise ValueError(f"{source} holds {name!r} twice.")
-        if not hasattr(value, "shape"):
+        if not is_dense(value):
             raise ValueError(
-                f"{source} must hold a tensor under {key!r}; got "
+                f"{source} must hold a dense tensor under {key!r}; got "
                 f"{type(value).__name__}."
             )
         state[name] = value
     made: dict[str, Any] = state
     return made
-
-
-def matching_layout(
-    checkpoint: Any, expected: Mapping[str, Any], *, source: str
-) -> CheckpointLayout:
-    """The one layout of `LAYOUTS` that gives exactly the keys and shapes `expected`.
-
-    Refused if two give different tensors. Without a fit the error is that of the layout
-    that comes closest.
-    """
-    fitting: dict[str, dict[str, int]] = {}  # layout -> id of each tensor
-    closest, reason = -1, ""
-    for name, layout in LAYOUTS.items():
-        shared = -1
-        try:
-            state = state_from(checkpoint, layout, source=source)
-            shared = len(state.keys() & expected.keys())
-            check_state(state, expected, source=source, missing=layout.missing)
-        except ValueError as error:
-            if shared > closest or not reason:
-                closest, reason = shared, str(error)
-            continue
-        tensors = {key: id(value) for key, value in state.items()}
-        if tensors not in fitting.values():
-            fitting[name] = tensors
-    if not fitting:
-        raise ValueError(f"{reason} If another layout is meant, pass layout=.")
-    if len(fitting) > 1:
-        raise ValueError(
-            f"{source} holds several networks that fit, under the layouts "
-            f"{listing(fitting)}. Pass one of them as layout=."
-        )
-    return LAYOUTS[next(iter(fitting))]
 
 
 def check_held(

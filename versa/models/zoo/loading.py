@@ -51,7 +51,8 @@ def load_model(
         - a VisionModel, which is returned as it is.
     weights : path, optional
         Your own checkpoint: safetensors or ``torch.save``. Its keys and shapes must be
-        exactly those of the network.
+        exactly those of the network, under wrappers and prefixes of any name. A file
+        with two networks that fit is refused until `layout` chooses one.
     preprocess : callable, optional
         From an RGB ``PIL.Image`` to a float tensor (3, height, width), such as a
         `Preprocess` or a torchvision transform. Required for your own module; with
@@ -66,8 +67,9 @@ def load_model(
         "l2norm": False}`` for alexnet_gn.
     layout : CheckpointLayout or str, optional
         With `weights`: how the file is written, a name of `versa.models.zoo.LAYOUTS`
-        or a `versa.models.zoo.CheckpointLayout`. By default the one that gives exactly
-        the network's keys.
+        or a `versa.models.zoo.CheckpointLayout`. By default the weights are searched
+        for: the nested dict and the beginning of its keys under which there are exactly
+        the network's.
 
     Returns
     -------
@@ -205,7 +207,12 @@ def _own(
         except ValueError as error:
             raise ValueError(f"metadata 'versa' of {path}: {error}") from error
     chosen = known | options
-    module = own_network(constructor(card, chosen), path, layout)
+    module = own_network(
+        constructor(card, chosen),
+        path,
+        layout,
+        with_options=lambda more: constructor(card, {**chosen, **more}),
+    )
     label = name or named.label
     if preprocess is None:
         preprocess = card.preprocess

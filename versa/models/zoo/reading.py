@@ -5,14 +5,16 @@ import pickle
 import re
 import struct
 import tarfile
-from pathlib import Path
+import types
+import zipfile
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NoReturn
 
 from versa.download import page_in
-from versa.wording import unknown
+from versa.wording import listing, unknown
 
 _PAGE_START = 2**16  # bytes that are searched for a title
-_GLOBAL_SETS = ("namespace", "numpy_array", "numpy_scalar")
+GLOBAL_SETS = ("namespace", "numpy_array", "numpy_scalar", "path")
 # how ``torch.load`` ends on a damaged file
 DAMAGED = (
     *(pickle.UnpicklingError, struct.error, EOFError, RuntimeError, ValueError),
@@ -29,19 +31,19 @@ def open_checkpoint(path: Path, *, source: str, allow: tuple[str, ...] = ()) -> 
 
     Tensors are on the CPU. `source` names the checkpoint in the errors. `allow` says
     what it may hold beside plain containers and tensors: "numpy_array", "numpy_scalar"
-    (float32, float64, int64; old and new names), "namespace" (``argparse.Namespace``).
+    (of numbers and texts; old and new names), "namespace" (``argparse.Namespace`` and
+    ``types.SimpleNamespace``), "path" (of ``pathlib``, as pure ones).
     What this process added to torch's safe globals is allowed, too.
     """
     for name in allow:
-        if name not in _GLOBAL_SETS:
-            raise ValueError(unknown("allow", name, _GLOBAL_SETS))
+        if name not in GLOBAL_SETS:
+            raise ValueError(unknown("allow", name, GLOBAL_SETS))
     if path.suffix == ".safetensors" or begins_as_safetensors(path):
-        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         try:
             return load_file(path, device="cpu")
-        except SafetensorError as error:
+        except Exception as error:
             _refuse_checkpoint(path, source, error)
     import torch
 
@@ -50,7 +52,7 @@ def open_checkpoint(path: Path, *, source: str, allow: tuple[str, ...] = ()) -> 
     try:
         with torch.serialization.safe_globals(ours):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=False)
-    except DAMAGED as error:
+    except Exception as error:  # torch does not say how it ends on a damaged file
         _refuse_checkpoint(path, source, error)
 
 
@@ -69,10 +71,19 @@ def _globals(name: str) -> list[tuple[Any, str]]:
     from numpy._core import multiarray
 
     if name == "namespace":
-        return [(argparse.Namespace, "argparse.Namespace")]
-    dtypes = [np.dtypes.Float32DType, np.dtypes.Float64DType, np.dtypes.Int64DType]
+        spaces = (argparse.Namespace, types.SimpleNamespace)
+        return [(kind, f"{kind.__module__}.{kind.__name__}") for kind in spaces]
+    if name == "path":  # pure ones touch no disk, and are the same on every system
+        kinds = {"Posix": PurePosixPath, "Windows": PureWindowsPath}
+        return [
+            (kind, f"{home}.{pure}{system}Path")
+            for system, kind in kinds.items()
+            for home in ("pathlib", "pathlib._local")
+            for pure in ("", "Pure")
+        ]
+    dtypes = [type(np.dtype(code)) for code in "?bBhHiIlLqQefdFDU"]
     items: list[tuple[Any, str]] = [(np.dtype, "numpy.dtype")]
-    items += [(dtype, f"numpy.dtypes.{dtype.__name__}") for dtype in dtypes]
+    items += [(dtype, f"numpy.dtypes.{dtype.__name__}") for dtype in set(dtypes)]
     maker = {"numpy_array": "_reconstruct", "numpy_scalar": "scalar"}[name]
     # NumPy 2 renamed numpy.core, and a pickle keeps the name of its time
     items += [
@@ -82,8 +93,38 @@ def _globals(name: str) -> list[tuple[Any, str]]:
     return [*items, (np.ndarray, "numpy.ndarray")] if name == "numpy_array" else items
 
 
+def _other_format(path: Path, start: bytes) -> str:
+    """What a whole file of another format is, and what to do; empty for others."""
+    beginnings = {
+        b"\x89HDF": "HDF5",
+        b"GGUF": "GGUF",
+        b"\x1f\x8b": "compressed by gzip",
+    }
+    for signature, name in beginnings.items():
+        if start.startswith(signature):
+            return f"it is {name}, not a file of torch.save or safetensors"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except Exception:  # no archive, or a damaged one
+        return ""
+    if any(name.endswith("/constants.pkl") for name in names):
+        return (
+            "it is a TorchScript archive, which holds a program beside the weights. If "
+            "you trust it, write its weights to a file once, with "
+            "torch.save(torch.jit.load(FILE).state_dict(), NEW), and use that file"
+        )
+    if any(name.endswith("data.pkl") for name in names):
+        return ""
+    return (
+        f"it is a zip archive of {listing(names, limit=3)}, not a file of torch.save. "
+        "If the weights are in it, unpack it"
+    )
+
+
 def _refuse_checkpoint(path: Path, source: str, error: Exception) -> NoReturn:
-    text = str(error).rpartition("WeightsUnpickler error:")[2]
+    said = error.strerror if isinstance(error, OSError) else str(error)
+    text = (said or "").rpartition("WeightsUnpickler error:")[2]
     lines = text.strip().splitlines() or [type(error).__name__]
     with open(path, "rb") as file:
         start = file.read(_PAGE_START)
@@ -92,6 +133,8 @@ def _refuse_checkpoint(path: Path, source: str, error: Exception) -> NoReturn:
         why = "it is empty. Get it again"
     elif page:
         why = f"it is {page}. Get the file itself"
+    elif kind := _other_format(path, start):
+        why = kind
     elif tarfile.is_tarfile(path):
         why = "it is a tar archive of an early torch. Use a newer file of the weights"
     elif refused := _REFUSED_GLOBAL.search(text):
@@ -108,4 +151,5 @@ def _refuse_checkpoint(path: Path, source: str, error: Exception) -> NoReturn:
             f"it is cut off or damaged, or no file of weights ({lines[0].rstrip('.')})."
             " Get it again"
         )
-    raise ValueError(f"{source} cannot be read from {path}: {why}.") from error
+    place = "" if str(path) in source else f" from {path}"
+    raise ValueError(f"{source} cannot be read{place}: {why}.") from error

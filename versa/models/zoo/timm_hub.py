@@ -1,6 +1,8 @@
 """Weights that timm itself knows: where its hub keeps them, and read as timm does."""
 
 import re
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -11,9 +13,11 @@ from torch import nn
 from versa.cache import file_hash, offline
 from versa.download import RemoteFile
 from versa.models.building import build_seeded, on_meta_device
+from versa.models.zoo.layouts import check_state
 from versa.models.zoo.libraries import hash_in_name, timm_config
 from versa.models.zoo.networks import build_network, check_timm_options
 from versa.models.zoo.reading import DAMAGED
+from versa.models.zoo.search import same_weights, weight_groups
 from versa.models.zoo.weights import check_kept, remember_kept
 from versa.wording import listing
 
@@ -107,6 +111,48 @@ def timm_with_weights(name: str, path: Path, **options: Any) -> nn.Module:
     if config.hf_hub_id and not _names_its_hash(path):
         remember_kept(_hub_record(name, config), path)
     return module
+
+
+def timm_state(
+    checkpoint: Any, module: nn.Module, *, source: str
+) -> Mapping[str, Any] | None:
+    """State dict of a network of timm by timm's own rules for its authors' files.
+
+    They rename keys, as of DINOv2's. None if the network has no rules, if they do not
+    give exactly its keys and shapes, or if weights would be resampled to another size.
+    """
+    home = type(module).__module__
+    rules = getattr(sys.modules.get(home), "checkpoint_filter_fn", None)
+    if rules is None or not home.startswith("timm."):
+        return None
+    found: dict[str, Mapping[str, Any]] = {}
+    for path, group in weight_groups(checkpoint):
+        try:
+            with _Unresampled():
+                state: Mapping[str, Any] = rules(dict(group), module)
+            check_state(state, module.state_dict(), source=source)
+        except Exception:  # the rules expect other keys
+            continue
+        if not any(same_weights(state, other) for other in found.values()):
+            found[".".join(path)] = state
+    if len(found) > 1:
+        raise ValueError(
+            f"{source} holds several networks that fit, under {listing(found)}. Write "
+            "the wanted one to a file of its own."
+        )
+    return next(iter(found.values()), None)
+
+
+class _Unresampled(torch.overrides.TorchFunctionMode):
+    """Refuses that weights are resampled."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """See the base class."""
+        if func is torch.nn.functional.interpolate:
+            raise ValueError("weights must not be resampled")
+        return func(*args, **(kwargs or {}))
 
 
 def _filled(name: str, path: Path, options: dict[str, Any]) -> nn.Module:
