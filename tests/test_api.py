@@ -181,7 +181,7 @@ def test_no_cache_leaves_nothing(brain, cache, tmp_path):
 def test_damaged_cache_is_computed_again(brain, cache, caplog):
     first = fit(brain)
     for path in cache.rglob("*.npz"):
-        path.write_bytes(path.read_bytes()[:-50])
+        path.write_bytes(path.read_bytes()[:-150])
     with caplog.at_level(logging.WARNING, "versa"):
         second = fit(brain)
     assert "is damaged" in caplog.text
@@ -341,6 +341,78 @@ def test_null_is_reported_and_warned_about(brain, caplog):
     np.testing.assert_allclose(
         result.scores.loc["versa"].mean("layer"), result.null, atol=1e-4
     )
+
+
+def test_a_ceiling_of_noise_is_warned_about_and_gives_no_share(stimuli, caplog):
+    rng = np.random.default_rng(1)
+    pairs = N_IMAGES * (N_IMAGES - 1) // 2
+    shared = rng.random(pairs)
+    sound = shared + rng.normal(0, 0.1, (6, pairs))
+    rdms = {"noise": rng.random((6, pairs)), "sound": sound}
+    brain = versa.BrainDataset("rdms", stimuli, list("abcdef"), rdms=rdms)
+    with caplog.at_level(logging.WARNING, "versa"):
+        result = fit(brain, methods=("rsa",))
+    (sentence,) = result.provenance["warnings"]
+    assert sentence.startswith("noise: the noise ceiling, r = ")
+    assert "cannot be told from 0" in sentence
+    assert sentence in caplog.text
+    for table in (result.layers(), result.best()):
+        table = table.set_index("sector")
+        assert table.loc[["noise"], "explained"].isna().all()
+        assert table.loc[["sound"], "explained"].notna().all()
+
+
+def test_two_subjects_have_no_interval_of_their_ceiling(stimuli):
+    rng = np.random.default_rng(1)
+    pairs = N_IMAGES * (N_IMAGES - 1) // 2
+    rdms = {"IT": rng.random(pairs) + rng.normal(0, 0.1, (2, pairs))}
+    brain = versa.BrainDataset("rdms", stimuli, ["a", "b"], rdms=rdms)
+    result = fit(brain, methods=("rsa",))
+    assert "too uncertain with 2 subjects" in result.provenance["warnings"][0]
+    assert result.layers()["explained"].isna().all()
+
+
+def test_a_layer_without_geometry_is_named(brain):
+    class Dead(Small):
+        def forward(self, x):
+            return self.head(0 * self.late(self.early(x)).flatten(1))
+
+    (sentence,) = [
+        text
+        for text in fit(brain, Dead()).provenance["warnings"]
+        if "undefined" in text
+    ]
+    assert sentence.startswith("the score of head is undefined for ")
+    assert "rsa in EarlyV" in sentence
+    assert "early" not in sentence
+
+
+@pytest.mark.parametrize("factor", [1e-300, 2.0**-800, 1e250, 1e-5])
+def test_scores_do_not_depend_on_the_unit_of_the_betas(brain, factor):
+    scaled = versa.BrainDataset(
+        name="scaled",
+        stimuli=brain.stimuli,
+        subjects=brain.subjects,
+        responses={
+            name: [factor * voxels for voxels in responses]
+            for name, responses in brain.responses.items()
+        },
+    )
+    expected, found = fit(brain), fit(scaled)
+    for name in ("scores", "null", "ceiling", "model_rdm", "debiased_r"):
+        np.testing.assert_allclose(found.data[name], expected.data[name], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("alphas", "layers"),
+    [([1e-14, 1.0], "early, late, head"), ([1e-6, 1.0], None), ("auto", None)],
+)
+def test_penalties_that_lose_digits_are_warned_about(brain, alphas, layers):
+    warned = fit(brain, alphas=alphas).provenance["warnings"]
+    found = [text for text in warned if text.startswith("alphas of ")]
+    assert len(found) == (layers is not None)
+    if layers:
+        assert layers in found[0]
 
 
 def test_memory_is_announced(brain, caplog):

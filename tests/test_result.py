@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import t
 
 import versa
 from tests.synthetic import LAYERS, SECTORS, synthetic_fit
@@ -38,6 +39,27 @@ def test_layers_table(result):
     # the intercept-only encoder exists for veRSA alone
     assert table[table.method != "versa"].null_r.isna().all()
     assert table[table.method == "versa"].null_r.notna().all()
+
+
+def test_the_share_has_the_sign_of_r(result):
+    data = result.data.copy(deep=True)
+    data["scores"] *= -1
+    table, turned = result.layers(), replace(result, data=data).layers()
+    assert (turned.r < 0).all()
+    np.testing.assert_allclose(turned.explained, -table.explained, atol=1e-12)
+    np.testing.assert_allclose(turned.explained, -((turned.r / turned.ceiling) ** 2))
+
+
+def test_no_share_where_the_ceiling_reaches_0(result):
+    data = result.data.copy(deep=True)
+    noise = np.random.default_rng(0).normal(0.05, 0.2, data.sizes["split"])
+    data["ceiling"].loc["aOTC"] = noise
+    z = np.arctanh(noise)
+    reach = t.ppf(0.975, 6) * np.sqrt((1 / z.size + 1) * z.var(ddof=1))
+    assert z.mean() - reach < 0
+    table = replace(result, data=data).layers()
+    assert table[table.sector == "aOTC"].explained.isna().all()
+    assert table[table.sector == "EarlyV"].explained.notna().all()
 
 
 def test_literal_ratio_changes_the_interval_only(result):

@@ -24,7 +24,7 @@ from versa.cache import (
 )
 from versa.fmri.dataset.braindata import BrainDataset
 from versa.fmri.dataset.registry import load_dataset
-from versa.fmri.scoring import ScoreOptions, null_warnings, score
+from versa.fmri.scoring import ScoreOptions, score, score_warnings
 from versa.result import METHODS, FitResult
 from versa.stats.splits import SplitHalves, split_halves
 from versa.wording import chosen_names, listing
@@ -157,7 +157,7 @@ def fit(
     vision, grams = _grams(model, layer_list, brain, store, options, preprocess, name)
     data = score(vision.name, grams.layers, brain, splits, options, store)
     data = _with_stimuli(data, brain, splits, grams, store)
-    warned = null_warnings(data)
+    warned = score_warnings(data, grams.layers, options)
     for sentence in warned:
         logger.warning("%s", sentence)
     provenance = {

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from versa.cache import atomic_write, seal, seal_holds
-from versa.stats.intervals import fisher_mean
+from versa.stats.intervals import corrected_interval, fisher_mean
 from versa.stats.selection import CvMaxLayer, cv_max_layer
 from versa.stats.splits import SplitHalves
 from versa.stats.tables import for_reading, summary, to_markdown
@@ -199,7 +199,9 @@ class FitResult:
             ``model, sector, layer, method, r, ci_low, ci_high`` (J - 1 degrees of
             freedom), ``ci_low_subjects, ci_high_subjects`` (subjects - 1), ``null_r``
             (of the intercept-only encoder; only beside ``versa``, where it applies),
-            ``ceiling`` and ``explained`` = r² / ceiling² (look at the sign of r).
+            ``ceiling`` and ``explained``, the share of explainable variance: r² /
+            ceiling² with the sign of r; NaN where the ceiling cannot be told from 0
+            (its 95% interval with subjects - 1 reaches to 0, or there is none).
         """
         import pandas as pd
 
@@ -273,8 +275,13 @@ class FitResult:
         row = summary(r, len(self.subjects), test_train_ratio=ratio)
         null = self.null.sel(sector=sector).values
         row["null_r"] = float(fisher_mean(null)) if method == "versa" else np.nan
-        row["ceiling"] = float(fisher_mean(self.ceiling.sel(sector=sector).values))
-        row["explained"] = (row["r"] / row["ceiling"]) ** 2
+        df = len(self.subjects) - 1
+        ceiling = corrected_interval(
+            self.ceiling.sel(sector=sector).values, test_train_ratio=ratio, df=df
+        )
+        row["ceiling"] = ceiling.mean
+        share = np.sign(row["r"]) * (row["r"] / ceiling.mean) ** 2
+        row["explained"] = share if ceiling.low > 0 else np.nan
         return row
 
     def save(self, path: str | os.PathLike[str]) -> Path:

@@ -212,3 +212,17 @@ def test_table_of_real_rdms(shared):
     # one subject's RDM is noisier than the mean of two
     assert row["lower_bound"] < row["ceiling"]
     assert row["lower_bound"] < row["upper_bound"]
+
+
+@pytest.mark.parametrize("factor", [1e-300, 1e300])
+def test_correlations_do_not_depend_on_the_unit_of_rdms(factor):
+    rdms = np.random.default_rng(0).random((4, 15))
+    splits = split_halves(4)
+    np.testing.assert_allclose(
+        noise_ceiling(factor * rdms, splits), noise_ceiling(rdms, splits), atol=1e-12
+    )
+    np.testing.assert_allclose(
+        half_correlations(factor * rdms[:1], rdms, splits),
+        half_correlations(rdms[:1], rdms, splits),
+        atol=1e-12,
+    )

@@ -33,6 +33,15 @@ def test_invariances(patterns):
     np.testing.assert_allclose(correlation_rdm(shuffled), ours, atol=1e-13)
 
 
+@pytest.mark.parametrize("exponent", [-1000, -350, 350, 900])
+def test_squares_that_would_not_be_numbers(patterns, exponent):
+    ours = correlation_rdm(patterns)
+    np.testing.assert_array_equal(correlation_rdm(np.ldexp(patterns, exponent)), ours)
+    some = patterns.copy()
+    some[3] = np.ldexp(some[3], exponent)
+    np.testing.assert_array_equal(correlation_rdm(some), ours)
+
+
 def test_gram_is_enough(patterns):
     gram, sums = patterns @ patterns.T, patterns.sum(axis=1)
     expected = correlation_rdm(patterns)

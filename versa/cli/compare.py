@@ -388,6 +388,7 @@ def _file_name(model: str) -> str:
 
 
 def _print(comparison: "Comparison") -> None:
+    from versa.fmri.scoring import ceiling_warnings
     from versa.stats.tables import to_markdown
 
     first = comparison.results[0]
@@ -407,7 +408,10 @@ def _print(comparison: "Comparison") -> None:
         )
         print(to_markdown(comparison.table))
     for result in comparison.results:
-        for sentence in result.provenance["warnings"]:
+        said = result.provenance["warnings"]
+        # results of older versions say nothing of their ceilings
+        unsaid = [text for text in ceiling_warnings(result.data) if text not in said]
+        for sentence in [*said, *unsaid]:
             print(f"\n{result.model}, {sentence}")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from versa.fmri.dataset.braindata import BrainDataset
-from versa.fmri.rdm import correlation_rdm, n_images_of, to_rsatoolbox
+from versa.fmri.rdm import correlation_rdm, n_images_of, to_rsatoolbox, within_range
 from versa.fmri.reliability import two_halves, voxel_reliability
 from versa.parallel import map_in_threads
 from versa.stats.splits import SplitHalves, split_halves
@@ -361,6 +361,7 @@ def _centred(
             f"{name} must be (n_subjects, n_pairs) for {splits.n_subjects} subjects; "
             f"got {rdms.shape}."
         )
+    rdms = within_range(rdms)
     centred = rdms - rdms.mean(axis=1, keepdims=True)
     # an RDM without any variance keeps none: rounding must not become a correlation
     centred[_flat(rdms)] = 0.0

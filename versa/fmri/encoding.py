@@ -30,6 +30,12 @@ AUTO_ALPHAS = tuple(10.0**power for power in range(-4, 5))
 SKLEARN_ALPHAS = (0.1, 1.0, 10.0)
 """The grid of ``alphas="sklearn"``: the default of scikit-learn's RidgeCV."""
 
+SMALLEST_ALPHA = 1e-10
+"""In units of the mean eigenvalue; predictions with smaller penalties lose digits."""
+
+LARGEST_OFFSET = 1e3
+"""Mean of the features in units of their spread, beyond which predictions do."""
+
 # Elements of one chunk of responses: large enough that threads spend their time inside
 # NumPy and not in handing the interpreter to each other.
 _CHUNK_ELEMENTS = 72 * 1024
@@ -100,6 +106,12 @@ def alpha_grid(alphas: str | ArrayLike, mean_eigenvalue: float) -> np.ndarray:
             "Remove the others, or use 'auto'."
         )
     return grid
+
+
+def mean_eigenvalue(gram: np.ndarray) -> float:
+    """``trace(K) / n_images`` of the centred Gram matrix."""
+    n_images = len(gram)
+    return float(np.trace(gram) - gram.sum() / n_images) / n_images
 
 
 def loo_ridge(

@@ -19,6 +19,8 @@ __all__ = ["correlation_rdm", "from_rsatoolbox", "rdm_from_gram", "to_rsatoolbox
 # Relative variance below which the differences between a row's units are rounding.
 _ROUNDING = 64 * np.finfo(float).eps
 
+_USUAL = 300  # exponents of two whose squares, and sums of them, are far from the ends
+
 
 def correlation_rdm(patterns: ArrayLike) -> np.ndarray:
     """Correlation distance between every pair of images.
@@ -60,8 +62,21 @@ def correlation_rdm(patterns: ArrayLike) -> np.ndarray:
             f"patterns must vary over units; rows {bad.tolist()} are constant or hold "
             "NaN or infinity."
         )
+    x = within_range(x, axis=1)
     centred = x - x.mean(axis=1, keepdims=True)
     return rdm_from_covariance(centred @ centred.T)
+
+
+def within_range(values: np.ndarray, axis: int | None = None) -> np.ndarray:
+    """The values times a power of two, so that their squares are numbers.
+
+    Correlations and ridge predictions do not depend on the unit, but squares of 1e-300
+    vanish. Values of usual size are returned as they are. `axis` has its own factor.
+    """
+    largest = np.max(np.abs(values), axis=axis, keepdims=axis is not None, initial=0.0)
+    exponent = np.frexp(largest)[1]
+    odd = (np.abs(exponent) > _USUAL) & np.isfinite(largest)
+    return np.ldexp(values, np.where(odd, -exponent, 0)) if odd.any() else values
 
 
 def rdm_from_gram(gram: np.ndarray, sums: np.ndarray, n_units: int) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from versa.fmri.encoding import debias, fold_means, solve
-from versa.fmri.rdm import correlation_rdm, rdm_from_covariance
+from versa.fmri.rdm import correlation_rdm, rdm_from_covariance, within_range
 from versa.parallel import map_in_threads
 
 # Correlation distances are known to about 1e-16; a whole RDM below this is rounding.
@@ -40,7 +40,7 @@ def encoding_target(responses: Sequence[np.ndarray]) -> EncodingTarget:
     ends = np.cumsum([voxels.shape[1] for voxels in responses]).tolist()
     starts = [0, *ends[:-1]]
     parts = tuple(slice(*pair) for pair in zip(starts, ends, strict=True))
-    together = np.concatenate(responses, axis=1)
+    together = np.concatenate([within_range(voxels) for voxels in responses], axis=1)
     shift = debias(np.zeros_like(together), together)
     for part in parts:
         shift[:, part] -= shift[:, part].mean(axis=1, keepdims=True)

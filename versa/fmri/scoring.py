@@ -11,7 +11,12 @@ from numpy.typing import ArrayLike
 from versa.cache import ArrayStore, content_key
 from versa.fmri.ceilings import half_correlations, noise_ceiling, subject_rdms
 from versa.fmri.dataset.braindata import BrainDataset
-from versa.fmri.encoding import alpha_grid
+from versa.fmri.encoding import (
+    LARGEST_OFFSET,
+    SMALLEST_ALPHA,
+    alpha_grid,
+    mean_eigenvalue,
+)
 from versa.fmri.rdm import rdm_from_gram
 from versa.fmri.rsa import (
     EncodedRdms,
@@ -20,7 +25,7 @@ from versa.fmri.rsa import (
     encoding_target,
     null_rdms,
 )
-from versa.stats.intervals import fisher_mean
+from versa.stats.intervals import corrected_interval, fisher_mean
 from versa.stats.splits import SplitHalves
 from versa.wording import listing
 
@@ -35,6 +40,7 @@ ENCODING_METHODS = ("versa", "versa-debiased")
 """Methods that need voxel responses."""
 
 _ENCODED_SCHEMA = "encoded-1"  # counts up when what a cache entry means changes
+_ABOUT = 1 - 1e-6  # for comparing with a bound that was multiplied
 _WORTH_A_WARNING = 0.1  # r; whatever a smaller score is made of, nobody relies on it
 
 
@@ -231,6 +237,87 @@ def _encoded(
         edges = np.array([fitted.at_smallest, fitted.at_largest])
         store.write(key, versa=fitted.versa, debiased=fitted.debiased, edges=edges)
     return fitted
+
+
+def score_warnings(
+    data: "xr.Dataset", grams: "Mapping[str, LayerGram]", options: ScoreOptions
+) -> list[str]:
+    """What must be known before the numbers of :func:`score` are read."""
+    return [
+        *ceiling_warnings(data),
+        *_undefined_scores(data),
+        *_lost_digits(grams, options),
+        *null_warnings(data),
+    ]
+
+
+def ceiling_warnings(data: "xr.Dataset") -> list[str]:
+    """A sentence per sector whose noise ceiling cannot be told from 0."""
+    df = data.sizes["subject"] - 1
+    found = []
+    for sector in data["sector"].values:
+        mean, low, high = corrected_interval(data["ceiling"].sel(sector=sector), df=df)
+        if not low > 0:
+            what = (
+                f"is too uncertain with {df + 1} subjects"
+                if np.isnan(low)
+                else f"cannot be told from 0 (95% CI [{low:.2f}, {high:.2f}])"
+            )
+            found.append(
+                f"{sector}: the noise ceiling, r = {mean:.2f}, {what}. No share of "
+                "explainable variance is given there, and scores say little."
+            )
+    return found
+
+
+def _undefined_scores(data: "xr.Dataset") -> list[str]:
+    """A sentence per set of layers and sectors without scores."""
+    undefined = data["scores"].isnull().any(["split", "half"])
+    places: dict[tuple[str, ...], list[str]] = {}
+    for sector in data["sector"].values:
+        for method in data["method"].values:
+            lost = undefined.loc[method, sector].values
+            if lost.any():
+                layers = tuple(data["layer"].values[lost])
+                places.setdefault(layers, []).append(f"{method} in {sector}")
+    return [
+        f"the score of {listing(layers)} is undefined for {listing(where)}: the RDM "
+        "of the layer, or that of a half of the subjects, does not vary or holds NaN. "
+        "A layer that gives the same output for every image has no geometry."
+        for layers, where in places.items()
+    ]
+
+
+def _lost_digits(grams: "Mapping[str, LayerGram]", options: ScoreOptions) -> list[str]:
+    """A sentence on the layers whose ridge regression loses more than it may."""
+    if not options.encode:
+        return []
+    small, offset = [], []
+    for layer, gram in grams.items():
+        features = gram.standardized if options.standardize else gram.gram
+        if features is None:
+            continue
+        spread = mean_eigenvalue(features)
+        if not spread > 0:
+            continue
+        if alpha_grid(options.alphas, spread).min() < SMALLEST_ALPHA * spread * _ABOUT:
+            small.append(layer)
+        if np.trace(features) > LARGEST_OFFSET**2 * spread * len(features):
+            offset.append(layer)
+    found = []
+    if small:
+        found.append(
+            f"alphas of {listing(small)} are below {SMALLEST_ALPHA:g} of the mean "
+            "eigenvalue of the features: rounding may decide there. Take larger ones, "
+            "or 'auto'."
+        )
+    if offset:
+        found.append(
+            f"the features of {listing(offset)} have a mean of more than "
+            f"{LARGEST_OFFSET:g} times their spread over the images: the scores lose "
+            "digits. Subtract a constant in the network, or take another layer."
+        )
+    return found
 
 
 def null_warnings(data: "xr.Dataset") -> list[str]:

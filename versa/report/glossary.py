@@ -62,10 +62,11 @@ GLOSSARY = {
         "both halves are noisy, so a good model may exceed it, up to about its root.",
     ),
     "r²/ceiling²": Term(
-        "r squared over the ceiling squared: how the paper reads the share of the "
-        "explainable variance.",
-        "0% upwards; above 100% where r exceeds the ceiling.",
-        "100% means at the noise ceiling. It hides the sign: look at r, too.",
+        "r squared over the ceiling squared, with the sign of r: how the paper reads "
+        "the share of the explainable variance.",
+        "Negative where r is; above 100% where r exceeds the ceiling.",
+        "100% means at the noise ceiling. A dash stands where the ceiling cannot be "
+        "told from 0.",
     ),
     "chosen": Term(
         "How often the named layer was the best one, over both halves of all splits.",

@@ -62,7 +62,7 @@ def _of_sector(
             text += ": no similarity"
         elif top["r"] >= top["ceiling"]:
             text += ", so it is at or above the ceiling"
-        else:
+        elif np.isfinite(top["explained"]):
             text += f" (r²/ceiling² = {shown['r²/ceiling²']})"
     if method == "versa" and np.isfinite(top["null_r"]):
         text += f"; an intercept-only encoder scores {shown['null r']}"
