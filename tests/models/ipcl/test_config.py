@@ -171,3 +171,17 @@ def test_options_that_other_keys_set_are_refused():
     for name in ("out_dim", "l2norm"):
         with pytest.raises(ValueError, match=f"options must leave out {name}"):
             read_config(None, f"options={{{name}: 3}}")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: &a [1, 1]\nb: &b [*a, *a]\nc: [*b, *b]", "must write out its aliases"),
+        ("x: " + "[" * 5000 + "]" * 5000, "must not be nested so deeply"),
+    ],
+)
+def test_aliases_and_deep_nests_are_refused(tmp_path, text, said):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=said):
+        read_config(path)

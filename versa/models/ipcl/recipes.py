@@ -167,7 +167,12 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping
 
 def _yaml(text: str) -> dict[str, Any]:
     try:
+        # a few aliases of aliases make more values than any memory holds
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise ValueError("a configuration must write out its aliases (*name).")
         table = yaml.load(text, _Loader)
+    except RecursionError as error:
+        raise ValueError("a configuration must not be nested so deeply.") from error
     except yaml.YAMLError as error:
         raise ValueError(
             f"a configuration must be YAML; it is not ({one_line(error)})."
