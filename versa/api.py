@@ -157,7 +157,7 @@ def fit(
     vision, grams = _grams(model, layer_list, brain, store, options, preprocess, name)
     data = score(vision.name, grams.layers, brain, splits, options, store)
     data = _with_stimuli(data, brain, splits, grams, store)
-    warned = score_warnings(data, grams.layers, options)
+    warned = [*grams.warnings, *score_warnings(data, grams.layers, options)]
     for sentence in warned:
         logger.warning("%s", sentence)
     provenance = {

@@ -61,9 +61,9 @@ def passes(monkeypatch):
     """How often an image passed through a network to tell it from others."""
     made = []
 
-    def counted(*arguments):
+    def counted(*arguments, **options):
         made.append(arguments)
-        return probe(*arguments)
+        return probe(*arguments, **options)
 
     probe = grams.probe
     monkeypatch.setattr(grams, "probe", counted)

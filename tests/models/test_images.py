@@ -137,9 +137,11 @@ def test_images_must_be_a_list(images):
         image_inputs(images[0], PREPROCESS)
 
 
-@pytest.mark.parametrize("result", [np.zeros((3, 8, 8)), torch.zeros(1, 3, 8, 8), None])
+@pytest.mark.parametrize(
+    "result", [None, {"ids": 1}, torch.zeros(()), np.array([None])]
+)
 def test_preprocess_must_give_one_tensor(images, result):
-    with pytest.raises(ValueError, match=r"preprocess must give a tensor .* image im0"):
+    with pytest.raises(ValueError, match=r"must give a tensor, .* image im0"):
         image_inputs(images, lambda _image: result)
 
 

@@ -15,11 +15,12 @@ from versa.models.layers import (
     evaluating,
     output_rows,
     require_all_ran,
-    resolve_layers,
     run_network,
+    single_tensor,
     watch_layers,
 )
 from versa.models.preprocess import Preprocess
+from versa.models.trial import resolve_layers
 from versa.models.vision import VisionModel
 from versa.models.zoo.loading import load_model
 
@@ -46,6 +47,9 @@ class Odd(nn.Module):
         x = self.pooled(self.blocks["b"](x)).flatten(1)
         x, _ = self.memory(x[:, None])
         return self.turned(x.transpose(0, 1))
+
+
+USABLE = ("conv", "blocks.a", "blocks.b", "pooled", "turned")  # turned: axis 1
 
 
 def odd_model():
@@ -127,14 +131,14 @@ def test_leaves_of_alexnet_gn(alexnet):
 def test_leaves_without_one_output_are_left_out(caplog):
     with caplog.at_level(logging.INFO, logger="versa"):
         leaves = resolve_layers(odd_model(), "leaf")
-    assert leaves == ("conv", "blocks.a", "blocks.b", "pooled")
-    assert "Odd: left out relu, unused, memory, turned" in caplog.text
+    assert leaves == USABLE
+    assert "Odd: left out relu, unused, memory," in caplog.text
 
 
 def test_defaults_of_a_module_of_the_user_are_tried():
     children = ("conv", "relu", "unused", "blocks.a", "blocks.b", "memory", "pooled")
     assert odd_model().layers == (*children, "turned")
-    assert resolve_layers(odd_model()) == ("conv", "blocks.a", "blocks.b", "pooled")
+    assert resolve_layers(odd_model()) == USABLE
 
 
 def test_no_usable_layer_is_refused():
@@ -196,7 +200,7 @@ def test_hooks_are_removed_after_an_error():
 @pytest.mark.parametrize(
     ("output", "text"),
     [
-        ((torch.zeros(2, 3),), "returns a tuple"),
+        ((torch.zeros(2, 3), torch.zeros(2)), "returns a tuple"),
         (torch.zeros(3, 2), r"returns the shape \(3, 2\) for 2 images"),
         (torch.tensor(1.0), r"returns the shape \(\) for 2 images"),
         (torch.zeros(2, 0), r"returns a tensor of shape \(2, 0\)"),
@@ -206,26 +210,31 @@ def test_hooks_are_removed_after_an_error():
 )
 def test_outputs_that_are_not_rows_are_refused(output, text):
     with pytest.raises(ValueError, match=f"layer 'blocks.a' must return one .*{text}"):
-        output_rows(Odd(), "blocks.a", output, 2)
+        output_rows("blocks.a", output, 2)
 
 
 def test_rows_are_flat():
-    rows = output_rows(Odd(), "conv", torch.arange(12.0).view(2, 3, 2), 2)
-    assert torch.equal(rows, torch.arange(12.0).view(2, 6))
+    x = torch.arange(12.0).view(2, 3, 2)
+    assert torch.equal(output_rows("conv", x, 2), x.view(2, 6))
+    turned = output_rows("conv", x.permute(1, 0, 2), 2, axis=1)
+    assert torch.equal(turned, x.view(2, 6))
 
 
-def test_a_single_layer_is_not_advised_against_itself():
-    alone = nn.Sequential(nn.LSTM(4, 4))
-    with pytest.raises(
-        ValueError, match=r"'0' must .*tuple\. Wrap it in a module that"
-    ):
-        output_rows(alone, "0", (torch.zeros(2, 3),), 2)
-    with pytest.raises(ValueError, match=r"Name another layer, such as 1\.$"):
-        output_rows(nn.Sequential(nn.LSTM(4, 4), nn.ReLU()), "0", (), 2)
-    shared = nn.ReLU()
-    repeated = nn.Sequential(shared, nn.Tanh(), shared)
-    with pytest.raises(ValueError, match=r"runs 2 times\. .*such as 1\.$"):
-        require_all_ran(repeated, {"0": 2})
+def test_the_only_tensor_of_a_collection_is_taken():
+    x = torch.arange(6.0).view(2, 3)
+    for output in (x, (x,), [None, x], {"last_hidden_state": x, "attentions": None}):
+        assert torch.equal(output_rows("conv", output, 2), x)
+    assert single_tensor({"a": x, "b": x}) == "a dict"
+    assert single_tensor(torch.nested.nested_tensor([x])) == "a nested tensor"
+    quantised = torch.quantize_per_tensor(x, 1.0, 0, torch.qint8)
+    assert torch.equal(output_rows("conv", quantised, 2), x)
+
+
+def test_layers_must_run_once():
+    with pytest.raises(ValueError, match=r"layer 'a' must run once .*it runs 2 times"):
+        require_all_ran({"b": 1, "a": 2})
+    with pytest.raises(ValueError, match=r"it does not run\. Name another"):
+        require_all_ran({"a": 0})
 
 
 # ---- the trial pass -------------------------------------------------------------
@@ -254,8 +263,9 @@ def test_the_trial_pass_takes_the_given_input(layer_list):
     model = load_model(Fixed(), preprocess=as_it_is)
     x = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
     assert resolve_layers(model, layer_list, x) == ("conv", "fc")
-    (batch,) = model.module.seen
-    assert torch.equal(batch, torch.stack([x, x]))
+    two, three = model.module.seen
+    assert torch.equal(two, torch.stack([x, x]))
+    assert torch.equal(three, torch.stack([x, x, x]))
     with pytest.raises(ValueError, match=r"Fixed cannot take .*\(2, 3, 256, 256\)"):
         resolve_layers(model, layer_list)
 
@@ -281,19 +291,29 @@ def test_buffers_come_back():
     assert module.last is last
 
 
+class OwnError(Exception):
+    """Something that no list of errors has."""
+
+
 @pytest.mark.parametrize(
-    "error", [AssertionError, IndexError, RuntimeError, TypeError, ValueError]
+    "error",
+    [AssertionError, AttributeError, KeyError, OwnError, RuntimeError, ValueError],
 )
-def test_errors_of_a_network_are_reworded(error):
+def test_errors_of_a_network_are_one_sentence_with_the_layer(error):
     class Broken(nn.Module):
         def forward(self, x):
             raise error("wrong size.\nMore.")
 
-    model = VisionModel("net", Broken(), PREPROCESS, ())
-    text = r"^net cannot take a batch of shape \(2, 3, 4, 4\): wrong size\. Check its"
+    model = VisionModel("net", nn.Sequential(nn.ReLU(), Broken()), PREPROCESS, ())
+    text = (
+        r"^net cannot take a batch of shape \(2, 3, 4, 4\): .*wrong size.*"
+        r" \(in layer '1'\)\. Check its preprocess, and that its forward needs"
+    )
     with pytest.raises(ValueError, match=text) as caught:
         run_network(model, torch.zeros(2, 3, 4, 4))
     assert type(caught.value.__cause__) is error
+    if error in (AttributeError, OwnError):
+        assert f"{error.__name__}: wrong size" in str(caught.value)
 
 
 @pytest.mark.parametrize("error", [AssertionError, TypeError, ValueError])

@@ -8,12 +8,11 @@ features wait in memory, or in a file, until the last image has passed.
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 
 from versa.models.images import ImageInputs, image_inputs
 from versa.models.layers import (
@@ -21,11 +20,12 @@ from versa.models.layers import (
     evaluating,
     on_device,
     output_rows,
+    requested_layers,
     require_all_ran,
-    resolve_layers,
     run_network,
     watch_layers,
 )
+from versa.models.trial import require_usable, unsteady_warnings
 from versa.models.vision import VisionModel
 from versa.wording import listing
 
@@ -35,6 +35,7 @@ _MAX_BUFFER = 512 * 2**20
 _FEATURE_BYTES = 4  # float32
 _CHUNK_BYTES = 2**24  # of a float64 chunk: wide enough for a fast product
 _MIN_WIDTH = 512
+_LOST, _SAME = 1e-10, 2e-15  # squared spread of features, relative to their mean
 _BLOCK_ROWS = 256  # images whose products are made at a time
 
 
@@ -160,24 +161,33 @@ def extract_grams(
     options = ForwardOptions(
         batch_size, device, standardize, convert, max_buffer, progress
     )
-    chosen = resolve_layers(model, list(layers))
+    chosen, _ = requested_layers(model, list(layers))
     place = computing_device(model.module, device)
     inputs = image_inputs(images, model.preprocess, names=names, convert=convert)
-    return grams_of_inputs(model, inputs, chosen, place, options)
+    tried = require_usable(model, inputs.batch(0, 1)[0].clone(), chosen, batch_size)
+    axes = {layer: one.axis for layer, one in tried.items()}
+    grams = grams_of_inputs(model, inputs, axes, place, options)
+    for sentence in (
+        *unsteady_warnings(model.name, tried),
+        *doubtful_features(model.name, grams),
+    ):
+        logger.warning("%s", sentence)
+    return grams
 
 
 def grams_of_inputs(
     model: VisionModel,
     inputs: ImageInputs,
-    layers: Sequence[str],
+    layers: Mapping[str, int],
     place: torch.device,
     options: ForwardOptions,
 ) -> dict[str, LayerGram]:
-    """Gram matrices of known layers, from images that have been read and checked."""
+    """Gram matrices of layers with the axes of their images, as a trial has found
+    them, from images that have been read and checked."""
     from tqdm.auto import tqdm
 
     n_images, step = len(inputs.names), options.batch_size
-    store = _Store(model.module, n_images, options.max_buffer)
+    store = _Store(layers, n_images, options.max_buffer)
     bar = tqdm(
         total=n_images, desc=model.name, unit="image", disable=not options.progress
     )
@@ -186,13 +196,13 @@ def grams_of_inputs(
             bar,
             on_device(model.module, place),
             evaluating(model.module),
-            watch_layers(model.module, layers, store.receive),
+            watch_layers(model.module, list(layers), store.receive),
         ):
             for start in range(0, n_images, step):
                 batch = inputs.batch(start, min(start + step, n_images))
-                store.begin(start, len(batch), layers)
+                store.begin(start, len(batch))
                 run_network(model, batch, place)
-                require_all_ran(model.module, store.runs)
+                require_all_ran(store.runs)
                 bar.update(len(batch))
         grams = {}
         for layer in layers:
@@ -222,6 +232,37 @@ def buffer_bytes(
         if total + _FEATURE_BYTES * n_images * units <= max_buffer:
             total += _FEATURE_BYTES * n_images * units
     return total
+
+
+def doubtful_features(model: str, grams: Mapping[str, LayerGram]) -> list[str]:
+    """Sentences about layers with one output for all images, and about those whose
+    differences are lost among digits: a mean above 1e5 standard deviations."""
+    dead, lost = [], []
+    for layer, gram in grams.items():
+        total = gram.gram.trace()
+        between = total - gram.gram.sum() / len(gram.names)
+        squares = gram.gram.diagonal()
+        within = (squares - gram.sums**2 / gram.n_units).sum()
+        flat = gram.n_units > 1 and 0 < within < _LOST * total
+        if between <= _SAME * total:
+            dead.append(layer)
+        elif between < _LOST * total or flat:
+            lost.append(layer)
+    sentences = []
+    if dead:
+        sentences.append(
+            f"layers must tell images apart; {listing(dead)} of {model} give the same "
+            "features for every image (a dead or collapsed layer), so that their "
+            "scores mean nothing or are NaN. Leave them out, or check the weights."
+        )
+    if lost:
+        sentences.append(
+            f"features should vary by more than 1e-5 of their mean; those of {model} "
+            f"in {listing(lost)} vary less, so that rounding takes part in their "
+            "scores. Take the mean off in the network (a normalisation), or name other "
+            "layers."
+        )
+    return sentences
 
 
 def _refuse_non_finite(
@@ -311,18 +352,18 @@ def chunk_width(n_images: int) -> int:
 class _Store:
     """Receives the outputs of one forward pass after the other."""
 
-    def __init__(self, module: nn.Module, n_images: int, max_buffer: int) -> None:
-        self.module, self.n_images, self.room = module, n_images, max_buffer
+    def __init__(self, axes: Mapping[str, int], n_images: int, max_buffer: int) -> None:
+        self.axes, self.n_images, self.room = axes, n_images, max_buffer
         self.buffers: dict[str, FeatureBuffer | SpilledBuffer] = {}
         self.runs: dict[str, int] = {}
         self.start = self.n_rows = 0
 
-    def begin(self, start: int, n_rows: int, layers: Sequence[str]) -> None:
+    def begin(self, start: int, n_rows: int) -> None:
         self.start, self.n_rows = start, n_rows
-        self.runs = dict.fromkeys(layers, 0)
+        self.runs = dict.fromkeys(self.axes, 0)
 
     def receive(self, layer: str, output: object) -> None:
-        rows = output_rows(self.module, layer, output, self.n_rows)
+        rows = output_rows(layer, output, self.n_rows, self.axes[layer])
         self.runs[layer] += 1
         if self.runs[layer] > 1:
             return  # refused after the pass, when the count is known

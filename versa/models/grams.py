@@ -24,6 +24,7 @@ from versa.models.features import (
     ForwardOptions,
     LayerGram,
     buffer_bytes,
+    doubtful_features,
     grams_of_inputs,
 )
 from versa.models.hashes import (
@@ -41,29 +42,32 @@ from versa.models.images import (
 from versa.models.layers import (
     computing_device,
     device_of,
-    evaluating,
-    output_rows,
     requested_layers,
-    require_all_ran,
-    run_network,
-    usable_layers,
-    watch_layers,
 )
 from versa.models.preprocess import Preprocess
+from versa.models.trial import (
+    Tried,
+    keep_usable,
+    require_usable,
+    try_layers,
+    unsteady_warnings,
+)
 from versa.models.vision import VisionModel
 
 logger = logging.getLogger("versa")
 
 _GRAM_SCHEMA = "gram-2"  # they count up when what a cache entry means changes
-_PROBE_SCHEMA = "probe-1"
+_PROBE_SCHEMA = "probe-2"
 
 
 @dataclass(frozen=True, eq=False)
 class Grams:
-    """Gram matrices by layer, and the fingerprint of the network they are of."""
+    """Gram matrices by layer, the fingerprint of the network they are of, and
+    sentences about features that are to be doubted."""
 
     fingerprint: str
     layers: dict[str, LayerGram]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,44 +76,59 @@ class Probe:
 
     `fingerprint` is a hash of everything that the features of all layers depend on,
     `fingerprints` of each layer alone, whatever else was asked for; in the same order
-    `layers` and their sizes `n_units`.
+    `layers`, their sizes `n_units`, the `axes` of the images, and what makes them
+    `unsteady` (see `Tried`).
     """
 
     fingerprint: str
     layers: tuple[str, ...]
     n_units: tuple[int, ...]
     fingerprints: tuple[str, ...]
+    axes: tuple[int, ...]
+    unsteady: tuple[str, ...]
+
+    def tried(self) -> dict[str, Tried]:
+        """What the trial showed of every layer."""
+        each = zip(self.layers, self.axes, self.unsteady, strict=True)
+        return {layer: Tried("", axis, None, kind) for layer, axis, kind in each}
 
 
-def probe(model: VisionModel, x: torch.Tensor, layers: Sequence[str]) -> Probe:
-    """Pass one input (3, height, width) through a network.
+def probe(
+    model: VisionModel,
+    x: torch.Tensor,
+    layers: Sequence[str],
+    *,
+    sure: bool = True,
+    batch_size: int = 32,
+) -> Probe:
+    """Pass one input through a network, alone and in company; see `try_layers`.
 
     The fingerprint covers the weights, the structure, the input, and what the layers
-    make of it: networks of equal weights but another forward pass differ. Take a rich
-    image: on a blank one networks may agree by chance. It is the same in every process
-    on one machine; another machine may round the outputs differently.
+    make of it alone: networks of equal weights but another forward pass differ. Take a
+    rich image: on a blank one networks may agree by chance. It is the same in every
+    process on one machine; another machine may round the outputs differently. Layers
+    that cannot be analysed are refused if the request is `sure`, else left out.
     """
+    if sure:
+        found = require_usable(model, x, layers, batch_size)
+        found = {layer: found[layer] for layer in layers}
+    else:
+        found = try_layers(model, x, layers, batch_size)
+        found = {name: found[name] for name in keep_usable(model, layers, found)}
+    rows = [tried.row for tried in found.values() if tried.row is not None]
     module = model.module
-    outputs: dict[str, torch.Tensor] = {}
-    runs = dict.fromkeys(layers, 0)
-
-    def receive(layer: str, output: object) -> None:
-        outputs[layer] = output_rows(module, layer, output, 1).clone()
-        runs[layer] += 1
-
-    with evaluating(module), watch_layers(module, list(runs), receive):
-        run_network(model, x[None])
-    require_all_ran(module, runs)
     common = f"{weights_digest(module)} {structure(module)} {tensor_digest(x)}"
     each = tuple(
-        hashlib.sha256(f"{common} {k} {tensor_digest(outputs[k])}".encode()).hexdigest()
-        for k in runs
+        hashlib.sha256(f"{common} {layer} {tensor_digest(row)}".encode()).hexdigest()
+        for layer, row in zip(found, rows, strict=True)
     )
     return Probe(
         hashlib.sha256(" ".join(each).encode()).hexdigest(),
-        tuple(runs),
-        tuple(outputs[layer].shape[1] for layer in runs),
+        tuple(found),
+        tuple(row.shape[1] for row in rows),
         each,
+        tuple(tried.axis for tried in found.values()),
+        tuple(tried.unsteady for tried in found.values()),
     )
 
 
@@ -150,7 +169,8 @@ def cached_grams(
         inputs = inputs or _read(model, images, options)
         richest = _richest(images)
         x = inputs.batch(richest, richest + 1)[0].clone()
-        probed = probe(model, x, names if sure else usable_layers(model, names, x))
+        size = options.batch_size
+        probed = probe(model, x, names, sure=sure, batch_size=size)
         if store and key:
             _write_probe(store, key, probed)
     keys = {
@@ -165,19 +185,24 @@ def cached_grams(
         )
         for layer, network in zip(probed.layers, probed.fingerprints, strict=True)
     }
-    found = _read_grams(store, keys, images) if store else {}
-    missing = [layer for layer in keys if layer not in found]
+    tried = probed.tried()
+    steady = {layer: key for layer, key in keys.items() if not tried[layer].unsteady}
+    found = _read_grams(store, steady, images) if store else {}
+    missing = {layer: tried[layer].axis for layer in keys if layer not in found}
     if missing:
         inputs = inputs or _read(model, images, options)
         _announce(probed, len(inputs.names), options)
         made = grams_of_inputs(model, inputs, missing, place, options)
         found |= made
         if store and _is_repeatable(model, images, prepared, options):
-            for layer, gram in made.items():
-                store.write(keys[layer], **_as_entry(gram))
+            for layer in steady.keys() & made.keys():
+                store.write(keys[layer], **_as_entry(made[layer]))
     elif inputs is None:
         require_unchanged(images.paths, images.names, images.hashes)
-    return Grams(probed.fingerprint, {layer: found[layer] for layer in keys})
+    layers = {layer: found[layer] for layer in keys}
+    warnings = unsteady_warnings(model.name, tried)
+    warnings += doubtful_features(model.name, layers)
+    return Grams(probed.fingerprint, layers, tuple(warnings))
 
 
 def _read(
@@ -244,6 +269,7 @@ def _probe_key(
         images=list(images.hashes),
         inputs=prepared,
         convert=options.convert,
+        company=min(options.batch_size, 3),  # of the image in a trial
         arithmetic=_arithmetic(device_of(model.module)),
         versa=versa.__version__,
         versions=installed_versions("numpy", "torch", "torchvision", "timm", "pillow"),
@@ -268,9 +294,8 @@ def _read_probe(store: ArrayStore, key: str) -> Probe | None:
     entry = store.read(key)
     if entry is None:
         return None
-    layers, fingerprints = (entry[k].tolist() for k in ("layers", "fingerprints"))
-    n_units = tuple(entry["n_units"].tolist())
-    return Probe(str(entry["fingerprint"]), tuple(layers), n_units, tuple(fingerprints))
+    names = ("layers", "n_units", "fingerprints", "axes", "unsteady")
+    return Probe(str(entry["fingerprint"]), *(tuple(entry[k].tolist()) for k in names))
 
 
 def _write_probe(store: ArrayStore, key: str, probed: Probe) -> None:

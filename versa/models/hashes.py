@@ -4,9 +4,11 @@ import dataclasses
 import enum
 import functools
 import hashlib
+import logging
 import re
 import types
 import weakref
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,6 +17,8 @@ import torch
 from torch import nn
 
 from versa.parallel import n_cores
+
+logger = logging.getLogger("versa")
 
 _BLOCK_BYTES = 2**24  # hashed at a time, several blocks side by side
 _LIBRARIES = ("builtins", "torch", "torchvision", "timm", "versa")
@@ -37,9 +41,11 @@ def weights_digest(module: nn.Module) -> str:
     """
     state = module.state_dict()
     tensors = {k: v.detach() for k, v in state.items() if isinstance(v, torch.Tensor)}
+    parts = {name: plain_parts(tensor) for name, tensor in tensors.items()}
     look = tuple(
-        (name, tensor.data_ptr(), _version(state[name]), _checksum(tensor))
-        for name, tensor in tensors.items()
+        (name, kind, part.data_ptr(), _version(state[name]), _checksum(part))
+        for name, pairs in parts.items()
+        for kind, part in pairs
     )
     known = _digests.get(module)
     if known is not None and known[0] == look:
@@ -48,18 +54,109 @@ def weights_digest(module: nn.Module) -> str:
     with ThreadPoolExecutor(max_workers=min(8, n_cores())) as pool:
         for name, value in state.items():
             if name not in tensors:
-                digest.update(f"{name} {value!r}".encode())
+                digest.update(f"{name} {_held(value)}".encode())
                 continue
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            content = tensor_bytes(tensors[name])
-            blocks = range(0, max(1, len(content)), _BLOCK_BYTES)
-            for part in pool.map(
-                lambda k, c=content: hashlib.sha256(c[k : k + _BLOCK_BYTES]).digest(),
-                blocks,
-            ):
-                digest.update(part)
+            for kind, part in parts[name]:
+                digest.update(f"{name} {kind}".encode())
+                content = tensor_bytes(part)
+                blocks = range(0, max(1, len(content)), _BLOCK_BYTES)
+                for block in pool.map(
+                    lambda k, c=content: hashlib.sha256(
+                        c[k : k + _BLOCK_BYTES]
+                    ).digest(),
+                    blocks,
+                ):
+                    digest.update(block)
     _digests[module] = (look, digest.hexdigest())
     return digest.hexdigest()
+
+
+def plain_parts(tensor: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
+    """The dense tensors that a tensor consists of, each with what it is.
+
+    That is one for ordinary tensors; quantised, sparse and nested ones and subclasses
+    of several tensors have no bytes of their own to look at.
+    """
+    kind = f"{tensor.dtype} {_shape(tensor)}"
+    if tensor.is_meta:
+        raise ValueError("weights must have values; a tensor is on the meta device.")
+    if hasattr(tensor, "__tensor_flatten__"):
+        names, context = tensor.__tensor_flatten__()
+        whole = f"{type(tensor).__name__} {kind} {context!r}"
+        return _named_parts(whole, {name: getattr(tensor, name) for name in names})
+    if tensor.is_nested:
+        return _named_parts("nested", dict(enumerate(tensor.unbind())))
+    if type(tensor) not in (torch.Tensor, nn.Parameter, nn.Buffer):
+        tensor = _as_plain(tensor)
+    if tensor.is_quantized:
+        scheme = str(tensor.qscheme())
+        if "channel" in scheme:
+            parts = {
+                "scales": tensor.q_per_channel_scales(),
+                "zero points": tensor.q_per_channel_zero_points(),
+            }
+            scheme += f" {tensor.q_per_channel_axis()}"
+        else:
+            scheme += f" {tensor.q_scale()!r} {tensor.q_zero_point()}"
+            parts = {}
+        return _named_parts(f"{kind} {scheme}", {"": tensor.int_repr(), **parts})
+    if tensor.layout == torch.strided:
+        return [(kind, tensor.resolve_conj().resolve_neg())]
+    whole = f"{kind} {tensor.layout}"
+    if tensor.layout == torch.sparse_coo:
+        tensor = tensor.coalesce()
+        names = ("indices", "values")
+    elif tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        names = ("crow_indices", "col_indices", "values")
+    elif tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        names = ("ccol_indices", "row_indices", "values")
+    else:
+        return [(whole, tensor.to_dense())]
+    return _named_parts(whole, {name: getattr(tensor, name)() for name in names})
+
+
+def _named_parts(
+    whole: str, parts: Mapping[Any, torch.Tensor]
+) -> list[tuple[str, torch.Tensor]]:
+    return [
+        (f"{whole} {name} {kind}", part)
+        for name, tensor in parts.items()
+        for kind, part in plain_parts(tensor)
+    ]
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    return "nested" if tensor.is_nested else str(tuple(tensor.shape))
+
+
+def _as_plain(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor of a subclass as one of torch's own; refused if it has no memory."""
+    try:
+        with torch._C.DisableTorchFunctionSubclass():
+            plain = tensor.as_subclass(torch.Tensor)
+            if not tensor.numel() or plain.untyped_storage().data_ptr():
+                return plain
+    except Exception as error:  # whatever a class of others raises
+        logger.debug("%s", error)
+    raise ValueError(
+        "weights must be tensors whose numbers can be read; got one of type "
+        f"{type(tensor).__name__}, which has none of its own. Convert the network to "
+        "ordinary tensors first."
+    )
+
+
+def _held(value: Any) -> str:
+    """Another thing than a tensor in a state dict, in words that tell its content."""
+    if isinstance(value, torch.Tensor):
+        return tensor_digest(value)
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        content = hashlib.sha256(np.ascontiguousarray(value).data).hexdigest()
+        return f"{value.dtype} {value.shape} {content}"
+    if isinstance(value, list | tuple):
+        return f"{type(value).__name__}({', '.join(map(_held, value))})"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{k!r}: {_held(v)}' for k, v in value.items())}}}"
+    return repr(value)
 
 
 def _version(tensor: torch.Tensor) -> int:
@@ -85,8 +182,10 @@ def tensor_bytes(tensor: torch.Tensor) -> np.ndarray:
 
 def tensor_digest(tensor: torch.Tensor) -> str:
     """SHA-256 of a tensor's type, shape and bytes."""
-    digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-    digest.update(tensor_bytes(tensor).data)
+    digest = hashlib.sha256()
+    for kind, part in plain_parts(tensor):
+        digest.update(kind.encode())
+        digest.update(tensor_bytes(part).data)
     return digest.hexdigest()
 
 

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
@@ -46,7 +46,7 @@ class _Seen:
 class ImageInputs:
     """Checked images, as inputs of one network.
 
-    `kept` (n_kept, 3, height, width) are the inputs of the first images; the others are
+    `kept` (n_kept, ...) are the inputs of the first images; the others are
     read a second time, in their batch.
     """
 
@@ -58,7 +58,7 @@ class ImageInputs:
     kept: torch.Tensor
 
     def batch(self, start: int, stop: int) -> torch.Tensor:
-        """Inputs (stop - start, 3, height, width) of the images from `start` up to but
+        """Inputs (stop - start, ...) of the images from `start` up to but
         without `stop`; valid for one use, as they may share memory with `kept`."""
         n_kept = len(self.kept)
         if stop <= n_kept:
@@ -208,16 +208,32 @@ def network_input(
     preprocess: Callable[[Image.Image], torch.Tensor],
     name: str,
 ) -> torch.Tensor:
-    """An RGB image, preprocessed, and checked to be (3, height, width); `name` is for
-    the error."""
-    x = preprocess(image)
-    if not isinstance(x, torch.Tensor) or x.ndim != 3:
-        got = tuple(x.shape) if hasattr(x, "shape") else type(x).__name__
-        raise ValueError(
-            f"preprocess must give a tensor (3, height, width); got {got} for image "
-            f"{name}."
-        )
-    return x
+    """An RGB image, preprocessed: usually (3, height, width), but a network may take
+    other shapes. `name` is for the error.
+
+    A NumPy array counts as a tensor; of a processor that gives a dictionary with
+    ``pixel_values`` those are taken, without the axis of its single image.
+    """
+    given = x = preprocess(image)
+    if isinstance(x, Mapping):
+        x = x.get("pixel_values")
+        if (isinstance(x, list | tuple) and len(x) == 1) or (
+            hasattr(x, "shape") and len(x.shape) > 3 and x.shape[0] == 1
+        ):
+            x = x[0]
+    if isinstance(x, np.ndarray) and x.dtype.kind in "biuf":
+        x = torch.from_numpy(np.array(x))
+    if isinstance(x, torch.Tensor) and x.layout == torch.strided and x.numel():
+        x = x.detach().cpu()
+        if x.ndim and not x.is_quantized:
+            return x if type(x) is torch.Tensor else x.as_subclass(torch.Tensor)
+    got = repr(tuple(x.shape)) if hasattr(x, "shape") else type(given).__name__
+    if isinstance(given, Mapping):
+        got += f" with the keys {listing(given)}"
+    raise ValueError(
+        "preprocess must give a tensor, usually (3, height, width), an array, or a "
+        f"dictionary with the pixel_values of one image; got {got} for image {name}."
+    )
 
 
 def to_rgb(image: Image.Image) -> Image.Image | None:

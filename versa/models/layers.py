@@ -6,13 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from versa.models.architectures import AlexNetGN
-from versa.models.images import network_input
 from versa.models.taskonomy import TaskonomyEncoder
 from versa.models.vision import VisionModel
 from versa.wording import listing, unique_names, unknown
@@ -37,8 +35,11 @@ _PASSING_ON = (
     nn.AlphaDropout,
     nn.FeatureAlphaDropout,
 )
+_OTHERS = "Name another layer; versa.list_layers shows those that can be analysed."
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+_WRAPPED = 0.9  # share of a network above which what holds it is a wrapper
 _PASSING_ON_NAMES = ("DropPath", "StochasticDepth", "PatchDropout")
-_PROBES = 2  # images of a trial pass; with one, any axis of length 1 looks like them
 
 
 def default_layers(module: nn.Module) -> tuple[str, ...]:
@@ -49,7 +50,9 @@ def default_layers(module: nn.Module) -> tuple[str, ...]:
     module : nn.Module
         AlexNetGN and the families of torchvision and timm (AlexNet, VGG, SqueezeNet,
         MobileNet, DenseNet, ResNet, ResNeXt, ConvNeXt, EfficientNet, ViT) have a rule.
-        Of any other module: its children, containers opened into their own children.
+        Of any other module: its children, containers opened into their own children;
+        a child that holds most of the parameters (a network within a wrapper, an
+        encoder) is opened in the same way as far as blocks lie below it.
 
     Returns
     -------
@@ -60,7 +63,16 @@ def default_layers(module: nn.Module) -> tuple[str, ...]:
     --------
     >>> default_layers(nn.Sequential(nn.Sequential(nn.ReLU(), nn.Tanh()), nn.Tanh()))
     ('0.0', '0.1', '1')
+    >>> default_layers(nn.Sequential(nn.Identity(), nn.Sequential(nn.Conv2d(3, 4, 3))))
+    ('1.0',)
     """
+    _require_python(module, ())
+    known = _known_layers(module)
+    return _opened_layers(module) if known is None else known
+
+
+def _known_layers(module: nn.Module) -> tuple[str, ...] | None:
+    """The layers of a family with a rule; None of any other module."""
     if isinstance(module, AlexNetGN | TaskonomyEncoder):
         return tuple(module.layers)
     children = dict(module.named_children())
@@ -80,26 +92,83 @@ def default_layers(module: nn.Module) -> tuple[str, ...]:
             blocks = [f"{trunk}.{name}" for name, _ in children[trunk].named_children()]
             tops = [name for name in _BLOCK_TOPS if _computes(children, name)]
             return (*stem, *blocks, *tops)
-    if isinstance(children.get("features"), nn.Sequential):
+    features = children.get("features")
+    if isinstance(features, nn.Sequential) and not any(
+        n_parameters(part) > _WRAPPED * n_parameters(features)
+        and _within(part, features)
+        for part in features
+    ):
         return _feature_layers(type(module).__name__, children)
-    names: list[str] = []
-    for name, child in children.items():
-        if isinstance(child, nn.Sequential | nn.ModuleList | nn.ModuleDict):
-            names += [f"{name}.{k}" for k, _ in child.named_children()]
+    return None
+
+
+def _opened_layers(module: nn.Module) -> tuple[str, ...]:
+    """The children of a module; containers, and the child that holds most, opened."""
+    parts: list[tuple[str, nn.Module]] = []
+    for name, child in module.named_children():
+        if isinstance(child, _CONTAINERS):
+            parts += [(f"{name}.{k}", part) for k, part in child.named_children()]
         else:
+            parts.append((name, child))
+    names: list[str] = []
+    for name, part in parts:
+        if inner := _within(part, module):
+            names += [f"{name}.{below}" for below in inner]
+        elif not _passes_on(part):
             names.append(name)
-    return tuple(n for n in names if not _passes_on(module.get_submodule(n)))
+    return tuple(names)
 
 
-def resolve_layers(
-    model: VisionModel,
-    layer_list: Sequence[str] | str | None = None,
-    x: torch.Tensor | None = None,
-) -> tuple[str, ...]:
-    """Names of the layers that a request means; see `requested_layers` and
-    `usable_layers`, which makes a trial pass where it is needed."""
-    names, sure = requested_layers(model, layer_list)
-    return names if sure else usable_layers(model, names, x)
+def _within(part: nn.Module, whole: nn.Module) -> tuple[str, ...]:
+    """Layers within a part that holds most of the whole, if blocks lie below it."""
+    share = n_parameters(part) / max(1, n_parameters(whole))
+    if share <= 0.5 or isinstance(part, torch.jit.ScriptModule):
+        return ()
+    if (known := _known_layers(part)) is not None:
+        return known
+    if isinstance(part, _CONTAINERS):
+        return _opened_layers(part)
+    below = list(part.children())
+    wraps = share > _WRAPPED and not type(part).__module__.startswith(
+        "torch.nn.modules"
+    )
+    if (wraps and below) or any(
+        (
+            isinstance(child, _CONTAINERS)
+            and n_parameters(child) > 0.5 * n_parameters(part)
+        )
+        or _within(child, part)
+        for child in below
+    ):
+        return _opened_layers(part)
+    return ()
+
+
+def n_parameters(module: nn.Module) -> int:
+    """How many numbers the parameters of a module have."""
+    return sum(p.numel() for p in module.parameters() if not is_lazy(p))
+
+
+def left_out_mass(module: nn.Module, layers: Sequence[str]) -> tuple[float, str]:
+    """Share of the parameters in modules that hold no layer and lie in none, and the
+    name of the largest. Modules without children count with what follows them."""
+    prefixes = [f"{name}." for name in layers]
+    left_out: dict[str, int] = {}
+
+    def walk(part: nn.Module, name: str) -> None:
+        for own, child in part.named_children():
+            path = f"{name}{own}"
+            if path in layers:
+                continue
+            if any(prefix.startswith(f"{path}.") for prefix in prefixes):
+                walk(child, f"{path}.")
+            elif any(True for _ in child.children()):
+                left_out[path] = n_parameters(child)
+
+    walk(module, "")
+    total = max(1, n_parameters(module))
+    largest = max(left_out, key=lambda name: left_out[name], default="")
+    return sum(left_out.values()) / total, largest
 
 
 def requested_layers(
@@ -112,6 +181,7 @@ def requested_layers(
     repeats ``conv_block_5.3``), and of the defaults of other networks, it means those
     that have one output per image.
     """
+    _require_python(model.module, ())
     if layer_list is None:
         return model.layers, model.card is not None
     if isinstance(layer_list, str):
@@ -139,10 +209,32 @@ def requested_layers(
             "layer_list must be either 'leaf', which stands alone, or a list of names; "
             f"got {names}. Write 'leaf', or only the names."
         )
+    _require_python(model.module, names)
     for name in names:
         if name not in known:
             raise ValueError(unknown(f"layer of {model.name}", name, known))
     return unique_names(names, "layer_list"), True
+
+
+def _require_python(module: nn.Module, layers: Sequence[str]) -> None:
+    """Refuse a TorchScript module, and layers within one: no hook of theirs runs."""
+    scripted = [
+        name
+        for name, part in module.named_modules()
+        if isinstance(part, torch.jit.ScriptModule)
+    ]
+    inside = [
+        layer
+        for layer in layers
+        if any(layer.startswith(f"{name}.") for name in scripted if name)
+    ]
+    if "" in scripted or inside:
+        what = f"layers {listing(inside)} lie in" if inside else "the network is"
+        raise ValueError(
+            f"layers must be modules that Python runs; {what} a TorchScript module "
+            "(scripted, traced or frozen), whose layers cannot be watched. Build the "
+            "network as an nn.Module and load the weights of the scripted one."
+        )
 
 
 @contextmanager
@@ -181,6 +273,15 @@ def computing_device(
     module: nn.Module, device: str | torch.device | None
 ) -> torch.device:
     """The device that was asked for, if it is there; by default the module's own."""
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if is_lazy(tensor) or tensor.is_meta:
+            state = "no shape yet (a lazy module)"
+            if not is_lazy(tensor):
+                state = "no numbers (it is on the meta device)"
+            raise ValueError(
+                f"the network must have its weights; {name} has {state}. Load them "
+                "first."
+            )
     if device is None:
         return device_of(module)
     try:
@@ -221,33 +322,55 @@ def on_device(module: nn.Module, place: torch.device) -> Iterator[None]:
 def run_network(
     model: VisionModel, batch: torch.Tensor, place: torch.device | None = None
 ) -> None:
-    """One forward pass of a batch (n_images, 3, height, width), for those who watch.
+    """One forward pass of a batch (n_images, ...), for those who watch.
 
-    What the network raises comes as one sentence; errors of those who watch pass as
-    they are. `place` is where the network is.
+    Floating numbers are given in the type of the weights, and compiled networks run as
+    they are written, because compiled code calls no hooks. What the network raises
+    comes as one sentence; errors of those who watch pass as they are. `place` is where
+    the network is.
     """
     place = place or device_of(model.module)
+    module = model.module
+    while isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        module = module.module  # its copies would each see a part of the batch
     try:
-        model.module(batch.to(place))
+        with torch.compiler.set_stance("force_eager"):
+            module(batch.to(place, _input_type(module, batch.dtype)))
     except torch.OutOfMemoryError as error:
         raise ValueError(
             f"batch_size must be smaller; {len(batch)} images of {model.name} do not "
             f"fit into the memory of {place}."
         ) from error
-    except (
-        AssertionError,
-        IndexError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except Exception as error:
         if not isinstance(error, RuntimeError) and _comes_from_watcher(error):
             raise
-        lines = str(error).strip().splitlines() or [type(error).__name__]
+        lines = str(error).strip().splitlines() or [""]
+        plain = isinstance(error, RuntimeError | ValueError) and lines[0]
+        reason = lines[0] if plain else f"{type(error).__name__}: {lines[0]}"
+        where = _failing_layer(model.module, error)
         raise ValueError(
             f"{model.name} cannot take a batch of shape {tuple(batch.shape)}: "
-            f"{lines[0].rstrip('.')}. Check its preprocess."
+            f"{reason.rstrip('.: ')}{where}. Check its preprocess, and that its "
+            "forward needs the images alone."
         ) from error
+
+
+def _input_type(module: nn.Module, given: torch.dtype) -> torch.dtype:
+    """Type of the weights (the first that are no scalar), for floating inputs."""
+    if given.is_floating_point:
+        for weight in module.parameters():
+            if weight.ndim and weight.dtype in _FLOATS:
+                return weight.dtype
+    return given
+
+
+def _failing_layer(module: nn.Module, error: BaseException) -> str:
+    """Where in a network an error was raised: its innermost module with a name."""
+    names = {id(part): name for name, part in module.named_modules()}
+    found = ""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        found = names.get(id(frame.f_locals.get("self")), "") or found
+    return f" (in layer {found!r})" if found else ""
 
 
 @contextmanager
@@ -273,30 +396,71 @@ def watch_layers(
 
 
 def output_rows(
-    module: nn.Module, layer: str, output: object, n_images: int
+    layer: str, output: object, n_images: int, axis: int = 0
 ) -> torch.Tensor:
     """Output of a layer as rows (n_images, n_units), in the same memory if it can be.
 
-    The network is needed for the advice in the error.
+    `axis` is that of the images, as a trial found it.
     """
-    problem = _problem(output, n_images)
-    if problem or not isinstance(output, torch.Tensor):
+    tensor = single_tensor(output)
+    if isinstance(tensor, torch.Tensor) and tensor.shape[axis : axis + 1] != (
+        n_images,
+    ):
+        tensor = f"the shape {tuple(tensor.shape)} for {n_images} images"
+    if isinstance(tensor, str):
         raise ValueError(
             f"layer {layer!r} must return one tensor with one row per image; it "
-            f"returns {problem}. {_advice(module, layer)}"
+            f"returns {tensor}. {_OTHERS}"
         )
-    return output.detach().reshape(n_images, -1)
+    return tensor.detach().movedim(axis, 0).reshape(n_images, -1)
 
 
-def require_all_ran(module: nn.Module, runs: Mapping[str, int]) -> None:
+def single_tensor(output: object) -> torch.Tensor | str:
+    """The tensor that a layer returns, alone or as the only one of a collection; or
+    what it returns instead. Quantised numbers are given as what they stand for."""
+    items: list[object] = [output]
+    if isinstance(output, Mapping):
+        items = list(output.values())
+    elif isinstance(output, tuple | list):
+        items = list(output)
+    items = [item for item in items if item is not None]
+    if len(items) != 1 or not isinstance(items[0], torch.Tensor):
+        return f"a {type(output).__name__}"
+    tensor = items[0]
+    if tensor.is_nested:
+        return "a nested tensor"
+    if tensor.is_quantized:
+        tensor = tensor.dequantize()
+    if tensor.numel() == 0 or tensor.layout != torch.strided or tensor.is_complex():
+        return (
+            f"a tensor of shape {tuple(tensor.shape)}, {tensor.dtype} and "
+            f"{tensor.layout}"
+        )
+    return tensor
+
+
+def require_all_ran(runs: Mapping[str, int]) -> None:
     """Refuse layers that did not run exactly once in a forward pass."""
     for layer, count in runs.items():
-        if count != 1:
-            times = "does not run" if count == 0 else f"runs {count} times"
-            raise ValueError(
-                f"layer {layer!r} must run once per forward pass; it {times}. "
-                f"{_advice(module, layer)}"
-            )
+        if problem := run_problem(count):
+            raise ValueError(f"layer {layer!r} must {problem}. {_OTHERS}")
+
+
+def run_problem(count: int) -> str:
+    """What is wrong with a layer that runs so often in a pass; empty if nothing is."""
+    if count == 1:
+        return ""
+    times = "does not run" if count == 0 else f"runs {count} times"
+    return f"run once per forward pass; it {times}"
+
+
+def inner_names(module: nn.Module, layer: str) -> tuple[str, ...]:
+    """Names of the modules within a layer, outer ones first, at most two levels."""
+    below = module.get_submodule(layer).named_modules()
+    names = [name for name, _ in below if name and name.count(".") < 2]
+    return tuple(
+        f"{layer}.{name}" for name in sorted(names, key=lambda n: n.count("."))
+    )
 
 
 def _hand_over(
@@ -374,69 +538,3 @@ def _passes_on(part: nn.Module) -> bool:
 
 def _computes(children: Mapping[str, nn.Module], name: str) -> bool:
     return name in children and not _passes_on(children[name])
-
-
-def usable_layers(
-    model: VisionModel, layers: Sequence[str], x: torch.Tensor | None = None
-) -> tuple[str, ...]:
-    """Those of the layers that have one output per image, in the order of execution.
-
-    An input (3, height, width) passes twice, as one batch; by default noise of
-    256 x 256, which a network without a resizing preprocess may not take.
-    """
-    runs: dict[str, list[str]] = {}  # layer: the problem of each of its outputs
-
-    def receive(layer: str, output: object) -> None:
-        runs.setdefault(layer, []).append(_problem(output, _PROBES))
-
-    if x is None:
-        rng = np.random.default_rng(0)
-        noise = Image.fromarray(rng.integers(0, 256, (256, 256, 3), dtype=np.uint8))
-        x = network_input(noise, model.preprocess, "noise")
-    with evaluating(model.module), watch_layers(model.module, layers, receive):
-        run_network(model, torch.stack([x] * _PROBES))
-    kept = [name for name, problems in runs.items() if problems == [""]]
-    if left_out := [name for name in layers if name not in kept]:
-        logger.info(
-            "%s: left out %s, which have no single output per image.",
-            model.name,
-            listing(left_out),
-        )
-    if not kept:
-        raise ValueError(
-            f"{model.name} must have a layer with one output per image; tried "
-            f"{listing(layers)}. Name the layers in layer_list."
-        )
-    return tuple(kept)
-
-
-def _problem(output: object, n_images: int) -> str:
-    """What keeps an output from being one row per image; empty if nothing does."""
-    if not isinstance(output, torch.Tensor):
-        return f"a {type(output).__name__}"
-    shape = tuple(output.shape)
-    if not shape or shape[0] != n_images:
-        return f"the shape {shape} for {n_images} images"
-    if output.numel() == 0 or output.layout != torch.strided or output.is_complex():
-        return f"a tensor of shape {shape}, {output.dtype} and {output.layout}"
-    return ""
-
-
-def _advice(module: nn.Module, layer: str) -> str:
-    """What to hook instead: the block around a layer, or the items of a list."""
-    part = module.get_submodule(layer)
-    if isinstance(part, nn.ModuleList | nn.ModuleDict) and len(part):
-        items = [f"{layer}.{name}" for name, _ in part.named_children()]
-        return f"Name its items instead: {listing(items)}."
-    around = layer.rpartition(".")[0]
-    while around and isinstance(
-        module.get_submodule(around), nn.ModuleList | nn.ModuleDict
-    ):
-        around = around.rpartition(".")[0]
-    if around:
-        return f"Name the block around it instead: {around!r}."
-    parts = dict(module.named_modules(remove_duplicate=False))
-    others = [name for name in default_layers(module) if parts.get(name) is not part]
-    if others:
-        return f"Name another layer, such as {listing(others)}."
-    return "Wrap it in a module that returns one tensor."

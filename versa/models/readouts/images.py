@@ -1,6 +1,7 @@
 """Images with classes, what layers make of them, and how many guesses are right."""
 
 import hashlib
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -23,14 +24,17 @@ from versa.models.layers import (
     on_device,
     output_rows,
     require_all_ran,
-    resolve_layers,
     run_network,
+    single_tensor,
     watch_layers,
 )
 from versa.models.preprocess import Preprocess
+from versa.models.trial import Tried, require_usable, resolve_layers, unsteady_warnings
 from versa.models.vision import VisionModel
 from versa.parallel import n_cores
 from versa.wording import listing
+
+logger = logging.getLogger("versa")
 
 Transform = Callable[[Image.Image], torch.Tensor]
 Reader = Callable[[int], torch.Tensor]
@@ -187,20 +191,28 @@ def layer_features(
     module = model.module
     outputs: dict[str, torch.Tensor] = {}
     runs: dict[str, int] = {}
+    tried: dict[str, Tried] = {}
 
     def receive(layer: str, output: Any) -> None:
-        rows = output_rows(module, layer, output, n_images)  # refuses other outputs
-        shape = n_images, *(output.shape[1:] or (1,))
+        axis = tried[layer].axis
+        rows = output_rows(layer, output, n_images, axis)  # refuses other outputs
+        own = list(single_tensor(output).shape)  # type: ignore[union-attr]
+        del own[axis]
+        shape = n_images, *(own or (1,))
         outputs[layer] = rows.reshape(shape).clone()  # before it is changed
         runs[layer] += 1
 
     with closing(batches):
         for numbers, x in batches:
             n_images = len(x)
+            if not tried:
+                tried = require_usable(model, x[0], layers, n_images)
+                for sentence in unsteady_warnings(model.name, tried):
+                    logger.warning("%s", sentence)
             runs |= dict.fromkeys(layers, 0)
             with evaluating(module), watch_layers(module, layers, receive):
                 run_network(model, x, place)
-            require_all_ran(module, runs)
+            require_all_ran(runs)
             for layer in layers:
                 finite = torch.isfinite(outputs[layer]).flatten(1).all(dim=1).cpu()
                 if not bool(finite.all()):

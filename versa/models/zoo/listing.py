@@ -8,12 +8,14 @@ import torch
 from PIL import Image
 
 from versa.models.building import on_meta_device
+from versa.models.images import network_input
 from versa.models.layers import (
     evaluating,
-    resolve_layers,
     run_network,
+    single_tensor,
     watch_layers,
 )
+from versa.models.trial import resolve_layers
 from versa.models.vision import VisionModel
 from versa.models.zoo.loading import load_model, vision_model
 from versa.models.zoo.names import find_network
@@ -76,10 +78,11 @@ def list_layers(
     shapes: dict[str, tuple[int, ...]] = {}
 
     def receive(layer: str, output: object) -> None:
-        if isinstance(output, torch.Tensor):
-            shapes[layer] = tuple(output.shape[1:])
+        tensor = single_tensor(output)
+        if isinstance(tensor, torch.Tensor):
+            shapes[layer] = tuple(tensor.shape[1:])
 
-    x = model.preprocess(Image.new("RGB", (256, 256)))
+    x = network_input(Image.new("RGB", (256, 256)), model.preprocess, "in black")
     batch = torch.stack([x, x])  # 2 images, for networks that refuse a batch of 1
     with evaluating(model.module), watch_layers(model.module, layers, receive):
         run_network(model, batch)
