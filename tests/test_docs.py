@@ -148,7 +148,11 @@ def resolve(name):
 
 @pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
 def test_references_exist(page):
+    public = set(public_names())
+    rooms = {name.rpartition(".")[0] for name in public}
     for role, name in ROLE.findall(read(page)):
+        # a room, a public name, or a method of one: never a file within a room
+        assert {name, name.rpartition(".")[0]} & public or name in rooms, name
         found = resolve(name)
         assert role != "class" or isinstance(found, type), name
         assert role not in ("func", "meth") or callable(found), name

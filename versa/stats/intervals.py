@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 __all__ = [
     "Interval",
+    "bootstrap_interval",
     "corrected_interval",
     "fisher_mean",
     "fisher_z",

@@ -24,7 +24,7 @@ def _check(record: Any, *rules: tuple[str, bool, str]) -> None:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Options of the loss; see `versa.models.ipcl.loss.IPCLLoss`.
+    """Options of the loss; see `versa.models.ipcl.IPCLLoss`.
 
     Parameters
     ----------
