@@ -208,8 +208,30 @@ def from_rsatoolbox(rdms: "RDMs") -> tuple[np.ndarray, tuple[str, ...] | None]:
     stack : ndarray of shape (n_rdms, n_pairs)
         In ``pdist`` order.
     names : tuple of str or None
-        The pattern descriptor ``stim_id``, if there is one.
+        The pattern descriptor ``stim_id``, else the first one of texts that differ.
     """
-    names = rdms.pattern_descriptors.get("stim_id")
-    stack = np.asarray(rdms.get_vectors(), dtype=float).copy()
-    return stack, None if names is None else tuple(str(name) for name in names)
+    names = next(iter(pattern_names(rdms).values()), None)
+    return np.asarray(rdms.get_vectors(), dtype=float).copy(), names
+
+
+def is_rsatoolbox(value: object) -> bool:
+    """Whether it is an ``RDMs`` of rsatoolbox, which is not imported for it."""
+    return hasattr(value, "pattern_descriptors") and hasattr(value, "get_vectors")
+
+
+def pattern_names(
+    rdms: "RDMs", expected: Sequence[str] = ()
+) -> dict[str, tuple[str, ...]]:
+    """Descriptors that name every pattern, ``stim_id`` first.
+
+    Numbers name nothing, unless they are the `expected` names.
+    """
+    found = {}
+    descriptors = rdms.pattern_descriptors
+    for name in sorted(descriptors, key=lambda name: name != "stim_id"):
+        values = tuple(str(value) for value in descriptors[name])
+        texts = all(isinstance(value, str) for value in descriptors[name])
+        names = texts or name == "stim_id" or set(values) == set(expected)
+        if names and len(set(values)) == len(values):
+            found[name] = values
+    return found

@@ -6,9 +6,11 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.spatial.distance import squareform
 
 from versa.fmri.dataset.braindata import BrainDataset
 from versa.fmri.dataset.stimuli import StimulusSet
+from versa.fmri.rdm import to_rsatoolbox
 from versa.fmri.sectors.sector import Sector
 
 NAMES = ["ant", "bee", "cup", "dog", "ear"]
@@ -73,6 +75,83 @@ def test_a_dataset_of_rdms():
     assert dataset.drop_bad_voxels() is dataset
     part = dataset.select("IT", "02")
     np.testing.assert_array_equal(part.rdms["IT"], make_rdms()["IT"][1:])
+
+
+def as_squares(stack, **names):
+    return [pd.DataFrame(squareform(rdm), **names) for rdm in stack]
+
+
+def as_rsatoolbox(stack, **descriptors):
+    from rsatoolbox.rdm import RDMs
+
+    return RDMs(stack, pattern_descriptors=descriptors)
+
+
+def test_rdms_as_squares_and_objects_of_rsatoolbox():
+    stack = make_rdms()["V1"]
+    named = {"index": NAMES, "columns": NAMES}
+    kinds = ["animal"] * 4 + ["thing"]
+    for rdms in (
+        np.stack([squareform(rdm) for rdm in stack]),
+        [squareform(rdm).tolist() for rdm in stack],
+        as_squares(stack, **named),
+        [squareform(stack[0]), stack[1]],
+        pd.DataFrame(stack, index=["01", "02"]),
+        pd.DataFrame(stack),
+        as_rsatoolbox(stack),
+        as_rsatoolbox(stack, stim_id=NAMES),
+        as_rsatoolbox(stack, kind=kinds, conds=NAMES, index=[4, 3, 2, 1, 0]),
+        [as_rsatoolbox(rdm[None], conds=NAMES) for rdm in stack],
+        to_rsatoolbox(stack, NAMES, subjects=["01", "02"]),
+    ):
+        held = make_dataset(responses=None, rdms={"V1": rdms}).rdms["V1"]
+        np.testing.assert_array_equal(held, stack)
+
+
+MOVED = [NAMES[1], NAMES[0], *NAMES[2:]]
+OTHERS = ["x", *NAMES[1:]]
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (
+            lambda x: as_squares(x, index=MOVED, columns=MOVED),
+            "the index of .*order",
+        ),
+        (lambda x: as_squares(x, index=NAMES, columns=MOVED), "the columns of.*order"),
+        (lambda x: as_squares(x, index=OTHERS, columns=OTHERS), "unknown 'x'"),
+        (lambda x: as_rsatoolbox(x, stim_id=MOVED), "descriptor 'stim_id' of.*order"),
+        (lambda x: as_rsatoolbox(x, conds=MOVED), "descriptor 'conds' of.*order"),
+        (lambda x: as_rsatoolbox(x, conds=OTHERS), "unknown 'x'"),
+        (
+            lambda x: [as_rsatoolbox(one[None], conds=MOVED) for one in x],
+            "descriptor 'conds' of.*subject 01.*order",
+        ),
+        (lambda x: as_rsatoolbox(x[:, :6], stim_id=NAMES[:4]), "missing 'ear'"),
+        (
+            lambda x: to_rsatoolbox(x, NAMES, subjects=["02", "01"]),
+            "'subject' of .* must be the subjects .*, 01, 02, in this order; got 02",
+        ),
+        (lambda x: pd.DataFrame(x, index=["02", "01"]), "got 02, 01"),
+        (lambda x: as_rsatoolbox(x[:1], stim_id=NAMES), "one entry|n_subjects"),
+    ],
+)
+def test_rdms_of_other_names_are_refused(make, text):
+    rdms = {"V1": make(make_rdms()["V1"])}
+    with pytest.raises(ValueError, match=text):
+        make_dataset(responses=None, rdms=rdms)
+
+
+def test_numbers_that_are_the_names_are_matched():
+    names = ["3", "1", "2"]
+    stimuli = StimulusSet(names, ["a.png", "b.png", "c.png"], ["0" * 64] * 3)
+    fields = {"stimuli": stimuli, "subjects": ["a"], "responses": None}
+    stack = np.ones((1, 3))
+    for given in ([3, 1, 2], [0, 1, 2]):  # the second are counts, no names
+        make_dataset(**fields, rdms={"V1": as_rsatoolbox(stack, number=given)})
+    with pytest.raises(ValueError, match=r"descriptor 'number' of .* order"):
+        make_dataset(**fields, rdms={"V1": as_rsatoolbox(stack, number=[1, 2, 3])})
 
 
 def test_float64_is_not_copied_and_not_writable():
@@ -240,7 +319,23 @@ def bad_rdms(value):
         ),
         (
             {"responses": None, "rdms": {"V1": np.ones((2, 5, 5))}},
-            r"got \(2, 5, 5\). Turn each matrix .*squareform",
+            "of subject 01 must have zeros on its diagonal.*1 - r, not r",
+        ),
+        (
+            {"responses": None, "rdms": {"V1": np.triu(np.ones((2, 5, 5)), 1)}},
+            "of subject 01 must be symmetric",
+        ),
+        (
+            {"responses": None, "rdms": {"V1": np.zeros((2, 4, 4))}},
+            r"must be \(n_images, n_images\), that is \(5, 5\).*got \(4, 4\)",
+        ),
+        (
+            {"responses": None, "rdms": {"V1": np.zeros((2, 5, 5, 1))}},
+            r"must be \(n_subjects, n_pairs\)",
+        ),
+        (
+            {"responses": None, "rdms": {"V1": [[[1.0, 2], [3]]] * 2}},
+            "of subject 01 must be an array of numbers",
         ),
         (
             {"responses": None, "rdms": bad_rdms(np.nan)},

@@ -8,16 +8,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from versa.fmri.dataset.stimuli import StimulusSet
+from versa.fmri.rdm import is_rsatoolbox, pattern_names
 from versa.fmri.sectors.sector import Sector, check_same_grid
 from versa.fmri.volumes.spaces import check_space
 from versa.wording import chosen_names, listing, unique_names
 
+if TYPE_CHECKING:
+    from rsatoolbox.rdm import RDMs
+
 logger = logging.getLogger("versa")
+
+_ASYMMETRY = 1e-8  # of the largest distance, between both halves of a square RDM
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -41,7 +47,10 @@ class BrainDataset:
         may differ between subjects. The index of a DataFrame must be the image names.
     rdms : mapping of str to array-like of shape (n_subjects, n_pairs), optional
         For each sector one RDM per subject, in the pair order of
-        ``scipy.spatial.distance.pdist``.
+        ``scipy.spatial.distance.pdist``; or squares (n_subjects, n_images, n_images),
+        or an ``RDMs`` of rsatoolbox. Names that come with them (a DataFrame's index
+        and columns, a pattern descriptor, the RDM descriptor ``subject``) must be
+        those of the images and subjects, in the same order.
     sectors : mapping of str to sequence of Sector, optional
         For each sector of `responses` one mask per subject, with as many voxels as the
         responses have columns, in the same order (C order of the mask).
@@ -379,13 +388,7 @@ def _checked_rdms(
     checked = {}
     for sector, items in _named(rdms, "rdms").items():
         what = f"rdms[{sector!r}]"
-        _check_per_subject(dataset, items, what)
-        array = _float_view(items, what)
-        if array.ndim == 3 and array.shape[1:] == (n_images, n_images):
-            raise ValueError(
-                f"{what} must be (n_subjects, n_pairs); got {array.shape}. Turn each "
-                "matrix into a vector with scipy.spatial.distance.squareform."
-            )
+        array = _float_view(_vectors(dataset, items, what), what)
         if array.shape != (dataset.n_subjects, n_pairs):
             raise ValueError(
                 f"{what} must be (n_subjects, n_pairs), that is "
@@ -401,6 +404,84 @@ def _checked_rdms(
                 )
         checked[sector] = array
     return MappingProxyType(checked)
+
+
+def _vectors(dataset: BrainDataset, items: Any, what: str) -> Any:
+    """RDMs as vectors: from an object of rsatoolbox, from squares, or as they are.
+
+    Names of images and subjects that come with them must be those of the dataset, in
+    the same order.
+    """
+    if is_rsatoolbox(items):
+        named = items.rdm_descriptors.get("subject")
+        if named is not None:
+            _same_subjects(dataset, named, f"the descriptor 'subject' of {what}")
+        return _of_rsatoolbox(dataset, items, what)
+    if hasattr(items, "iloc") and items.index.dtype.kind not in "iu":
+        _same_subjects(dataset, items.index, f"the index of {what}")
+    _check_per_subject(dataset, items, what)
+    if hasattr(items, "iloc") or (isinstance(items, np.ndarray) and items.ndim != 3):
+        return items
+    found = []
+    for subject, rdm in zip(dataset.subjects, items, strict=True):
+        whose = f"{what} of subject {subject}"
+        if is_rsatoolbox(rdm):
+            rdm = _of_rsatoolbox(dataset, rdm, whose)
+            if len(rdm) != 1:
+                raise ValueError(f"{whose} must be one RDM; got {len(rdm)}.")
+            rdm = rdm[0]
+        elif _float_view(rdm, whose).ndim == 2:
+            rdm = _of_square(dataset, rdm, whose)
+        found.append(rdm)
+    return found
+
+
+def _of_rsatoolbox(dataset: BrainDataset, rdms: "RDMs", what: str) -> np.ndarray:
+    """Vectors of an object of rsatoolbox with the names of the dataset's images."""
+    names = dataset.stimuli.names
+    named = pattern_names(rdms, names)
+    if named and names not in named.values():
+        descriptor, given = next(iter(named.items()))
+        where = f"the pattern descriptor {descriptor!r} of {what}"
+        dataset.stimuli.check_same(given, what=where)
+    return np.asarray(rdms.get_vectors())
+
+
+def _of_square(dataset: BrainDataset, square: Any, what: str) -> np.ndarray:
+    """Pairs of a symmetric matrix with zeros on its diagonal."""
+    if hasattr(square, "iloc"):  # a DataFrame, without importing pandas
+        dataset.stimuli.check_same(square.index, what=f"the index of {what}")
+        dataset.stimuli.check_same(square.columns, what=f"the columns of {what}")
+    matrix = _float_view(square, what)
+    n_images = dataset.n_images
+    if matrix.shape != (n_images, n_images):
+        raise ValueError(
+            f"{what} must be (n_images, n_images), that is ({n_images}, {n_images}), "
+            f"or a vector of its pairs; got {matrix.shape}."
+        )
+    slack = _ASYMMETRY * np.max(np.abs(matrix), initial=0.0, where=np.isfinite(matrix))
+    if not np.allclose(matrix, matrix.T, rtol=0, atol=slack, equal_nan=True):
+        raise ValueError(
+            f"{what} must be symmetric; it differs from its transpose. Average the two "
+            "halves, if that is meant."
+        )
+    if not (np.abs(np.diagonal(matrix)) <= slack).all():
+        raise ValueError(
+            f"{what} must have zeros on its diagonal; it has "
+            f"{np.diagonal(matrix)[:3].tolist()} ... there. An RDM holds distances: "
+            "1 - r, not r."
+        )
+    return matrix[np.triu_indices(n_images, k=1)]
+
+
+def _same_subjects(dataset: BrainDataset, given: Any, what: str) -> None:
+    """Refuse RDMs that name other subjects, or in another order."""
+    found = tuple(str(name) for name in given)
+    if found != tuple(dataset.subjects):
+        raise ValueError(
+            f"{what} must be the subjects of the dataset, {listing(dataset.subjects)}, "
+            f"in this order; got {listing(found)}."
+        )
 
 
 def _checked_sectors(
