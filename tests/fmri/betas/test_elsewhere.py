@@ -232,3 +232,34 @@ def test_miyawaki_repeats_become_halves(shared, tmp_path):
     assert np.corrcoef(pixel_rdm, brain_rdm)[0, 1] == pytest.approx(
         expected["pixel_RDM(1-Pearson) vs mean-V1 RDM r"], abs=1e-6
     )
+
+
+@pytest.mark.parametrize("nothing", [0.0, np.nan])
+def test_what_was_not_estimated_is_no_response_of_0(volumes, tmp_path, nothing):
+    rows = np.arange(1.0, 7).reshape(2, 3)
+    rows[1] = nothing
+    for part in ("values", "odd"):
+        parts = {"values": rows + 1, "odd": rows + 1, "even": rows + 1, part: rows}
+        if np.isnan(nothing):
+            parts = {name: np.nan_to_num(a, nan=2.0) for name, a in parts.items()}
+            parts[part] = rows
+        message = f"{part} of subject 01 must have an estimate .* dog is 0 or NaN"
+        with pytest.raises(ValueError, match=message):
+            betas_from_array(conditions=["cup", "dog"], subject="01", **parts)
+    volumes["dog"] = np.full(SHAPE, nothing, np.float32)
+    options = {"subject": "01", "space": "TAL"}
+    message = r"images of subject 01 .* an estimate of each condition; dog is 0 or NaN"
+    with pytest.raises(ValueError, match=message):
+        betas_from_images(save(tmp_path, volumes), **options)
+    whole = np.stack(list(volumes.values()), axis=-1)
+    nibabel.Nifti1Image(whole, AFFINE).to_filename(tmp_path / "all.nii")
+    with pytest.raises(ValueError, match=message.replace("01 ", r"01 \(all.nii\) ")):
+        betas_from_images(tmp_path / "all.nii", NAMES, **options)
+
+
+def test_names_of_conditions(caplog):
+    rows = np.arange(1.0, 7).reshape(2, 3)
+    with pytest.raises(ValueError, match="'NaN' stands for a missing value"):
+        betas_from_array(rows, ["cup", "NaN"], subject="01")
+    betas_from_array(rows, ["cup", "Cup "], subject="01")
+    assert "'Cup ', 'cup' count as different conditions" in caplog.text

@@ -193,3 +193,30 @@ def test_folders_that_are_not_complete_are_refused(tmp_path, runs):
         ValueError, match=r"must have a contrast per condition, .* a > b"
     ):
         read_feat(tmp_path / "d.feat", **OPTIONS)
+
+
+@pytest.mark.parametrize("nothing", [0.0, np.nan])
+@pytest.mark.parametrize("maps", ["cope", "pe"])
+def test_an_empty_variable_is_no_response_of_0(runs, caplog, nothing, maps):
+    folders, made = runs
+    for folder in folders:
+        write_fsf(folder, {"face": (3, 3, 1), "house": (3, 3, 1)}, 4)
+    name = {"cope": "cope1", "pe": "pe3"}[maps]  # house
+    image = nibabel.Nifti1Image(np.full(SHAPE, nothing, np.float32), AFFINE)
+    image.to_filename(folders[1] / "stats" / f"{name}.nii.gz")
+    betas = read_feat(folders, maps=maps, halves=None, **OPTIONS)
+    row = betas.conditions.index("house")
+    inside = np.ones(SHAPE, bool)
+    inside[0] = False
+    own = [made[run][name][inside].astype(float) for run in (0, 2)]
+    np.testing.assert_allclose(betas.values[row], np.mean(own, axis=0))
+    assert f"'house' of run 2 ({name}.nii.gz)" in caplog.text
+    assert "run 2 lacks house; their betas are means over the other" in caplog.text
+    with pytest.raises(
+        ValueError, match="the even half must have every condition; hou"
+    ):
+        read_feat(folders, maps=maps, **OPTIONS)
+    for folder in folders:
+        image.to_filename(folder / "stats" / f"{name}.nii.gz")
+    with pytest.raises(ValueError, match=r"'house' has none: its images are 0 or NaN"):
+        read_feat(folders, maps=maps, **OPTIONS)

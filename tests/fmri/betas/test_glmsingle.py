@@ -353,3 +353,25 @@ def test_the_place_of_voxels_must_be_known(tmp_path, betas, mask):
         read_glmsingle(flat, TRIALS, runs=RUNS, mask=own, voxel_order="A", **OPTIONS)
     with pytest.raises(ValueError, match="space must be TAL"):
         read_glmsingle(path, TRIALS, subject="01", space="T1w", like=like)
+
+
+@pytest.mark.parametrize("nothing", [0.0, np.nan])
+@pytest.mark.parametrize("kind", ["volumes", "voxels"])
+def test_trials_without_estimate_are_left_out(
+    tmp_path, betas, mask, caplog, nothing, kind
+):
+    options = {**OPTIONS, "mask": image(tmp_path, mask), "halves": None}
+    rows = betas[mask]
+    rows[:, 3] = nothing  # the second trial of cup
+    betas[..., 3] = nothing
+    path = write_python(tmp_path, betas if kind == "volumes" else rows)
+    found = read_glmsingle(path, TRIALS, **options)
+    expected = rows[:, [1, 7]].astype(float).mean(axis=1)
+    np.testing.assert_allclose(found.values[found.conditions.index("cup")], expected)
+    assert found.n_voxels == mask.sum()
+    assert "1 of 9 trials have no estimate" in caplog.text
+    assert "'cup', trial 4" in caplog.text
+    betas[..., [1, 3, 7]] = nothing
+    path = write_python(tmp_path, betas)
+    with pytest.raises(ValueError, match="cup has none in any trial"):
+        read_glmsingle(path, TRIALS, **options)

@@ -212,3 +212,18 @@ def test_a_damaged_spm_mat_is_refused(tmp_path, content):
     (tmp_path / "SPM.mat").write_bytes(content)
     with pytest.raises(ValueError, match=r"SPM.mat must be an SPM.mat of an estimated"):
         read_spm(tmp_path, **OPTIONS)
+
+
+def test_a_session_that_was_not_estimated_is_left_out(tmp_path, caplog):
+    made = write_betas(tmp_path, NAMES)
+    for number, name in enumerate(NAMES, start=1):
+        if name.startswith("Sn(2)"):
+            image = nibabel.load(tmp_path / f"beta_{number:04d}.nii")
+            empty = np.full(SHAPE, np.nan, np.float32)
+            again = nibabel.Nifti1Image(empty, AFFINE, image.header)
+            again.to_filename(tmp_path / f"beta_{number:04d}.nii")
+    betas = read_spm(tmp_path, **OPTIONS)
+    for row, name in enumerate(betas.conditions):
+        own = [made[f"Sn({s}) {name}*bf(1)"] for s in (1, 3)]
+        np.testing.assert_allclose(betas.values[row], np.mean(own, 0, dtype=float))
+    assert "'house' of run 2 (beta_0009.nii)" in caplog.text

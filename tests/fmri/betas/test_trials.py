@@ -117,3 +117,24 @@ def test_events_that_are_not_clear_are_refused():
         trials_from_events([good.assign(trial_type=["cup", np.nan])])
     with pytest.raises(ValueError, match="at least one trial"):
         trials_from_events([good], left_out=["cup", "dog"])
+
+
+@pytest.mark.parametrize("nothing", [0.0, np.nan])
+def test_rows_without_estimate_are_no_responses_of_0(values, nothing, caplog):
+    values[1] = nothing  # a trial of a
+    _, mean, odd, _ = average_trials(values, TRIALS, RUNS, halves="runs")
+    np.testing.assert_allclose(mean[1], values[[3, 4, 6, 9]].mean(axis=0))
+    np.testing.assert_allclose(odd[1], values[6])
+    assert "1 of 10 trials have no estimate" in caplog.text
+    assert "'a' in row 2" in caplog.text
+    values[np.array(TRIALS) == "a"] = nothing
+    with pytest.raises(ValueError, match="in at least one trial; a has none"):
+        average_trials(values, TRIALS)
+    assert average_trials(values, TRIALS, conditions=["b"])[0] == ("b",)
+
+
+def test_names_of_trials_that_name_nothing(values, caplog):
+    with pytest.raises(ValueError, match="'nan' stands for a missing value"):
+        average_trials(values, ["nan", *TRIALS[1:]])
+    average_trials(values, ["B ", *TRIALS[1:]])
+    assert "trials: 'B ', 'b' count as different conditions" in caplog.text

@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from versa.fmri.betas.conditions import ConditionBetas
+from versa.fmri.betas.trials import check_estimates
 from versa.fmri.sectors.sector import Sector
 from versa.fmri.volumes.spaces import check_space
 from versa.fmri.volumes.voxels import PathLike, Volume, gather_voxels
@@ -257,6 +258,8 @@ def read_vmp(
                 f"{options.count(name)} times among {listing(options)}."
             )
     chosen = [maps[options.index(name)] for name in wanted]
+    for name, volume, _ in chosen:
+        check_estimates(volume[None], [name], f"maps of subject {subject}")
 
     def read() -> Iterator[Volume]:
         for name, volume, image in chosen:

@@ -10,8 +10,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from versa.fmri.betas.conditions import ConditionBetas
-from versa.fmri.betas.trials import average_trials
-from versa.fmri.volumes.nifti import check_stated_space, header_space, list_grid
+from versa.fmri.betas.events import check_names, warn_of_twins
+from versa.fmri.betas.trials import average_trials, check_estimates, has_estimate
+from versa.fmri.volumes.nifti import (
+    check_stated_space,
+    header_space,
+    list_grid,
+    read_image,
+)
 from versa.fmri.volumes.spaces import check_space
 from versa.fmri.volumes.voxels import (
     PathLike,
@@ -119,6 +125,10 @@ def betas_from_array(
     """
     for what, given in (("values", values), ("odd", odd), ("even", even)):
         _check_row_names(given, conditions, f"{what} of subject {subject}")
+        if given is not None and np.ndim(given) == 2:
+            rows = np.asarray(given, dtype=np.float64)
+            check_estimates(rows, conditions, f"{what} of subject {subject}")
+    _check_conditions(conditions, subject)
     if mask is None:
         if space != "none" or affine is not None:
             raise ValueError(
@@ -231,6 +241,8 @@ def betas_from_images(
             parts[what] = [Path(given)]
     if not parts.get("images"):
         raise ValueError(f"images of subject {subject} must be at least one; got none.")
+    _check_conditions(names, subject)
+    _check_images(parts, names, subject)
     files = [path for part in parts.values() for path in part]
     beside = [Path(p) for p in (mask, activity) if p is not None]
     options = ImageOptions(
@@ -277,6 +289,7 @@ def betas_from_runs(
     beside = [path for path in (options.mask, options.activity) if path]
     for path in [path for _, _, path in used] + beside:
         check_stated_space(Path(path), options.space)
+    used = _estimated(used, options.subject)
     for run in dict.fromkeys(runs):
         missing = set(wanted) - {name for name, own, _ in used if own == run}
         if missing:
@@ -303,6 +316,55 @@ def betas_from_runs(
         values, [name for name, _, _ in used], of_run, conditions=wanted, halves=halves
     )
     return options.betas(found, mean, inside, affine, odd, even)
+
+
+def _estimated(
+    images: Sequence[tuple[str, int, PathLike]], subject: str
+) -> list[tuple[str, int, PathLike]]:
+    """Images that hold an estimate; others are named. Each condition must have one.
+
+    Where a run has no event of a condition, or was not estimated, programs leave an
+    image of 0 or NaN, which is no response of 0.
+    """
+    kept = [one for one in images if has_estimate(read_image(Path(one[2]))[0])]
+    empty = [one for one in images if one not in kept]
+    if empty:
+        said = listing(f"{n!r} of run {run} ({Path(p).name})" for n, run, p in empty)
+        logger.warning(
+            "subject %s: images that are 0 or NaN everywhere hold no estimate and are "
+            "left out: %s.",
+            *(subject, said),
+        )
+    lost = sorted({name for name, _, _ in empty} - {name for name, _, _ in kept})
+    if lost:
+        raise ValueError(
+            f"subject {subject} must have an estimate of each condition in a run; "
+            f"{listing(map(repr, lost))} has none: its images are 0 or NaN everywhere. "
+            "Name the conditions to read with conditions=."
+        )
+    return kept
+
+
+def _check_conditions(conditions: Sequence[str], subject: str) -> None:
+    """Refuse names for a missing value, and warn of those nearly the same."""
+    texts = [name for name in conditions if isinstance(name, str)]
+    check_names([name for name in texts if name], f"conditions of subject {subject}")
+    warn_of_twins(texts, f"conditions of subject {subject}")
+
+
+def _check_images(
+    parts: Mapping[str, Sequence[Path]], names: Sequence[str], subject: str
+) -> None:
+    """Refuse images of conditions, or volumes of one, that hold no estimate."""
+    for what, paths in parts.items():
+        one = len(paths) == 1 and len(names) > 1
+        for name, path in zip(names, paths, strict=False):
+            values, _ = read_image(path)
+            if values.ndim == 4 and one:
+                rows, own = np.moveaxis(values, -1, 0), names
+            else:
+                rows, own = values[None], [name]
+            check_estimates(rows, own, f"{what} of subject {subject} ({path.name})")
 
 
 def _space(paths: Sequence[Path], space: str | None) -> str:

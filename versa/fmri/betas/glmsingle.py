@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from versa.fmri.betas.conditions import ConditionBetas
-from versa.fmri.betas.trials import average_trials
+from versa.fmri.betas.trials import average_trials, has_estimate
 from versa.fmri.volumes.grids import same_grid
 from versa.fmri.volumes.nifti import check_stated_space, read_image, read_mask
 from versa.fmri.volumes.spaces import check_space
@@ -117,6 +117,7 @@ def read_glmsingle(
             "a beta are to be left out of trials."
         )
     runs = _checked_with_design(path, design, names, runs)
+    betas, names, runs = _estimated_trials(betas, names, runs, path)
     if betas.ndim == 4 and betas.shape[1:3] != (1, 1):
         rows, inside, affine = _of_volumes(betas, path, mask, like)
     else:
@@ -150,6 +151,30 @@ def read_glmsingle(
         unit=unit,
         source=f"GLMsingle ({written_by}), {path.name}, means over trials",
     )
+
+
+def _estimated_trials(
+    betas: np.ndarray, names: list[str], runs: Sequence[object] | None, path: Path
+) -> tuple[np.ndarray, list[str], Sequence[object] | None]:
+    """Trials that have an estimate; those that are 0 or NaN everywhere are named."""
+    empty = [row for row in range(len(names)) if not has_estimate(betas[..., row])]
+    if not empty:
+        return betas, names, runs
+    logger.warning(
+        "%s: %d of %d trials have no estimate (0 or NaN in all voxels) and are left "
+        "out: %s.",
+        *(path.name, len(empty), len(names)),
+        listing(f"{names[row]!r}, trial {row + 1}" for row in empty),
+    )
+    kept = [row for row in range(len(names)) if row not in set(empty)]
+    lost = sorted(set(names) - {names[row] for row in kept})
+    if lost:
+        raise ValueError(
+            f"{path} must hold an estimate of each condition; {listing(lost)} has none "
+            "in any trial: 0 or NaN in all voxels."
+        )
+    left = None if runs is None else [runs[row] for row in kept]
+    return betas[..., kept], [names[row] for row in kept], left
 
 
 def _betas(path: Path) -> tuple[np.ndarray, str]:

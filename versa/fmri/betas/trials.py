@@ -1,5 +1,6 @@
 """Trials: the condition of each one, and averages over all or half of the runs."""
 
+import logging
 import os
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,12 +12,34 @@ from numpy.typing import ArrayLike
 from versa.fmri.betas.events import (
     LEFT_OUT,
     check_events,
+    check_names,
     read_events,
+    warn_of_twins,
 )
 from versa.wording import chosen_names, listing, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
+
+logger = logging.getLogger("versa")
+
+
+def has_estimate(values: np.ndarray) -> bool:
+    """Whether a beta image or row was estimated: programs leave 0 or NaN for none."""
+    return bool((np.isfinite(values) & (values != 0)).any())
+
+
+def check_estimates(rows: np.ndarray, names: Sequence[str], what: str) -> None:
+    """Refuse rows (n_conditions, n_voxels) of which one was never estimated."""
+    empty = [
+        name for name, row in zip(names, rows, strict=False) if not has_estimate(row)
+    ]
+    if empty:
+        raise ValueError(
+            f"{what} must have an estimate of each condition; {listing(empty)} "
+            f"{'is' if len(empty) == 1 else 'are'} 0 or NaN in all voxels, as where "
+            "nothing was estimated. Leave these conditions out."
+        )
 
 
 def average_trials(
@@ -32,7 +55,9 @@ def average_trials(
     Parameters
     ----------
     values : array-like of shape (n_trials, n_voxels)
-        One row per trial. Every trial counts the same, whichever run it is from.
+        One row per trial. Every trial counts the same, whichever run it is from. Rows
+        that are 0 or NaN in all voxels were not estimated: they are left out, with a
+        warning.
     trials : sequence of str, length n_trials
         The condition of each row.
     runs : sequence, length n_trials, optional
@@ -76,12 +101,23 @@ def average_trials(
             "values must be (n_trials, n_voxels) with one condition per trial; got "
             f"{rows.shape} and {len(names)} conditions of trials."
         )
+    check_names(names, "trials")
+    warn_of_twins(names, "trials")
     options = tuple(dict.fromkeys(names))
     wanted = options
     if conditions is not None:
         wanted = chosen_names(conditions, "condition", options)
     is_odd = _odd_trials(names, runs, halves)
     own = np.array(names, dtype=object)
+    estimated = np.array([has_estimate(row) for row in rows], dtype=bool)
+    empty = [row for row in np.flatnonzero(~estimated) if names[row] in wanted]
+    if empty:
+        logger.warning(
+            "%d of %d trials have no estimate (0 or NaN in all voxels) and are left "
+            "out: %s.",
+            *(len(empty), len(names)),
+            listing(f"{names[row]!r} in row {row + 1}" for row in empty),
+        )
 
     def means(kept: np.ndarray, half: str) -> np.ndarray:
         absent = [name for name in wanted if not (kept & (own == name)).any()]
@@ -99,10 +135,18 @@ def average_trials(
             )
         return result
 
-    mean = means(np.ones(len(names), dtype=bool), "whole")
+    unseen = [name for name in wanted if not (estimated & (own == name)).any()]
+    if unseen:
+        raise ValueError(
+            f"each condition must have an estimate in at least one trial; "
+            f"{listing(unseen)} {'has' if len(unseen) == 1 else 'have'} none: 0 or NaN "
+            "in all voxels. Leave it out by conditions=."
+        )
+    mean = means(estimated, "whole")
     if is_odd is None:
         return wanted, mean, None, None
-    return wanted, mean, means(is_odd, "odd"), means(~is_odd, "even")
+    odd, even = means(estimated & is_odd, "odd"), means(estimated & ~is_odd, "even")
+    return wanted, mean, odd, even
 
 
 def trials_from_events(
