@@ -4,6 +4,7 @@ import hashlib
 import pickle
 
 import pytest
+from PIL import Image
 
 from versa.fmri.dataset.stimuli import StimulusSet
 
@@ -139,3 +140,39 @@ def test_other_content_is_named(stimuli):
         stimuli.check_same(stimuli.names, hashes, "Grams")
     with pytest.raises(ValueError, match="hashes must be one per image; got 2 for 3"):
         stimuli.check_same(stimuli.names, hashes[:2])
+
+
+def photographs(folder, orientation=6):
+    """An upright one, one turned by EXIF, and an animation of two frames."""
+    folder.mkdir()
+    plain = Image.new("RGB", (8, 4), (9, 90, 200))
+    plain.save(folder / "a_upright.jpg", exif=exif_of(1))
+    plain.save(folder / "b_turned.jpg", exif=exif_of(orientation))
+    frames = [plain, Image.new("RGB", (8, 4))]
+    frames[0].save(folder / "c_moving.gif", save_all=True, append_images=frames[1:])
+    return folder
+
+
+def exif_of(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+@pytest.mark.parametrize("orientation", [2, 3, 6, 8])
+def test_images_that_viewers_show_otherwise(tmp_path, caplog, orientation):
+    StimulusSet.from_folder(photographs(tmp_path / "images", orientation))
+    turned, moving = [record.getMessage() for record in caplog.records]
+    assert turned.startswith("images b_turned.jpg have an EXIF orientation")
+    assert moving.startswith("images c_moving.gif are animated or have several pages")
+
+
+def test_numbers_in_names(tmp_path, caplog):
+    for name in ("img1.png", "img2.png", "img10.png"):
+        (tmp_path / name).write_bytes(name.encode())
+    assert StimulusSet.from_folder(tmp_path).names == ("img1", "img10", "img2")
+    assert "order of their names as texts, img1, img10, img2, and not" in caplog.text
+    caplog.clear()
+    (tmp_path / "img10.png").rename(tmp_path / "img3.png")
+    StimulusSet.from_folder(tmp_path)
+    assert not caplog.records

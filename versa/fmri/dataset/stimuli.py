@@ -1,5 +1,6 @@
 """StimulusSet: the images of an experiment, known by name and by content."""
 
+import logging
 import os
 import re
 from collections.abc import Iterable
@@ -10,6 +11,9 @@ from pathlib import Path
 from versa.cache import content_key, file_hash
 from versa.wording import listing, unique_names
 
+logger = logging.getLogger("versa")
+
+_ORIENTATION = 0x0112  # EXIF's number for how a camera was held; 1 is upright
 _IMAGE_SUFFIXES = frozenset(
     (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 )
@@ -136,6 +140,8 @@ class StimulusSet:
                 f"image files must exist; {len(missing)} of {len(files)} are missing: "
                 f"{listing(missing)}."
             )
+        for text, odd in image_oddities(files).items():
+            logger.warning("images %s %s", listing(file.name for file in odd), text)
         return cls(tuple(ids), tuple(files), tuple(file_hash(file) for file in files))
 
     @classmethod
@@ -155,31 +161,21 @@ class StimulusSet:
         -------
         stimuli : StimulusSet
             The images in plain text order of the file names (``"10"`` before ``"2"``).
-            Files without an image suffix, and hidden ones, are passed over.
+            Files without an image suffix, and hidden ones, are passed over. A warning
+            says where the order of the numbers would be another.
 
         Raises
         ------
         ValueError
             If the folder is missing or holds no image.
         """
-        folder = Path(folder)
-        if not folder.is_dir():
-            raise ValueError(f"the folder of images must exist; got {str(folder)!r}.")
-        files = sorted(
-            (
-                file
-                for file in folder.glob(pattern)
-                if file.suffix.lower() in _IMAGE_SUFFIXES
-                and not file.name.startswith(".")
-                and file.is_file()
-            ),
-            key=lambda file: file.name,
-        )
-        if not files:
-            suffixes = listing(sorted(_IMAGE_SUFFIXES), limit=20)
-            raise ValueError(
-                f"a folder of images must hold files with a suffix among {suffixes}; "
-                f"{str(folder)!r} has none that match {pattern!r}."
+        files = image_files(folder, pattern)
+        if files != sorted(files, key=lambda file: _by_number(file.name)):
+            logger.warning(
+                "images of %s are in the order of their names as texts, %s, and not in "
+                "that of their numbers; rows of data without names must be in this "
+                "order. StimulusSet.from_paths takes any other.",
+                *(folder, listing((file.stem for file in files), limit=4)),
             )
         return cls.from_paths(files)
 
@@ -248,3 +244,78 @@ class StimulusSet:
                 f"SHA-256 of {listing(map(repr, changed))} differs. The names are the "
                 "same but the images are not: use one version of them throughout."
             )
+
+
+def image_files(
+    folder: str | os.PathLike[str], pattern: str = "*", *, below: bool = False
+) -> list[Path]:
+    """Image files of a folder, sorted by name; with `below` also of those inside it.
+
+    Hidden files and folders are passed over.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"the folder of images must exist; got {str(folder)!r}.")
+    found = folder.rglob(pattern) if below else folder.glob(pattern)
+    files = sorted(
+        (
+            file
+            for file in found
+            if file.suffix.lower() in _IMAGE_SUFFIXES
+            and not any(p.startswith(".") for p in file.relative_to(folder).parts)
+            and file.is_file()
+        ),
+        key=lambda file: file.relative_to(folder).as_posix(),
+    )
+    if not files:
+        suffixes = listing(sorted(_IMAGE_SUFFIXES), limit=20)
+        raise ValueError(
+            f"a folder of images must hold files with a suffix among {suffixes}; "
+            f"{str(folder)!r} has none that match {pattern!r}."
+        )
+    return files
+
+
+def image_oddities(files: Iterable[Path]) -> dict[str, list[Path]]:
+    """Images that a network sees otherwise than viewers show them, by what is odd."""
+    found: dict[str, list[Path]] = {}
+    for file in files:
+        text = _oddity(file)
+        if text:
+            found.setdefault(text, []).append(file)
+    return found
+
+
+def _oddity(file: Path) -> str:
+    """What is odd of an image, as the end of a sentence; empty if nothing is."""
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            orientation = image.getexif().get(_ORIENTATION, 1)
+            n_frames = getattr(image, "n_frames", 1)
+    except Exception:  # damaged images are refused where their pixels are read
+        return ""
+    if orientation not in (0, 1):
+        return (
+            "have an EXIF orientation: viewers turn or mirror them, networks get the "
+            "pixels as they are stored. Turn the files if they were shown so."
+        )
+    if n_frames > 1:
+        return (
+            "are animated or have several pages: networks get the first frame only. "
+            "Save the frame that was shown as an image of its own."
+        )
+    return ""
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    """Key of a name that puts img2 before img10.
+
+    >>> sorted(["img10", "img2", "img1b", "img1"], key=_by_number)
+    ['img1', 'img1b', 'img2', 'img10']
+    """
+    parts = re.split("([0-9]+)", name)
+    return [
+        (int(part or 0), "") if row % 2 else (0, part) for row, part in enumerate(parts)
+    ]

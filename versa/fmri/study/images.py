@@ -7,7 +7,7 @@ from pathlib import Path
 
 from versa.cache import atomic_write
 from versa.fmri.dataset.folder import write_stimuli
-from versa.fmri.dataset.stimuli import StimulusSet
+from versa.fmri.dataset.stimuli import StimulusSet, image_files
 from versa.fmri.dataset.tables import read_image_table, read_participants
 from versa.fmri.study.files import read_conditions
 from versa.wording import listing
@@ -25,8 +25,8 @@ def add_images(
     folder : path-like
         A dataset folder with betas.
     images : path-like
-        Folder of image files; each is called like its condition, with or without the
-        ending in the name of the condition.
+        Folder of image files, and folders inside it; each is called like its condition,
+        with or without the ending and the path below the folder.
 
     Returns
     -------
@@ -51,13 +51,22 @@ def add_images(
 
 
 def images_by_name(images: str | os.PathLike[str]) -> dict[str, list[Path]]:
-    """Image files of a folder under their names with and without ending."""
-    found = StimulusSet.from_folder(images)
-    by_name: dict[str, list[Path]] = {}
-    for name, path in zip(found.names, found.paths, strict=True):
-        for key in {name, path.name}:
-            by_name.setdefault(key, []).append(path)
-    return by_name
+    """Image files of a folder and those inside it, by the names that may mean them.
+
+    A path below the folder, with or without ending, means one file, also with the name
+    of the folder in front; else a bare name means every file that is called so.
+    """
+    folder = Path(images)
+    bare: dict[str, list[Path]] = {}
+    exact: dict[str, list[Path]] = {}
+    for path in image_files(folder, below=True):
+        inside = path.relative_to(folder)
+        for name in {path.name, path.stem}:
+            bare.setdefault(name, []).append(path)
+        for place in (inside, Path(folder.resolve().name) / inside):
+            for name in {place.as_posix(), place.with_suffix("").as_posix()}:
+                exact.setdefault(name, []).append(path)
+    return {**bare, **exact}
 
 
 def match_images(
@@ -69,16 +78,25 @@ def match_images(
 
     `images` is their folder, for the message.
     """
-    missing = [name for name in conditions if name not in available]
+    named = {name: available.get(_plain_path(name), []) for name in conditions}
+    missing = [name for name, paths in named.items() if not paths]
     stems = sorted({path.stem for paths in available.values() for path in paths})
     if missing:
         raise ValueError(
             f"{images} must have an image called like each condition; there is none "
-            f"for {listing(map(repr, missing))} among {listing(stems)}. "
+            f"for {listing(map(repr, missing))} among {listing(stems)}, subfolders "
+            "included. "
             "Conditions that are no images can be left out of the betas, or modelled "
             "as nuisance."
         )
-    chosen = [available[name][0] for name in conditions]
+    twice = [name for name, paths in named.items() if len(paths) > 1]
+    if twice:
+        raise ValueError(
+            f"{images} must have one image for each condition; {twice[0]!r} may be "
+            f"{listing(named[twice[0]])}. Name the path below the folder in the "
+            "events, or move the others away."
+        )
+    chosen = [paths[0] for paths in named.values()]
     if len(set(chosen)) < len(chosen):
         raise ValueError(f"{images} must have an image of its own for each condition.")
     unused = sorted(set(stems) - {path.stem for path in chosen})
@@ -88,6 +106,11 @@ def match_images(
             *(images, listing(unused)),
         )
     return StimulusSet.from_paths(chosen, conditions)
+
+
+def _plain_path(name: str) -> str:
+    """A name of an image as a path below the folder; BIDS's stimuli/ is that folder."""
+    return name.replace("\\", "/").removeprefix("./").removeprefix("stimuli/")
 
 
 def write_images(folder: Path, stimuli: StimulusSet) -> None:
