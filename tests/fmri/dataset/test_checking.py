@@ -58,6 +58,14 @@ def repeat_volume(flat):
 V4 = f"{FUNC}/sub-02_desc-V4_mask.nii"
 COPY = "sub-03/func/sub-03_desc-betas_stat.nii"
 POTC = f"{FUNC}/sub-02_desc-pOTC_mask.nii"
+
+
+def turned(path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (9, 8)).save(path, exif=exif)
+
+
 WARNINGS = {
     "licence": (change(ABOUT, License=None), ABOUT, "has no License"),
     "two subjects": (keep_subjects(2), "participants.tsv", "which give 1 half-split:"),
@@ -146,6 +154,11 @@ WARNINGS = {
         picture("bee", Image.new("RGB", (9, 7)).save),
         "stimuli",
         r"has images of 2 sizes: 9 x 8 \(ant, cup, dog and 1 more\), 9 x 7 \(bee\)",
+    ),
+    "turned": (
+        picture("bee", turned),
+        "stimuli.tsv",
+        r"names images that have an EXIF orientation.* They are bee\.png",
     ),
     "same image": (
         picture("bee", lambda path: shutil.copy(path.with_name("cup.png"), path)),
