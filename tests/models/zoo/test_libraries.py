@@ -111,6 +111,29 @@ def test_a_path_is_not_a_name(tmp_path):
         load_model(str(tmp_path / "nothing"))
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("google/vit-base-patch16-224", r"pass the nn\.Module with preprocess="),
+        (
+            "facebook/dinov2-base",
+            r"preprocess=.* Of the zoo, timm_vit_base_patch14",
+        ),
+        ("open_clip/ViT-B-32", r"preprocess=.* Of the zoo, timm_vit_base_patch32_clip"),
+        ("ViT-B/32", r"preprocess=.* Of the zoo, timm_vit_base_patch32_clip"),
+        ("hf-hub:timm/resnet18.a1_in1k", r"you mean timm/resnet18\.a1_in1k\.$"),
+        ("hf-hub:timm/resnet18.a1_in1k:untrained", r"you mean timm/resnet18\.a1_in1k"),
+        ("hf-hub:someone/net", r"pass the nn\.Module with preprocess="),
+        ("facebookresearch/dino:main", r"pass the nn\.Module with preprocess="),
+        ("hf-hub:someone/net@w.pth", r"pass the nn\.Module with preprocess="),
+    ],
+)
+def test_names_of_other_libraries_say_what_works(name, text):
+    with pytest.raises(ValueError, match=text) as caught:
+        load_model(name)
+    assert str(caught.value).startswith("model must be a name")
+
+
 def test_a_folder_named_like_a_library_is_not_in_the_way(tmp_path, monkeypatch):
     (tmp_path / "torchvision" / "squeezenet1_1").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)

@@ -10,6 +10,7 @@ import pytest
 import timm
 import torch
 from huggingface_hub import constants
+from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import save
 
 from tests.card_files import same_output, trained, write_card
@@ -107,6 +108,29 @@ def test_weights_come_from_the_hub_once_and_are_checked(hub, monkeypatch):
 def test_a_hub_without_the_file_is_named(hub):
     with pytest.raises(ConnectionError, match=r"holds none of model\.safeten"):
         load_model(f"timm/{NAME}")
+
+
+def test_a_hub_that_cannot_be_reached_is_not_blamed(hub, monkeypatch):
+    hub.files["model.safetensors"] = b"weights"
+    text = rf"could not be reached \(%s\)\. Run `versa-data weights timm/{NAME}`"
+    with monkeypatch.context() as patch:
+        patch.setattr(constants, "HF_HUB_OFFLINE", True)
+        with pytest.raises(ConnectionError, match=text % "HF_HUB_OFFLINE is set"):
+            load_model(f"timm/{NAME}")
+    for error, said in (  # what the hub's library raises without a connection
+        (LocalEntryNotFoundError("no file"), text % "there is no connection"),
+        (
+            RuntimeError("Cannot send\na request."),
+            r": Cannot send a request\.$",
+        ),
+    ):
+
+        def fail(*_, raised=error):
+            raise raised
+
+        monkeypatch.setattr("huggingface_hub.hf_hub_download", fail)
+        with pytest.raises(ConnectionError, match=said):
+            load_model(f"timm/{NAME}")
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ Their names, their weights and their normalisation are theirs; the rule that a b
 stimulus is resized to the network's input without cropping its edges is the paper's.
 """
 
+import difflib
 import math
 import os.path
 import re
@@ -12,7 +13,7 @@ from typing import Any
 
 from versa.models.preprocess import Preprocess
 from versa.models.zoo.cards import ModelCard
-from versa.wording import unknown
+from versa.wording import listing, unknown
 
 _DEFAULT_WEIGHTS = "IMAGENET1K_V1"
 # licences as timm writes them
@@ -22,6 +23,8 @@ _SPDX = {
     "cc-by-4.0": "CC-BY-4.0",
     "mit": "MIT",
 }
+_LIBRARIES = ("torchvision", "timm")
+_HUBS = ("hf-hub", "hf_hub", "hf", "huggingface", "local-dir")
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 
 
@@ -45,8 +48,11 @@ def find_library_model(
             "your own, or for versa-compare a saved result (.nc); "
             f"{name!r} is a {kind}."
         )
-    if library not in ("", "torchvision", "timm"):
-        raise ValueError(unknown("library", library, ["torchvision", "timm"]))
+    if library not in ("", *_LIBRARIES):
+        path = name.startswith(("/", ".", "~"))
+        if path or difflib.get_close_matches(library, _LIBRARIES):
+            raise ValueError(unknown("library", library, _LIBRARIES))
+        raise ValueError(_foreign_name(name, zoo_names))
     if library != "timm" and base.partition("@")[0] in _torchvision_names():
         torchvision_weights(base, untrained=untrained)
         return "torchvision", base
@@ -171,6 +177,36 @@ def timm_config(name: str, *, untrained: bool) -> Any:
             "another of timm.list_pretrained()."
         )
     return config
+
+
+def check_no_hub(name: str) -> None:
+    """Refuse the address of a hub, and say what it is called here if timm has it."""
+    hub, colon, place = name.partition(":")
+    library = hub.rpartition("/")[0]
+    if not (hub.lower() in _HUBS or (colon and library not in ("", *_LIBRARIES))):
+        return
+    base = place.rpartition("/")[2]
+    if place.startswith("timm/") and _is_timm(base):
+        raise ValueError(f"model must be a name without {hub}:; you mean timm/{base}.")
+    raise ValueError(_foreign_name(name, ()))
+
+
+def _foreign_name(name: str, zoo_names: Iterable[str]) -> str:
+    """Sentence for a name of transformers, open_clip or a hub: what works here."""
+    known = list(zoo_names)
+    family = re.split(r"[^a-z0-9]", name.rpartition("/")[2].lower())[0]
+    if name.startswith("ViT-") or name.lower().startswith("open_clip/"):
+        family = "clip"
+    near = [one for one in known if family in one.lower()] if len(family) > 3 else []
+    for number in re.findall(r"\d{2,}", name)[-1:]:  # ViT-B/32 has patches of 32
+        near = [one for one in near if number in one] or near
+    advice = f" Of the zoo, {listing(near, limit=4)} may do." if near else ""
+    return (
+        "model must be a name of the zoo, torchvision/NAME or timm/NAME; got "
+        f"{name!r}. Load a network of another library yourself (such as with its "
+        "from_pretrained) and pass the nn.Module with preprocess=, or look for it "
+        f"with timm.list_models.{advice}"
+    )
 
 
 def _unknown_name(library: str, name: str, zoo_names: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from versa.models.preprocess import IMAGENET, Preprocess
 from versa.models.zoo.cards import ModelCard, find_card, read_card, read_cards
-from versa.models.zoo.libraries import find_library_model, library_card
+from versa.models.zoo.libraries import check_no_hub, find_library_model, library_card
 from versa.wording import listing
 
 # architectures of ours, as they usually want their images: stimuli, then validation
@@ -69,6 +69,7 @@ def find_architecture(name: str) -> ModelCard:
     if card is not None:
         return card
     if name not in _ARCHITECTURES:
+        check_no_hub(name)
         names = [*_ARCHITECTURES, *read_cards()]
         library, base = find_library_model(name, untrained=True, zoo_names=names)
         return library_card(library, base, untrained=True)
@@ -137,6 +138,7 @@ def _of_card(
 
 
 def _of_library(base: str, untrained: bool, seed: int | None) -> Named:
+    check_no_hub(base)
     name, _, rest = base.partition(":")
     if rest:
         raise ValueError(

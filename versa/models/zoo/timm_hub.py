@@ -19,7 +19,7 @@ from versa.models.zoo.networks import build_network, check_timm_options
 from versa.models.zoo.reading import DAMAGED
 from versa.models.zoo.search import same_weights, weight_groups
 from versa.models.zoo.weights import check_kept, remember_kept
-from versa.wording import listing
+from versa.wording import listing, one_line
 
 
 def timm_address(name: str) -> RemoteFile | None:
@@ -45,7 +45,7 @@ def hub_file(name: str) -> Path | None:
 def fetch_from_hub(name: str) -> Path:
     """Weight file of a network from timm's hub: downloaded if need be, and checked."""
     from huggingface_hub import constants, hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     config = timm_config(name, untrained=False)
     found = hub_file(name)
@@ -62,12 +62,20 @@ def fetch_from_hub(name: str) -> Path:
     for file_name in _hub_names(config):
         try:
             path = Path(hf_hub_download(config.hf_hub_id, file_name))
+        except LocalEntryNotFoundError as error:  # the hub did not answer
+            unasked = constants.HF_HUB_OFFLINE
+            why = "HF_HUB_OFFLINE is set" if unasked else "there is no connection"
+            raise ConnectionError(
+                f"weights of timm/{name} are not in the cache, and {address} could not "
+                f"be reached ({why}). Run `versa-data weights timm/{name}` where there "
+                f"is a network, and copy {constants.HF_HUB_CACHE} here."
+            ) from error
         except EntryNotFoundError:
             continue
-        except OSError as error:  # the hub's other errors are subclasses of it
+        except Exception as error:  # of the hub, or of what it downloads with
             raise ConnectionError(
                 f"weights of timm/{name} could not be downloaded from {address}: "
-                f"{error}"
+                f"{one_line(error)}."
             ) from error
         return _checked_blob(path, name, config)
     raise ConnectionError(
