@@ -100,8 +100,9 @@ def fit(
         ``"cuda"``, ``"cpu"``, ... for the forward pass. Default: where the network
         is.
     preprocess : callable, optional
-        PIL image (RGB) -> float tensor (3, height, width). Required with a network
-        of your own; a network of the zoo has its own.
+        PIL image (RGB) -> float tensor, usually (3, height, width), an array, or a
+        dictionary with ``pixel_values``. Required with a network of your own; a
+        network of the zoo has its own.
     name : str, optional
         Name of the model in tables.
     batch_size : int, default=32

@@ -35,7 +35,7 @@ _MAX_BUFFER = 512 * 2**20
 _FEATURE_BYTES = 4  # float32
 _CHUNK_BYTES = 2**24  # of a float64 chunk: wide enough for a fast product
 _MIN_WIDTH = 512
-_LOST, _SAME = 1e-10, 2e-15  # squared spread of features, relative to their mean
+_LOST = 1e-10  # squared spread over units, relative to the mean
 _BLOCK_ROWS = 256  # images whose products are made at a time
 
 
@@ -235,34 +235,22 @@ def buffer_bytes(
 
 
 def doubtful_features(model: str, grams: Mapping[str, LayerGram]) -> list[str]:
-    """Sentences about layers with one output for all images, and about those whose
-    differences are lost among digits: a mean above 1e5 standard deviations."""
-    dead, lost = [], []
+    """A sentence about layers whose patterns are lost among digits: over the units of
+    an image they vary by less than 1e-5 of their mean, on which Pearson RDMs depend."""
+    flat = []
     for layer, gram in grams.items():
-        total = gram.gram.trace()
-        between = total - gram.gram.sum() / len(gram.names)
-        squares = gram.gram.diagonal()
-        within = (squares - gram.sums**2 / gram.n_units).sum()
-        flat = gram.n_units > 1 and 0 < within < _LOST * total
-        if between <= _SAME * total:
-            dead.append(layer)
-        elif between < _LOST * total or flat:
-            lost.append(layer)
-    sentences = []
-    if dead:
-        sentences.append(
-            f"layers must tell images apart; {listing(dead)} of {model} give the same "
-            "features for every image (a dead or collapsed layer), so that their "
-            "scores mean nothing or are NaN. Leave them out, or check the weights."
-        )
-    if lost:
-        sentences.append(
-            f"features should vary by more than 1e-5 of their mean; those of {model} "
-            f"in {listing(lost)} vary less, so that rounding takes part in their "
-            "scores. Take the mean off in the network (a normalisation), or name other "
-            "layers."
-        )
-    return sentences
+        squares = gram.gram.trace()
+        within = squares - (gram.sums**2).sum() / gram.n_units
+        if gram.n_units > 1 and 0 < within < _LOST * squares:
+            flat.append(layer)
+    if not flat:
+        return []
+    return [
+        "features of an image should vary over units by more than 1e-5 of their mean; "
+        f"those of {model} in {listing(flat)} vary less, so that rounding takes part "
+        "in their Pearson RDMs. Subtract a constant in the network, or name other "
+        "layers."
+    ]
 
 
 def _refuse_non_finite(
