@@ -1,7 +1,6 @@
 """Figures of brains: the pixels are where the voxels are, and the files are whole."""
 
 import re
-import sys
 
 import numpy as np
 import pytest
@@ -31,17 +30,27 @@ def slab(name="OTC", where=np.s_[2:29, 3:25, 2:12], space="TAL", affine=AFFINE):
     return Sector(name, mask, affine, space)
 
 
+def cuts_of(ax):
+    """Panels of the cuts by their axis, as written in them, and that from the side."""
+    panels = {
+        text.get_text()[0]: panel
+        for panel in ax.figure.axes
+        for text in panel.texts
+        if text.get_text()[1:2] == "="
+    }
+    sides = [panel for panel in ax.figure.axes if "side" in panel.get_title()]
+    return panels | {"side": sides[0]} if sides else panels
+
+
 def images(panel):
-    """Pixels of a panel's masks, with mm of their rows and columns."""
+    """Pixels of a panel's images, the ground first, with mm of columns and rows."""
     for image in panel.get_images():
         values = np.ma.filled(image.get_array().astype(float), np.nan)
+        values = values[::-1] if image.origin == "upper" else values
         left, right, low, high = image.get_extent()
         rows = low + (np.arange(values.shape[0]) + 0.5) * (high - low) / len(values)
-        columns = (
-            left
-            + (np.arange(values.shape[1]) + 0.5) * (right - left) / (values.shape[1])
-        )
-        yield values, columns, rows
+        width = (right - left) / values.shape[1]
+        yield values, left + (np.arange(values.shape[1]) + 0.5) * width, rows
 
 
 def oblique():
@@ -56,13 +65,11 @@ def oblique():
 def test_the_pixels_of_a_cut_are_its_voxels(affine):
     sector = slab(where=np.s_[2:9, 3:25, 2:12], space="individual", affine=affine)
     x, y, z = sector.coordinates.T
-    ax = plot_sectors([sector], cuts=(x[0], y[0], z[0]))
-    sagittal, coronal, axial = ax.child_axes[:3]
+    panels = cuts_of(plot_sectors([sector], cuts=(x[0], y[0], z[0])))
     extents = {"x": x, "y": y, "z": z}
-    for panel, across, up in [(sagittal, "y", "z"), (coronal, "x", "z"),
-                              (axial, "x", "y")]:  # fmt: skip
-        ((values, columns, rows),) = images(panel)
-        seen = np.isfinite(values)
+    for name, (across, up) in {"x": "yz", "y": "xz", "z": "xy", "side": "yz"}.items():
+        _, (values, columns, rows) = images(panels[name])
+        seen = np.isfinite(values) & (values > 0)
         for places, axis in ((columns[seen.any(0)], across), (rows[seen.any(1)], up)):
             # voxels of 3 mm reach 1.5 mm beyond their centres
             assert places.min() == pytest.approx(extents[axis].min() - 1.5, abs=1.01)
@@ -74,12 +81,15 @@ def test_an_oblique_grid_is_drawn_in_its_place():
     mask[15, 14, 7] = True
     sector = Sector("V1", mask, oblique(), "individual")
     place = sector.coordinates[0]
-    ax = plot_sectors([sector])
-    for panel, (across, up) in zip(
-        ax.child_axes[:4], [(1, 2), (0, 2), (0, 1), (1, 2)], strict=True
-    ):
-        ((values, columns, rows),) = images(panel)
-        seen = np.isfinite(values)
+    panels = cuts_of(plot_sectors([sector]))
+    for name, (across, up) in {
+        "x": (1, 2),
+        "y": (0, 2),
+        "z": (0, 1),
+        "side": (1, 2),
+    }.items():
+        _, (values, columns, rows) = images(panels[name])
+        seen = np.isfinite(values) & (values > 0)
         assert columns[seen.any(0)].mean() == pytest.approx(place[across], abs=0.8)
         assert rows[seen.any(1)].mean() == pytest.approx(place[up], abs=0.8)
 
@@ -88,8 +98,8 @@ def test_the_plane_is_straight_in_talairach_and_tilted_in_mni():
     for space, tilt in (("TAL", 0.0), ("MNI152NLin6Asym", 0.0773)):
         halves = split_at_y(slab(space=space))
         ax = plot_sectors(halves, title="Sectors")
-        for panel in (ax.child_axes[0], ax.child_axes[3]):
-            path = panel.collections[-1].get_paths()[0].vertices
+        for name in ("x", "side"):
+            path = cuts_of(ax)[name].collections[-1].get_paths()[0].vertices
             slope = np.polyfit(path[:, 1], path[:, 0], 1)[0]
             assert slope == pytest.approx(tilt, abs=0.001)
         level = path[:, 0][np.abs(path[:, 1]).argmin()]
@@ -99,13 +109,8 @@ def test_the_plane_is_straight_in_talairach_and_tilted_in_mni():
 
 def test_the_legend_names_sectors_sizes_and_the_plane():
     posterior, anterior = split_at_y(slab())
-    texts = [
-        text.get_text()
-        for text in plot_sectors({"pOTC": posterior, "aOTC": anterior})
-        .child_axes[3]
-        .get_legend()
-        .get_texts()
-    ]
+    ax = plot_sectors({"pOTC": posterior, "aOTC": anterior})
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
     assert texts == [
         f"pOTC ({posterior.n_voxels} voxels)",
         f"aOTC ({anterior.n_voxels} voxels)",
@@ -115,21 +120,20 @@ def test_the_legend_names_sectors_sizes_and_the_plane():
         plot_sectors([posterior], y=None),
         plot_sectors([slab(space="individual")]),
     ):
-        assert len(drawn.child_axes[3].get_legend().get_texts()) == 1
+        assert len(drawn.get_legend().get_texts()) == 1
 
 
-def test_no_picture_needs_pyplot_or_a_display(monkeypatch):
-    monkeypatch.delenv("DISPLAY", raising=False)
-    before = "matplotlib.pyplot" in sys.modules
-    ax = plot_sectors([slab()])
-    assert isinstance(ax.figure, Figure)
-    assert ("matplotlib.pyplot" in sys.modules) == before
-    figure = Figure()
-    own = figure.subplots()
-    assert plot_sectors([slab()], ax=own) is own
-    assert plot_reliability(np.ones(SHAPE), AFFINE, ax=figure.add_subplot()).figure is (
-        figure
-    )
+def test_an_axes_is_taken_and_pyplot_holds_no_figure():
+    values = np.where(ball(36, -55, -16), 0.9, np.nan)
+    for plot in (
+        lambda ax: plot_sectors([slab()], ax=ax),
+        lambda ax: plot_reliability(np.ones(SHAPE), AFFINE, ax=ax),
+        lambda ax: plot_surface(values, MNI_AFFINE, space=MNI, ax=ax),
+    ):
+        own = Figure().subplots()
+        assert plot(own) is own
+        assert isinstance(plot(None).figure, Figure)
+    assert pyplot.get_fignums() == []
 
 
 def test_a_background_is_drawn_under_the_sectors():
@@ -140,9 +144,12 @@ def test_a_background_is_drawn_under_the_sectors():
     ax = plot_sectors(
         [slab(space="individual")], background=(brain, affine), cuts=(0, -40, -10)
     )
-    for panel in ax.child_axes[:3]:
-        below, above = images(panel)
-        assert np.isfinite(below[0]).sum() > np.isfinite(above[0]).sum() > 0
+    for panel in cuts_of(ax).values():
+        below, above = panel.get_images()
+        shares = [np.ma.count(one.get_array()) for one in (below, above)]
+        areas = [np.ptp(one.get_extent()[:2]) for one in (below, above)]
+        assert min(*shares, *areas) > 0
+        assert areas[0] > areas[1]
     for bad, text in (
         (np.zeros((2, 2, 2)), "must have values above 0; it has none"),
         (np.ones((2, 2)), r"background must be \(x, y, z\); got \(2, 2\)"),
@@ -157,15 +164,17 @@ def test_a_map_is_drawn_with_its_values_and_limits():
     values[10:20, 10:20, 5:10] = rng.uniform(-0.2, 0.9, (10, 10, 5))
     x, y, z = (AFFINE @ [12, 14, 7, 1])[:3]
     ax = plot_reliability(values, AFFINE, cuts=(x, y, z))
-    ((drawn, columns, rows),) = images(ax.child_axes[0])
+    _, (drawn, columns, rows) = images(cuts_of(ax)["x"])
     at = np.abs(rows - z).argmin(), np.abs(columns - y).argmin()
-    assert drawn[at] == values[12, 14, 7]
+    # from 1 to 2 for the limits 0 and 1; what is below gets the first colour
+    assert drawn[at] == pytest.approx(1 + max(0, values[12, 14, 7]), abs=1e-6)
     assert np.isnan(drawn).any()
-    image = ax.child_axes[0].get_images()[0]
-    assert image.get_clim() == (0, 1)
-    bar = ax.child_axes[3]
-    assert bar.get_xlabel() == "reliability (r of odd and even runs)"
-    assert [text.get_text() for text in bar.texts] == ["500 voxels"]
+    assert np.nanmin(drawn) == 1
+    assert cuts_of(ax)["x"].get_images()[1].get_clim() == (1, 2)
+    (bar,) = ax.child_axes
+    assert bar.get_ylim() == (0, 1)
+    assert bar.get_ylabel() == "reliability (r of odd and even runs)"
+    assert bar.get_title() == "500 voxels"
 
 
 @pytest.mark.parametrize(
@@ -225,7 +234,6 @@ def test_glass(tmp_path):
     texts = [text.get_text() for text in ax.get_legend().get_texts()]
     assert texts == [f"{one.name} ({one.n_voxels} voxels)" for one in sectors]
     assert ax.get_title() == "mine"
-    assert pyplot.get_fignums() == []
     image = pixels(ax, tmp_path)
     colours = sector_colours(["EarlyV", "aOTC"])
     top = image[: int(0.8 * len(image))]
@@ -245,9 +253,6 @@ def test_surface_has_the_hemisphere_of_the_voxels(tmp_path):
     half = int(0.43 * image.shape[1])
     assert yellow[:, half : 2 * half].sum() > 20
     assert yellow[:, :half].sum() == 0
-    assert pyplot.get_fignums() == []
-    given = Figure().add_subplot()
-    assert plot_surface(values, MNI_AFFINE, space=MNI, ax=given) is given
 
 
 def test_a_page_that_needs_no_network(tmp_path):

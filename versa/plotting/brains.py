@@ -3,7 +3,6 @@
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,30 +18,13 @@ from versa.wording import listing, unknown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from nibabel import Nifti1Image
 
-_STEP = 1.0  # mm between the points of a picture
 _MARGIN = 12.0  # mm around the voxels, where there is no brain to show
-_GAP = 22.0  # mm between panels
+_SIDE = 0.72  # where the view from the side begins, as a share of the width
+_FINE = 2.0  # mm, voxels that are drawn as they are
 _FAINT = 0.02  # of the brightest values of a background: empty
-_PAPER = "#f5f5f5"
 _VIEWS = ("ventral", "lateral", "medial", "posterior", "dorsal", "anterior")
-
-
-@dataclass(frozen=True, eq=False)
-class _Box:
-    """The part of space that is drawn, in mm: x, y, z from low to high."""
-
-    low: np.ndarray
-    high: np.ndarray
-
-    def size(self, axis: int) -> float:
-        """Length of one axis in mm."""
-        return float(self.high[axis] - self.low[axis])
-
-    def ticks(self, axis: int) -> np.ndarray:
-        """Places along one axis, in mm."""
-        n_steps = round(self.size(axis) / _STEP)
-        return self.low[axis] + _STEP * (np.arange(n_steps) + 0.5)
 
 
 def plot_sectors(
@@ -86,6 +68,8 @@ def plot_sectors(
     ValueError
         If there is no sector, or they have no common space with places in it.
     """
+    from matplotlib.colors import ListedColormap, to_rgb
+
     items = list(sectors.values() if isinstance(sectors, Mapping) else sectors)
     spaces = {item.space for item in items}
     if len(spaces) != 1 or spaces == {"none"}:
@@ -95,30 +79,30 @@ def plot_sectors(
         )
     space = items[0].space
     places = [item.coordinates for item in items]
-    shown = _background(background, space)
-    box = _box(np.concatenate(places), shown)
+    behind = _background(background, space)
+    ground = _paper(np.concatenate(places)) if behind is None else behind
     if cuts is None:
         cuts = _densest(places, [np.ones(len(one)) for one in places])
+    if ax is None:
+        ax = _new_axes(9.5, 2.9)
+    display = _draw_cuts(ax, cuts, ground, _SIDE)
+    side = _add_panel(ax, _SIDE, 1 - _SIDE)
+    side.set_title("all voxels, from the side", fontsize=8, color=INK)
+    _draw_from_side(side, ground, "white" if behind is None else "#e8e8e8", 1.0)
     colours = sector_colours(item.name for item in items)
-
-    ax, panels = _panels(ax, box, cuts, title)
-    for axis, panel in panels.items():
-        points = _points(box, axis, cuts[axis])
-        _draw_background(panel, box, axis, points, shown)
-        for item in items:
-            inside = _nearest(item.mask, item.affine, points, False)
-            _draw_mask(panel, box, axis, inside, colours[item.name])
-    glass = _new_panel(ax, box, 0, (0.0, box.size(1) - box.size(2)))
-    _draw_silhouette(glass, box, shown)
     for item in items:
-        _draw_mask(glass, box, 0, _seen_from_side(item, box), colours[item.name])
-    glass.text(0.0, 1.02, "all voxels, from the side", **_caption(glass))
-
-    dashed = y is not None and space != "individual"
-    if y is not None and dashed:
-        for axis, panel in [(0, panels[0]), (2, panels[2]), (0, glass)]:
-            _draw_plane(panel, box, axis, cuts[axis], y, space, transform)
-    _draw_legend(glass, items, colours, y if dashed else None)
+        image = _straight(_image(item.mask.astype(np.float32), item.affine))
+        colour = ListedColormap([(*to_rgb(colours[item.name]), 0.75)])
+        display.add_overlay(image, threshold=0.5, cmap=colour)
+        _draw_from_side(side, image, colours[item.name])
+    dashed = y if space != "individual" else None
+    if dashed is not None:
+        sagittal, axial = (display.axes[name].ax for name in "xz")
+        for axis, panel in ((0, sagittal), (2, axial), (0, side)):
+            _draw_plane(panel, axis, cuts[axis], dashed, space, transform)
+    _draw_legend(ax, items, colours, dashed)
+    if title:
+        ax.set_title(title)
     return ax
 
 
@@ -167,9 +151,6 @@ def plot_reliability(
     ValueError
         If `values` are not (x, y, z) or nowhere finite, or the limits are not in order.
     """
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
     image = np.asarray(values, dtype=float)
     grid = np.asarray(affine, dtype=float)
     low, high = limits
@@ -182,40 +163,25 @@ def plot_reliability(
         raise ValueError(f"limits must be (low, high), low < high; got {limits}.")
     check_space(space)
     places = np.argwhere(finite) @ grid[:3, :3].T + grid[:3, 3]
-    shown = _background(background, space)
-    box = _box(places, shown)
-    if cuts is None:
-        weights = np.clip(image[finite] - low, 0, high - low)
-        cuts = _densest([places], [weights if weights.any() else weights + 1])
-
-    ax, panels = _panels(ax, box, cuts, title)
-    colours = ScalarMappable(Normalize(low, high), "viridis")
-    for axis, panel in panels.items():
-        points = _points(box, axis, cuts[axis])
-        _draw_background(panel, box, axis, points, shown)
-        panel.imshow(
-            _nearest(image, grid, points, np.nan),
-            cmap="viridis",
-            vmin=low,
-            vmax=high,
-            **_placed(box, axis),
-        )
     inside = image[finite]
-    ends = {
-        (False, False): "neither",
-        (True, False): "min",
-        (False, True): "max",
-        (True, True): "both",
-    }
-    extend = ends[bool((inside < low).any()), bool((inside > high).any())]
-    width, height = box.size(1), box.size(1)
-    scale = ax.inset_axes((0.05 * width, 0.62 * height, 0.9 * width, 9.0),
-                          transform=ax.transData)  # fmt: skip
-    bar = ax.figure.colorbar(
-        colours, cax=scale, orientation="horizontal", extend=extend, label=label
-    )
-    bar.outline.set_visible(False)
-    scale.text(0.5, -6.5, f"{inside.size} voxels", **_caption(scale, ha="center"))
+    if cuts is None:
+        weights = np.clip(inside - low, 0, high - low)
+        cuts = _densest([places], [weights if weights.any() else weights + 1])
+    behind = _background(background, space)
+    if ax is None:
+        ax = _new_axes(8.5, 2.9)
+    ground = _paper(places) if behind is None else behind
+    display = _draw_cuts(ax, cuts, ground, 0.86)
+    # from 1 to 2, as nilearn takes what is near 0 for empty
+    scaled = 1 + (np.clip(image, low, high) - low) / (high - low)
+    drawn = _straight(_image(np.where(finite, scaled, 0), grid))
+    display.add_overlay(drawn, threshold=0.5, cmap="viridis", vmin=1, vmax=2)
+    beyond = bool((inside < low).any()), bool((inside > high).any())
+    ends = {(False, False): "neither", (True, False): "min", (False, True): "max"}
+    extend = ends.get(beyond, "both")
+    _draw_colours(ax, limits, label, extend, note=f"{inside.size} voxels")
+    if title:
+        ax.set_title(title)
     return ax
 
 
@@ -248,8 +214,6 @@ def plot_glass(
         If a sector is in another space.
     """
     from matplotlib.colors import ListedColormap
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
     from nilearn.plotting import plot_glass_brain
 
     items = list(sectors.values() if isinstance(sectors, Mapping) else sectors)
@@ -258,7 +222,7 @@ def plot_glass(
     for sector in items:
         _require_mni(sector.space, f"sector {sector.name}")
     if ax is None:
-        ax = Figure(figsize=(8.0, 2.6)).add_subplot()
+        ax = _new_axes(8.0, 2.6)
     colours = sector_colours(sector.name for sector in items)
     display = plot_glass_brain(
         None, display_mode="lyrz", figure=ax.figure, axes=ax, annotate=True
@@ -266,21 +230,9 @@ def plot_glass(
     for sector in items:
         image = _image(sector.mask.astype(np.float32), sector.affine)
         display.add_overlay(
-            image,
-            threshold=0.5,
-            cmap=ListedColormap([colours[sector.name]]),
+            image, threshold=0.5, cmap=ListedColormap([colours[sector.name]])
         )
-    ax.legend(
-        handles=[
-            Line2D([], [], marker="s", linestyle="", color=colours[sector.name],
-                   label=f"{sector.name} ({sector.n_voxels} voxels)")
-            for sector in items
-        ],
-        loc="upper center",
-        bbox_to_anchor=(0.5, 0.02),
-        ncols=min(4, len(items)),
-        frameon=False,
-    )  # fmt: skip
+    _draw_legend(ax, items, colours, None)
     if title:
         ax.set_title(title)
     return ax
@@ -329,9 +281,6 @@ def plot_surface(
     ValueError
         If the map is in another space, or `view` is unknown.
     """
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-    from matplotlib.figure import Figure
     from nilearn.datasets import fetch_surf_fsaverage
     from nilearn.plotting import plot_surf
     from nilearn.surface import vol_to_surf
@@ -342,21 +291,14 @@ def plot_surface(
     volume = np.asarray(values, dtype=np.float32)
     known = np.isfinite(volume)
     if ax is None:
-        ax = Figure(figsize=(7.0, 3.4)).add_subplot()
+        ax = _new_axes(7.0, 3.4)
     ax.set_axis_off()
     mesh = fetch_surf_fsaverage("fsaverage5")  # comes with nilearn
     affine = np.asarray(affine, dtype=float)
     image = _image(np.where(known, volume, 0), affine)
     inside = _image(known.astype(np.uint8), affine)
-    box = ax.get_position()
     for n, side in enumerate(("left", "right")):
-        place = (
-            box.x0 + n * 0.43 * box.width,
-            box.y0,
-            0.43 * box.width,
-            box.height,
-        )
-        part = ax.figure.add_axes(place, projection="3d")
+        part = _add_panel(ax, 0.43 * n, 0.43, projection="3d")
         with warnings.catch_warnings():  # vertices without voxels become NaN
             warnings.filterwarnings("ignore", "Mean of empty slice")
             sampled = vol_to_surf(image, mesh[f"pial_{side}"], mask_img=inside)
@@ -377,9 +319,7 @@ def plot_surface(
             figure=ax.figure,
         )
         part.set_title(side, fontsize="small", color=INK, y=0.95)
-    bar = ax.inset_axes((0.9, 0.2, 0.025, 0.6))
-    colours = ScalarMappable(Normalize(*limits), "viridis")
-    ax.figure.colorbar(colours, cax=bar, label=label)
+    _draw_colours(ax, limits, label)
     if title:
         ax.set_title(title)
     return ax
@@ -443,13 +383,13 @@ def write_view(
     return path
 
 
-# Parts of the cuts.
+# Parts of the figures.
 
 
 def _background(
     given: tuple[np.ndarray, np.ndarray] | None, space: str
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Image behind the voxels, NaN where it is empty; that of MNI152 if none."""
+) -> "Nifti1Image | None":
+    """Image behind the voxels, 0 where it is empty; that of MNI152 if none."""
     if given is None:
         if not space.startswith("MNI152"):
             return None
@@ -465,20 +405,32 @@ def _background(
         raise ValueError("background must have values above 0; it has none.")
     # interpolation leaves faint values around a brain
     inside &= image > _FAINT * np.percentile(image[inside], 99)
-    return np.where(inside, image, np.nan), affine
+    low, high = np.percentile(image[inside], [2, 99.5])
+    shades = 0.5 + 0.5 * np.clip((image - low) / (high - low or 1.0), 0, 1)
+    return _straight(_image(np.where(inside, shades, 0), affine))
 
 
-def _box(places: np.ndarray, background: tuple[np.ndarray, np.ndarray] | None) -> _Box:
-    """What to draw: the brain behind the voxels and the voxels, or their vicinity."""
-    margin = _MARGIN
-    if background is not None:
-        image, affine = background
-        brain = np.argwhere(np.isfinite(image)) @ affine[:3, :3].T + affine[:3, 3]
-        places = np.concatenate([places, brain])
-        margin = 4.0
-    return _Box(
-        np.floor(places.min(axis=0) - margin), np.ceil(places.max(axis=0) + margin)
-    )
+def _paper(places: np.ndarray) -> "Nifti1Image":
+    """A white ground around voxels at these places in mm, (n, 3), without a brain."""
+    low, high = places.min(axis=0) - _MARGIN, places.max(axis=0) + _MARGIN
+    shape = np.ceil(high - low).astype(int)
+    affine = np.eye(4)
+    affine[:3, 3] = low
+    return _image(np.ones(shape, dtype=np.float32), affine)
+
+
+def _straight(image: "Nifti1Image") -> "Nifti1Image":
+    """The nearest voxels along x, y, z, 1 mm apart, of large voxels or a tilted grid.
+
+    nilearn draws from centre to centre, half a voxel too narrow on each side.
+    """
+    from nilearn.image import resample_img
+
+    axes = image.affine[:3, :3]
+    if np.allclose(axes, np.diag(np.diag(axes))) and np.abs(axes).max() <= _FINE:
+        return image
+    options: dict[str, Any] = {"force_resample": True, "copy_header": True}
+    return resample_img(image, np.eye(3), interpolation="nearest", **options)
 
 
 def _densest(places: list[np.ndarray], weights: list[np.ndarray]) -> list[float]:
@@ -496,186 +448,78 @@ def _densest(places: list[np.ndarray], weights: list[np.ndarray]) -> list[float]
     return found
 
 
-def _panels(
-    ax: "Axes | None", box: _Box, cuts: Sequence[float], title: str | None
-) -> tuple["Axes", dict[int, "Axes"]]:
-    """Axes in mm, with a panel for each cut: sagittal (0), coronal (1), axial (2)."""
-    if len(cuts) != 3 or not np.isfinite(cuts).all():
-        raise ValueError(f"cuts must be three places in mm; got {list(cuts)}.")
-    x, y, z = (box.size(axis) for axis in range(3))
-    if ax is None:
-        from matplotlib.figure import Figure
+def _new_axes(width: float, height: float) -> "Axes":
+    from matplotlib.figure import Figure
 
-        width = 7.5
-        height = width * (y + z + _GAP) / (x + y + _GAP)
-        ax = Figure(figsize=(width, height)).add_axes((0.03, 0.02, 0.94, 0.9))
-    ax.set(xlim=(0, x + y + _GAP), ylim=(0, y + z + _GAP), aspect="equal")
-    ax.set_axis_off()
-    if title:
-        ax.set_title(title, pad=16, color="black")
-    corners = {0: (0.0, y + _GAP), 1: (y + _GAP, y + _GAP), 2: (y + _GAP, 0.0)}
-    panels = {axis: _new_panel(ax, box, axis, at) for axis, at in corners.items()}
-    for axis, panel in panels.items():
-        panel.text(0.0, 1.02, f"{'xyz'[axis]} = {cuts[axis]:.0f} mm", **_caption(panel))
-        ends = ("P", "A") if axis == 0 else ("L", "R")
-        for place, letter in zip((0.02, 0.98), ends, strict=True):
-            side = "left" if place < 0.5 else "right"
-            panel.text(place, 0.02, letter, **_caption(panel, ha=side))
-    return ax, panels
+    return Figure(figsize=(width, height)).add_axes((0.02, 0.12, 0.96, 0.74))
 
 
-def _new_panel(ax: "Axes", box: _Box, axis: int, corner: tuple[float, float]) -> "Axes":
-    """A panel without frame, in mm of the two axes that it shows."""
-    across, up = (other for other in range(3) if other != axis)
-    size = box.size(across), box.size(up)
-    panel = ax.inset_axes((*corner, *size), transform=ax.transData)
-    panel.set(
-        xlim=(box.low[across], box.high[across]), ylim=(box.low[up], box.high[up])
-    )
+def _add_panel(ax: "Axes", left: float, width: float, **kwargs: Any) -> "Axes":
+    """A panel over a part of the width of an Axes, without frame."""
+    box = ax.get_position()
+    place = (box.x0 + left * box.width, box.y0, width * box.width, box.height)
+    panel = ax.figure.add_axes(place, **kwargs)
     panel.set_axis_off()
     return panel
 
 
-def _caption(panel: "Axes", ha: str = "left") -> dict[str, Any]:
-    """How small print is set."""
-    return {
-        "transform": panel.transAxes, "ha": ha, "va": "bottom", "fontsize": 8,
-        "color": INK,
-    }  # fmt: skip
+def _draw_cuts(
+    ax: "Axes", cuts: Sequence[float], ground: "Nifti1Image", width: float
+) -> Any:
+    """nilearn's three cuts of `ground` in the left part of an Axes."""
+    from nilearn.plotting.displays import OrthoSlicer
+
+    if len(cuts) != 3 or not np.isfinite(cuts).all():
+        raise ValueError(f"cuts must be three places in mm; got {list(cuts)}.")
+    ax.set_axis_off()
+    display = OrthoSlicer(list(cuts), axes=_add_panel(ax, 0.0, width))
+    display.add_overlay(ground, threshold=0.01, cmap="gray", vmin=0, vmax=1)
+    display.annotate(size=8, color=INK)
+    return display
 
 
-def _points(box: _Box, axis: int, cut: float) -> np.ndarray:
-    """Places of a cut in mm, shape (n_up, n_across, 3)."""
-    across, up = (other for other in range(3) if other != axis)
-    points = np.empty((box.ticks(up).size, box.ticks(across).size, 3))
-    points[..., axis] = cut
-    points[..., across] = box.ticks(across)
-    points[..., up] = box.ticks(up)[:, None]
-    return points
-
-
-def _nearest(
-    values: np.ndarray, affine: np.ndarray, points: np.ndarray, outside: Any
-) -> np.ndarray:
-    """Values of the voxels at these places."""
-    inverse = np.linalg.inv(affine)
-    index = np.rint(points @ inverse[:3, :3].T + inverse[:3, 3]).astype(int)
-    inside = ((index >= 0) & (index < values.shape)).all(axis=-1)
-    found = np.full(points.shape[:-1], outside, dtype=values.dtype)
-    found[inside] = values[tuple(index[inside].T)]
-    return found
-
-
-def _placed(box: _Box, axis: int) -> dict[str, Any]:
-    """Where the picture of a cut is in its panel."""
-    across, up = (other for other in range(3) if other != axis)
-    edges = (box.low[across], box.high[across], box.low[up], box.high[up])
-    return {
-        "extent": edges, "origin": "lower", "interpolation": "nearest",
-        "aspect": "auto",
-    }  # fmt: skip
-
-
-def _draw_background(
-    panel: "Axes",
-    box: _Box,
-    axis: int,
-    points: np.ndarray,
-    background: tuple[np.ndarray, np.ndarray] | None,
+def _draw_from_side(
+    panel: "Axes", image: "Nifti1Image", colour: str, alpha: float = 0.75
 ) -> None:
-    """The brain in a cut, in light grey levels."""
-    if background is None:
-        _draw_paper(panel)
-        return
-    image, affine = background
-    low, high = np.nanpercentile(image, [2, 99.5])
-    panel.imshow(
-        _nearest(image, affine, points, np.nan),
-        cmap="gray",
-        vmin=low - 0.9 * (high - low or 1.0),
-        vmax=high,
-        **_placed(box, axis),
-    )
-
-
-def _draw_paper(panel: "Axes") -> None:
-    """A pale ground, which shows the extent of a panel without a brain."""
-    panel.set_facecolor(_PAPER)
-    panel.set(xticks=[], yticks=[])
-    panel.spines[:].set_visible(False)
-    panel.set_axis_on()
-
-
-def _draw_mask(
-    panel: "Axes", box: _Box, axis: int, inside: np.ndarray, colour: str
-) -> None:
-    """A sector in a cut, filled and with an edge."""
+    """Where an image that is not tilted has values, seen along x."""
     from matplotlib.colors import ListedColormap
 
-    if not inside.any():
-        return
+    seen = (np.asarray(image.dataobj) > 0.01).any(axis=0).T  # (z, y)
+    step = np.diag(image.affine)[1:3]  # below 0 if the axis is mirrored
+    low = image.affine[1:3, 3] - step / 2
+    (left, bottom), (right, top) = low, low + step * seen.shape[::-1]
     panel.imshow(
-        np.where(inside, 1.0, np.nan),
-        cmap=ListedColormap([colour]),
-        alpha=0.75,
-        **_placed(box, axis),
-    )
-
-
-def _seen_from_side(sector: Sector, box: _Box) -> np.ndarray:
-    """Where a sector is seen along x, on the points of a sagittal cut."""
-    voxel = np.linalg.norm(sector.affine[:3, :3], axis=0).min()
-    x = sector.coordinates[:, 0]
-    seen = np.zeros((box.ticks(2).size, box.ticks(1).size), dtype=bool)
-    for cut in np.arange(x.min(), x.max() + voxel, voxel):
-        seen |= _nearest(sector.mask, sector.affine, _points(box, 0, cut), False)
-    return seen
-
-
-def _draw_silhouette(
-    panel: "Axes", box: _Box, background: tuple[np.ndarray, np.ndarray] | None
-) -> None:
-    """Outline of the brain from the side."""
-    if background is None:
-        _draw_paper(panel)
-        return
-    brain = Sector("brain", np.isfinite(background[0]), background[1], "individual")
-    seen = _seen_from_side(brain, box).astype(float)
-    panel.contourf(
-        box.ticks(1), box.ticks(2), seen, levels=[0.5, 2], colors=["#e8e8e8"], zorder=-1
-    )
+        np.ma.masked_equal(seen, False), cmap=ListedColormap([colour]), alpha=alpha,
+        origin="lower", extent=(left, right, bottom, top), interpolation="nearest",
+    )  # fmt: skip
+    ends = np.concatenate([one.get_extent() for one in panel.get_images()])
+    ends = ends.reshape(-1, 2, 2)  # image, axis, end
+    panel.set_xlim(ends[:, 0].min(), ends[:, 0].max())
+    panel.set_ylim(ends[:, 1].min(), ends[:, 1].max())
 
 
 def _draw_plane(
-    panel: "Axes",
-    box: _Box,
-    axis: int,
-    cut: float,
-    y: float,
-    space: str,
-    transform: str,
+    panel: "Axes", axis: int, cut: float, y: float, space: str, transform: str
 ) -> None:
     """Where a coronal plane of Talairach space meets a cut."""
-    across, up = (other for other in range(3) if other != axis)
-    points = _points(box, axis, cut)
-    talairach = to_talairach(points.reshape(-1, 3), space, transform=transform)
-    depth = talairach[:, 1].reshape(points.shape[:2])
+    ends = iter((panel.get_xlim(), panel.get_ylim()))
+    grid = [
+        np.array([cut]) if n == axis else np.arange(*next(ends), 1.0) for n in range(3)
+    ]
+    points = np.stack(np.meshgrid(*grid, indexing="ij"), axis=-1)  # (x, y, z, 3)
+    across, up = (np.squeeze(points[..., n]) for n in range(3) if n != axis)
+    depth = to_talairach(points.reshape(-1, 3), space, transform=transform)[:, 1]
     if depth.min() < y < depth.max():
         panel.contour(
-            box.ticks(across),
-            box.ticks(up),
-            depth,
-            levels=[y],
-            colors=[INK],
-            linestyles="dashed",
-            linewidths=1.2,
-        )
+            across, up, depth.reshape(across.shape), levels=[y], colors=[INK],
+            linestyles="dashed", linewidths=1.2,
+        )  # fmt: skip
 
 
 def _draw_legend(
-    panel: "Axes", items: list[Sector], colours: dict[str, str], y: float | None
+    ax: "Axes", items: list[Sector], colours: dict[str, str], y: float | None
 ) -> None:
-    """Names and sizes of the sectors, below the view from the side."""
+    """Names and sizes of the sectors, below the panels."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -686,18 +530,29 @@ def _draw_legend(
     if y is not None:
         text = f"Talairach y = {y:g} mm"
         handles.append(Line2D([], [], color=INK, ls="dashed", lw=1.2, label=text))
-    panel.legend(
-        handles=handles,
-        loc="upper left",
-        bbox_to_anchor=(0.0, -0.02),
-        ncols=2,
-        frameon=False,
-        fontsize=8,
-        borderaxespad=0.0,
-    )
+    ax.legend(
+        handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.02),
+        ncols=min(4, len(handles)), frameon=False, fontsize=8,
+    )  # fmt: skip
 
 
-# Parts of the figures on templates.
+def _draw_colours(
+    ax: "Axes",
+    limits: tuple[float, float],
+    label: str,
+    extend: str = "neither",
+    note: str = "",
+) -> None:
+    """The colour scale, right of the panels, under a note."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    colours = ScalarMappable(Normalize(*limits), "viridis")
+    scale = ax.inset_axes((0.92, 0.1, 0.02, 0.75))
+    bar = ax.figure.colorbar(colours, cax=scale, extend=extend)
+    bar.set_label(label, fontsize=8)
+    bar.outline.set_visible(False)
+    scale.set_title(note, fontsize=8, color=INK)
 
 
 def _require_mni(space: str, what: str) -> None:
@@ -709,7 +564,7 @@ def _require_mni(space: str, what: str) -> None:
         )
 
 
-def _image(values: np.ndarray, affine: np.ndarray) -> Any:
+def _image(values: np.ndarray, affine: np.ndarray) -> "Nifti1Image":
     import nibabel
 
     return nibabel.Nifti1Image(values, affine)
