@@ -11,7 +11,6 @@ from versa.plotting.style import (
     BAND,
     GREY,
     INK,
-    NULL_LABEL,
     SMALL,
     TEXT,
     as_comparison,
@@ -19,14 +18,14 @@ from versa.plotting.style import (
     df_text,
     draw_head,
     draw_null,
+    draw_violin,
     finish_panel,
-    head_height,
     letters_wide,
     model_styles,
     panels,
+    score_label,
     sectors_to_draw,
     select,
-    violin,
     violin_ends,
     with_df,
 )
@@ -74,7 +73,7 @@ def plot_diets(
 
     Each violin holds the scores of a network's cross-validated best layer in both
     halves of all half-splits, and ends at the last one within 1.5 interquartile ranges
-    of the quartiles; the dot is the mean, through Fisher z.
+    of the quartiles; the line is the median, the dot the mean, through Fisher z.
 
     Parameters
     ----------
@@ -122,8 +121,7 @@ def plot_diets(
         f"baseline: {standard.model}",
     ]
     width = 4.6 if len(sectors) == 1 else max(2.4, 0.7 + 0.3 * len(others))
-    head = head_height(standard, lines, [_RANGE] * 4, width * len(sectors))
-    height = 2.2 + 0.035 * max(map(len, labels)) + head
+    height = 2.2 + 0.035 * max(map(len, labels))
     whole, parts = panels(ax, len(sectors), size=(width, height))
     handles: list[Any] = []
     for panel, name in zip(parts, sectors, strict=True):
@@ -132,7 +130,7 @@ def plot_diets(
         handles += draw_null(panel, row["null_r"])
         for place, one in enumerate(others):
             style = styles[one.model]
-            _draw_violin(panel, place, _scores(one, method, name), style.colour)
+            draw_violin(panel, "y", place, _scores(one, method, name), style.colour)
             panel.plot(
                 place, best[one.model, name]["r"], marker=style.marker, ms=4.5,
                 mfc="black", mec="white", mew=0.6, ls="", zorder=4, label=one.model,
@@ -216,9 +214,8 @@ def plot_accuracy(
         f"published top-1 accuracy on ImageNet of {source}",
     ]
     width = max(3.0, 2.3 * len(sectors)) + _KEY
-    head = head_height(first, lines, [NULL_LABEL] * 3, width, margin=_KEY)
     n_keys = len(fills) + len(markers)
-    size = width / len(sectors), max(2.9, 0.5 + 0.16 * n_keys) + head
+    size = width / len(sectors), max(2.9, 0.5 + 0.16 * n_keys)
     whole, parts = panels(ax, len(sectors), size=size)
     low, high = min(accuracies.values()), max(accuracies.values())
     reach = max(high - low, 10.0)
@@ -317,9 +314,7 @@ def plot_comparison(
         f"★ corrected p < {comparison.alpha:g} (Bonferroni, {comparison.family} "
         f"tests, {df_text(first, df)})"
     )
-    head = head_height(first, lines, [], width * len(sectors), margin=0.0)
-    height = 0.7 + cell * len(rows) + head
-    whole, parts = panels(ax, len(sectors), size=(width, height))
+    whole, parts = panels(ax, len(sectors), size=(width, 0.7 + cell * len(rows)))
     for panel, name in zip(parts, sectors, strict=True):
         pairs = select(table, sector=name)
         marks = with_df("significant", df)
@@ -341,7 +336,7 @@ def plot_comparison(
         panel.set_title(title, loc="left", fontsize=TEXT, fontweight="bold")
     scale = parts[-1].inset_axes((1.06, 0.0, 0.16 / (cell * len(columns)), 1.0))
     bar = whole.figure.colorbar(mesh, cax=scale)
-    bar.set_label(f"row - column\nPearson r ({method})", fontsize=SMALL)
+    bar.set_label(f"row - column\n{score_label(method)}", fontsize=SMALL)
     bar.outline.set_visible(False)
     scale.tick_params(labelsize=SMALL)
     title_lines = 2 if method == "versa" else 1
@@ -376,7 +371,7 @@ def _share_scores(parts: "Sequence[Axes]", method: str) -> None:
         panel.set_ylim(ends.min(), ends.max())
         if panel is not parts[0]:
             panel.tick_params(labelleft=False)
-    parts[0].set_ylabel(f"Pearson r ({method})", fontsize=TEXT)
+    parts[0].set_ylabel(score_label(method), fontsize=TEXT)
 
 
 # Parts of plot_diets.
@@ -411,21 +406,6 @@ def _short_names(results: Sequence[FitResult]) -> list[str]:
     if all(diets) and len(set(diets)) == len(diets) and len(kinds) == 1:
         return diets
     return [result.model for result in results]
-
-
-def _draw_violin(panel: "Axes", place: int, values: np.ndarray, colour: str) -> None:
-    """Density of scores on both sides of a place."""
-    if not np.isfinite(values).all():
-        panel.annotate(
-            "not\ndefined", (place, 0.02), xycoords=("data", "axes fraction"),
-            ha="center", va="bottom", fontsize=SMALL, color=INK,
-        )  # fmt: skip
-        return
-    at, width = violin(values)
-    half = 0.38 * width
-    panel.fill_betweenx(
-        at, place - half, place + half, fc=colour, alpha=0.75, ec=colour, lw=0.8
-    )
 
 
 def _draw_band(

@@ -7,9 +7,8 @@ import numpy as np
 
 from versa.comparison import Comparison
 from versa.plotting.style import (
-    CEILING_LABEL,
     INK,
-    NULL_LABEL,
+    METHOD_WORDS,
     SMALL,
     TEXT,
     ModelStyle,
@@ -19,19 +18,19 @@ from versa.plotting.style import (
     df_text,
     draw_head,
     draw_levels,
+    draw_violin,
     finish_panel,
-    head_height,
     letters_wide,
     model_styles,
     name_layers,
     panel_width,
     panels,
     rows_of_panels,
+    score_label,
     sectors_to_draw,
     select,
     share_scores,
     shorten,
-    violin,
 )
 from versa.result import FitResult, best_layer_scores
 
@@ -40,11 +39,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _VERSA, _DEBIASED, _LOST = "#D55E00", "#0072B2", "#F3C6A5"
-_WORDS = {
-    "versa": "veRSA",
-    "versa-debiased": "debiased veRSA",
-    "rsa": "classic RSA",
-}
 _MOST_MARKERS = 28  # on a curve
 
 
@@ -100,10 +94,7 @@ def plot_layers(
     styles = model_styles(models)
     shared = len({item.layer_names for item in items}) == 1
     lines = [f"bands: 95% intervals ({df_text(items[0], df, ceiling=True)})"]
-    labels = [CEILING_LABEL, NULL_LABEL, *models]
-    width = panel_width(len(sectors))
-    head = head_height(items[0], lines, labels, width * len(sectors))
-    ax, parts = panels(ax, len(sectors), size=(width, 2.8 + head))
+    ax, parts = panels(ax, len(sectors), size=(panel_width(len(sectors)), 2.8))
     handles: list[Any] = []
     for name, part in zip(sectors, parts, strict=True):
         curves = {one: select(table, sector=name, model=one) for one in models}
@@ -122,7 +113,7 @@ def plot_layers(
         else:
             part.set_xticks([0, 0.5, 1], ["first", "0.5", "last"])
             part.set_xlabel("relative depth of the layer", fontsize=TEXT)
-    share_scores(parts, "y", _r_label(method), from_zero=True)
+    share_scores(parts, "y", score_label(method), from_zero=True)
     draw_head(ax, items[0], lines, handles)
     return ax
 
@@ -181,28 +172,21 @@ def plot_best(
     ]
     margin = letters_wide(max(map(len, names)))
     width = (2.8 if len(sectors) == 1 else 1.9) + margin / len(sectors)
-    head = head_height(
-        items[0],
-        lines,
-        [CEILING_LABEL, NULL_LABEL, "mean"],
-        width * len(sectors),
-        margin=margin,
-    )
-    height = 0.8 + 0.48 * len(items) + head
-    ax, parts = panels(ax, len(sectors), size=(width, height))
+    ax, parts = panels(ax, len(sectors), size=(width, 0.8 + 0.48 * len(items)))
     handles: list[Any] = []
     for name, part in zip(sectors, parts, strict=True):
         rows = select(table, sector=name)
         ceiling = ceiling_interval(comparison, name, df)
         handles += draw_levels(part, "x", ceiling, _null(rows))
         for y, item in enumerate(items):  # the rows have the same order
-            r = best_layer_scores(item, method, name).r
-            handles += _draw_violin(part, y, r, rows.iloc[y], df, styles[item.model])
+            r = best_layer_scores(item, method, name).r.ravel()
+            draw_violin(part, "x", y, r, styles[item.model].colour)
+            handles += _draw_best(part, y, rows.iloc[y], df)
         finish_panel(part, name)
         part.set_ylim(len(items) - 0.4, -0.6)
         part.set_yticks(range(len(items)), names, fontsize=TEXT)
         part.tick_params(axis="y", length=0)
-        part.set_xlabel(f"best layer: {_r_label(method)}", fontsize=TEXT)
+        part.set_xlabel(f"best layer: {score_label(method)}", fontsize=TEXT)
     share_scores(parts, "x", "", from_zero=False)
     draw_head(ax, items[0], lines, handles, margin=margin)
     return ax
@@ -254,11 +238,7 @@ def plot_null(
     table = comparison.layers()
     shared = len({item.layer_names for item in items}) == 1
     lines = [f"bars: 95% intervals ({df_text(items[0], 'subjects')})"]
-    labels = [CEILING_LABEL, NULL_LABEL, *_WORDS.values()]
-    head = head_height(
-        items[0], lines, labels, panel_width(len(sectors)) * len(sectors)
-    )
-    ax, rows = rows_of_panels(ax, items, len(sectors), shared=shared, head=head)
+    ax, rows = rows_of_panels(ax, items, len(sectors), shared=shared)
     handles: list[Any] = []
     for n, (item, parts) in enumerate(zip(items, rows, strict=True)):
         for name, part in zip(sectors, parts, strict=True):
@@ -299,7 +279,9 @@ def _draw_bias(part: "Axes", table: "pd.DataFrame", layers: Sequence[str]) -> li
     for method, curve in curves.items():
         bottom, top = (curve[end] for end in ci_columns("subjects"))
         part.vlines(x, bottom, top, color=styles[method].colour, linewidth=0.8)
-        handles += _draw_curve(part, x, curve["r"], _WORDS[method], styles[method])
+        handles += _draw_curve(
+            part, x, curve["r"], METHOD_WORDS[method], styles[method]
+        )
     handles[0].set(linewidth=2.6, markersize=5.5)  # seen where the other covers it
     handles.append(lost)
     undefined = x[np.isnan(low) & ~np.isnan(high)]
@@ -340,41 +322,21 @@ def _draw_curve(
     )
 
 
-def _draw_violin(
-    part: "Axes", y: int, r: np.ndarray, row: "pd.Series", df: str, style: ModelStyle
-) -> list[Any]:
-    """One network's split evaluations, their median, mean, interval and layer."""
-    if not np.isfinite(r).all():
-        part.annotate(
-            "not defined", (0, y), xycoords=part.get_yaxis_transform(),
-            xytext=(4, 0), textcoords="offset points", va="center",
-            fontsize=SMALL, color=INK,
-        )  # fmt: skip
+def _draw_best(panel: "Axes", y: int, row: "pd.Series", df: str) -> list[Any]:
+    """One network's mean, its interval, and the layer that was chosen most often."""
+    if not np.isfinite(row["r"]):
         return []
-    places, width = violin(r.ravel())
-    half = 0.36 * width
-    part.fill_between(
-        places, y - half, y + half, color=style.colour, alpha=0.55, linewidth=0
-    )
-    middle = float(np.median(r))
-    at_median = float(np.interp(middle, places, half))
-    part.plot([middle] * 2, [y - at_median, y + at_median], color="white", lw=1.0)
     low, high = (row[end] for end in ci_columns(df))
-    part.hlines(y, low, high, color="black", linewidth=0.9)
-    mean = part.plot(
+    panel.hlines(y, low, high, color="black", linewidth=0.9)
+    mean = panel.plot(
         row["r"], y, "o", color="black", markersize=3, label="mean", linestyle=""
     )
     # towards the middle of the panel, where there is room
     toward = "right" if row["r"] > 0.5 else "left"
-    part.annotate(
+    panel.annotate(
         f"{shorten(row['layer'], 20)} {100 * row['chosen']:.0f}%",
         (high if toward == "right" else low, y + 0.37), ha=toward, va="top",
         fontsize=6, color=INK,
         bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.3},
     )  # fmt: skip
     return mean
-
-
-def _r_label(method: str) -> str:
-    """What an axis of scores shows."""
-    return f"r ({_WORDS.get(method, method)})"

@@ -24,6 +24,11 @@ logger = logging.getLogger("versa")
 
 TEXT, SMALL = 8.0, 7.0  # points
 INK, GREY, BAND = "#444444", "#777777", "#DDDDDD"
+METHOD_WORDS = {
+    "versa": "veRSA",
+    "versa-debiased": "debiased veRSA",
+    "rsa": "classic RSA",
+}
 NULL_LABEL = "null: intercept-only encoder"
 CEILING_LABEL = "noise ceiling, 95% interval"
 
@@ -50,7 +55,7 @@ _NAME_LENGTH = 34
 _LAYER_LENGTH = 24
 _LETTER = 0.063  # inches of a letter of the text, on average
 _LINE = 0.165  # inches
-_PANELS = 0.775  # share of the width of a figure that a new Axes takes
+_NEW = "versa"  # label of the figures that are made here
 _REACH = 1.5  # interquartile ranges beyond the quartiles that a violin shows
 
 
@@ -179,6 +184,7 @@ def panels(
 
     if ax is None:
         figure = Figure(figsize=(size[0] * n_panels, size[1]), layout="constrained")
+        figure.set_label(_NEW)
         ax = figure.add_subplot()
     if n_panels == 1:
         return ax, [ax]
@@ -202,11 +208,10 @@ def rows_of_panels(
     n_columns: int,
     *,
     shared: bool,
-    head: float,
 ) -> tuple["Axes", list[list["Axes"]]]:
     """A row of panels for each network, with room for the names of the layers.
 
-    They are shared if all networks have the same; `head` is the height of the heading.
+    They are shared if all networks have the same.
     """
     longest = max(
         min(len(name), _LAYER_LENGTH) for item in items for name in item.layer_names
@@ -215,7 +220,7 @@ def rows_of_panels(
     high, n_rows = 1.7, len(items)
     total = n_rows * high + (n_rows - 1) * gap
     width = panel_width(n_columns)
-    size = (width, total + 1.2 + head)
+    size = (width, total + 1.2)
     if n_rows == 1:
         ax, parts = panels(ax, n_columns, size=size)
         return ax, [parts]
@@ -285,20 +290,6 @@ def letters_wide(n_letters: int) -> float:
 # Heading: lines of text and a legend above the panels.
 
 
-def head_height(
-    result: FitResult,
-    lines: Sequence[str],
-    labels: Sequence[str],
-    width: float,
-    *,
-    margin: float = 0.5,
-) -> float:
-    """Inches that :func:`draw_head` takes above the panels of a new figure."""
-    room = _room(_PANELS * width, margin)
-    n_rows = -(-len(labels) // _columns(labels, room))
-    return _LINE * (len(_wrapped([result.sample, *lines], room)) + n_rows + 1)
-
-
 def draw_head(
     ax: "Axes",
     result: FitResult,
@@ -310,24 +301,35 @@ def draw_head(
 ) -> None:
     """Legend above the panels, under lines with the dataset, its n and how to read it.
 
+    A figure of :func:`panels` becomes higher by what they take.
     Of handles with the same label the first is shown. `margin` is what the labels
     beside the panels take, in inches; the panels have titles of `title_lines` lines.
     """
     from matplotlib.transforms import ScaledTranslation
 
-    room = _room(ax.get_window_extent().width / ax.figure.dpi, margin)
-    wrapped = _wrapped([result.sample, *lines], room)
+    # the Axes is not laid out yet, and becomes wider
+    room = max(1.0, 1.24 * ax.get_window_extent().width / ax.figure.dpi - margin)
+    n_letters = max(20, int(room / _LETTER))
+    wrapped = [
+        line
+        for text in (result.sample, *lines)
+        for line in textwrap.wrap(text, n_letters, break_on_hyphens=False)
+    ]
     entries: dict[str, Any] = {}
     for handle in handles:  # a tuple is several things drawn for one entry
         last = handle[-1] if isinstance(handle, tuple) else handle
         entries.setdefault(last.get_label(), handle)
+    n_columns = max(1, min(len(entries), _columns(entries, room)))
+    if ax.figure.get_label() == _NEW:
+        n_rows = len(wrapped) + -(-len(entries) // n_columns) + 1
+        ax.figure.set_figheight(ax.figure.get_figheight() + _LINE * n_rows)
     above = ScaledTranslation(0, (8 + 11 * title_lines) / 72, ax.figure.dpi_scale_trans)
     ax.legend(
         list(entries.values()),
         list(entries),
         title="\n".join(wrapped),
         alignment="left",
-        ncols=max(1, min(len(entries), _columns(entries, room))),
+        ncols=n_columns,
         loc="lower left",
         bbox_to_anchor=(0, 1),
         bbox_transform=ax.transAxes + above,
@@ -340,20 +342,6 @@ def draw_head(
     )
 
 
-def _room(width: float, margin: float) -> float:
-    """Inches for the text above an Axes of this width that is not laid out yet."""
-    return max(1.0, 1.24 * width - margin)
-
-
-def _wrapped(lines: Iterable[str], room: float) -> list[str]:
-    n_letters = max(20, int(room / _LETTER))
-    return [
-        line
-        for text in lines
-        for line in textwrap.wrap(text, n_letters, break_on_hyphens=False)
-    ]
-
-
 def _columns(labels: Iterable[str], width: float) -> int:
     """How many columns of a legend fit into a width in inches."""
     longest = max(map(len, labels), default=1)
@@ -361,6 +349,11 @@ def _columns(labels: Iterable[str], width: float) -> int:
 
 
 # Levels and violins.
+
+
+def score_label(method: str) -> str:
+    """What an axis of scores shows."""
+    return f"Pearson r ({METHOD_WORDS.get(method, method)})"
 
 
 def draw_null(panel: "Axes", null: float, axis: str = "y") -> list[Any]:
@@ -396,15 +389,33 @@ def violin_ends(values: np.ndarray) -> tuple[float, float]:
     return float(inside.min()), float(inside.max())
 
 
-def violin(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places from end to end of a violin, (200,), and its width there, at most 1."""
+def draw_violin(
+    panel: "Axes", axis: str, place: int, values: np.ndarray, colour: str
+) -> None:
+    """The density of scores on an axis, on both sides of a place, and their median."""
     from scipy.stats import gaussian_kde
 
-    places = np.linspace(*violin_ends(values), 200)
-    if np.ptp(values) < 1e-9:  # no density
-        return places, np.full(places.size, 0.2)
-    density = gaussian_kde(values)(places)
-    return places, density / density.max()
+    vertical = axis == "y"
+    if not np.isfinite(values).all():
+        panel.annotate(
+            "not\ndefined" if vertical else "not defined",
+            (place, 0.02) if vertical else (0.02, place),
+            xycoords=("data", "axes fraction")[:: 1 if vertical else -1],
+            ha="center" if vertical else "left", va="bottom" if vertical else "center",
+            fontsize=SMALL, color=INK,
+        )  # fmt: skip
+        return
+    at, width = np.linspace(*violin_ends(values), 200), np.full(200, 0.2)
+    if np.ptp(values) >= 1e-9:  # else there is no density
+        width = gaussian_kde(values)(at)
+        width /= width.max()
+    half = 0.38 * width
+    fill = panel.fill_betweenx if vertical else panel.fill_between
+    fill(at, place - half, place + half, fc=colour, ec=colour, alpha=0.65, lw=0.8)
+    middle = float(np.median(values))
+    reach = float(np.interp(middle, at, half))
+    ends = [middle, middle], [place - reach, place + reach]
+    panel.plot(*(ends[::-1] if vertical else ends), color="white", lw=1.0)
 
 
 # Files.
