@@ -186,7 +186,7 @@ def plot_best(
         part.set_ylim(len(items) - 0.4, -0.6)
         part.set_yticks(range(len(items)), names, fontsize=TEXT)
         part.tick_params(axis="y", length=0)
-        part.set_xlabel(f"best layer: {score_label(method)}", fontsize=TEXT)
+        part.set_xlabel(f"best layer\n{score_label(method)}", fontsize=TEXT)
     share_scores(parts, "x", "", from_zero=False)
     draw_head(ax, items[0], lines, handles, margin=margin)
     return ax
