@@ -36,7 +36,7 @@ def at(image, x, y):
     return pixels[row, column]
 
 
-@pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "CMYK"])
+@pytest.mark.parametrize("mode", ["RGB", "P", "CMYK"])
 def test_pictures_of_any_mode_are_read(tmp_path, mode):
     path = tmp_path / "a.tiff"
     flat("black", (200, 100)).convert(mode).save(path)
@@ -90,7 +90,7 @@ def test_results_without_all_pictures_have_none():
     assert stored_pictures(FitResult(data)) is None
 
 
-@pytest.mark.parametrize("n_images", [2, 12, 40, 72, 100])
+@pytest.mark.parametrize("n_images", [2, 40, 100])
 def test_each_picture_of_a_strip_is_centred_on_its_row(n_images):
     rng = np.random.default_rng(n_images)
     colours = rng.integers(0, 255, (n_images, 3))

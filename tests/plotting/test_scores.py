@@ -10,6 +10,7 @@ from matplotlib.testing.compare import compare_images
 
 from tests.synthetic import LAYERS, SECTORS, synthetic_fit
 from versa.comparison import compare
+from versa.plotting.comparisons import plot_comparison
 from versa.plotting.scores import plot_best, plot_layers, plot_null
 from versa.plotting.style import model_styles, save_figure
 from versa.result import FitResult, best_layer_scores
@@ -19,7 +20,7 @@ BASELINES = Path(__file__).parent / "baselines"
 TOLERANCE = 8.0  # of 255, root mean square: other versions set letters otherwise
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def fits():
     """Two networks and the brains that they share."""
     first = synthetic_fit("net", shift=0.1)
@@ -63,8 +64,10 @@ def columns(table, **where):
     return table
 
 
-@pytest.mark.parametrize("method", ["versa", "versa-debiased", "rsa"])
-@pytest.mark.parametrize("df", ["subjects", "splits"])
+@pytest.mark.parametrize(
+    ("method", "df"),
+    [("versa", "subjects"), ("versa-debiased", "splits"), ("rsa", "subjects")],
+)
 def test_curves_and_bands_are_the_numbers_of_the_table(fits, method, df):
     ending = "_subjects" if df == "subjects" else ""
     comparison = compare(fits, test_train_ratio="literal")
@@ -136,7 +139,7 @@ def test_of_many_layers_some_are_named(fits):
     assert panel.lines[-1].get_marker() == ""
 
 
-def test_scores_below_zero_are_in_the_picture(fits):
+def test_scores_below_zero_are_in_the_picture_and_undefined_ones_break_it(fits):
     low = changed(fits[1], scores=fits[1].scores.values - 0.9)
     for panel in panels_of(plot_layers([fits[0], low])):
         bottom, top = panel.get_ylim()
@@ -144,9 +147,6 @@ def test_scores_below_zero_are_in_the_picture(fits):
         assert top > 1
     for panel in panels_of(plot_layers(fits[0])):
         assert panel.get_ylim()[0] == 0
-
-
-def test_an_undefined_layer_breaks_the_curve(fits):
     scores = fits[0].scores.values.copy()
     scores[:, :, 1] = np.nan
     panel = plot_layers(changed(fits[0], scores=scores), sector="aOTC")
@@ -154,7 +154,7 @@ def test_an_undefined_layer_breaks_the_curve(fits):
     assert np.isnan(y).tolist() == [False, True, False]
 
 
-@pytest.mark.parametrize("method", ["versa", "versa-debiased"])
+@pytest.mark.parametrize("method", ["versa-debiased"])
 def test_violins_are_the_scores_of_the_best_layer(fits, method):
     ax = plot_best(fits, method=method)
     for panel, sector in zip(panels_of(ax), SECTORS, strict=True):
@@ -301,15 +301,16 @@ def test_what_cannot_be_drawn_is_refused(fits, call, text):
         call(fits)
 
 
-BASELINE_FIGURES = {
+FIGURES = {
     "layers": lambda fits: plot_layers(fits, method="versa"),
     "leak": lambda fits: plot_null(leaking(fits[0])),
+    "matrix": lambda fits: plot_comparison(fits, method="versa"),
 }
 
 
-@pytest.mark.parametrize("name", BASELINE_FIGURES)
+@pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_looks_as_it_did(fits, name, tmp_path):
-    drawn = save_figure(BASELINE_FIGURES[name](fits), tmp_path / "new.png", dpi=80)
+    drawn = save_figure(FIGURES[name](fits), tmp_path / "new.png", dpi=80)
     stored = BASELINES / f"{name}.png"
     assert compare_images(str(stored), str(drawn), TOLERANCE) is None
 

@@ -35,11 +35,6 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def comparison():
-    return reported()
-
-
-@pytest.fixture(scope="module")
 def report(comparison, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     other = reported(2, dataset="another", n_images=5)

@@ -80,11 +80,6 @@ def written(comparison, folder, **options):
 
 
 @pytest.fixture(scope="module")
-def comparison():
-    return reported()
-
-
-@pytest.fixture(scope="module")
 def text(comparison, tmp_path_factory):
     return written(comparison, tmp_path_factory.mktemp("report"))
 

@@ -320,9 +320,10 @@ def draw_head(
         last = handle[-1] if isinstance(handle, tuple) else handle
         entries.setdefault(last.get_label(), handle)
     n_columns = max(1, min(len(entries), _columns(entries, room)))
-    if ax.figure.get_label() == _NEW:
+    figure: Any = ax.figure
+    if figure.get_label() == _NEW:
         n_rows = len(wrapped) + -(-len(entries) // n_columns) + 1
-        ax.figure.set_figheight(ax.figure.get_figheight() + _LINE * n_rows)
+        figure.set_figheight(figure.get_figheight() + _LINE * n_rows)
     above = ScaledTranslation(0, (8 + 11 * title_lines) / 72, ax.figure.dpi_scale_trans)
     ax.legend(
         list(entries.values()),
@@ -397,13 +398,15 @@ def draw_violin(
 
     vertical = axis == "y"
     if not np.isfinite(values).all():
-        panel.annotate(
-            "not\ndefined" if vertical else "not defined",
-            (place, 0.02) if vertical else (0.02, place),
-            xycoords=("data", "axes fraction")[:: 1 if vertical else -1],
-            ha="center" if vertical else "left", va="bottom" if vertical else "center",
-            fontsize=SMALL, color=INK,
-        )  # fmt: skip
+        kind: dict[str, Any] = {"fontsize": SMALL, "color": INK}
+        if vertical:
+            where = panel.get_xaxis_transform()
+            panel.text(
+                place, 0.02, "not\ndefined", transform=where, ha="center", **kind
+            )
+        else:
+            where = panel.get_yaxis_transform()
+            panel.text(0.02, place, "not defined", transform=where, va="center", **kind)
         return
     at, width = np.linspace(*violin_ends(values), 200), np.full(200, 0.2)
     if np.ptp(values) >= 1e-9:  # else there is no density
