@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from scipy.spatial.distance import squareform
 
 from versa.fmri.dataset.braindata import BrainDataset
@@ -461,3 +462,20 @@ def test_a_sector_without_any_good_voxel_is_refused():
     responses["pOTC"][1][:] = 1.0
     with pytest.raises(ValueError, match=r"pOTC of subject 02 must keep .* all 4 have"):
         make_dataset(responses=responses).drop_bad_voxels()
+
+
+@pytest.mark.parametrize("factor", [1e-300, 1e-160, 1e160, 1e300])
+@pytest.mark.parametrize("kind", ["responses", "rdms"])
+def test_values_whose_squares_are_nothing_or_infinite_are_refused(
+    tmp_path, factor, kind
+):
+    for n in range(4):
+        Image.fromarray(np.full((4, 4, 3), n, np.uint8)).save(tmp_path / f"{n}.png")
+    stimuli = StimulusSet.from_folder(tmp_path)
+    rng = np.random.default_rng(0)
+    sound = {"responses": rng.normal(size=(2, 4, 5)), "rdms": rng.random((2, 6))}[kind]
+    make = {"name": "x", "stimuli": stimuli, "subjects": ["1", "2"]}
+    BrainDataset(**make, **{kind: {"V1": list(sound * factor**0.1)}})
+    values = sound * factor
+    with pytest.raises(ValueError, match=r"differ by 1e-140 to 1e\+140; .* Scale them"):
+        BrainDataset(**make, **{kind: {"V1": list(values)}}).require_clean_voxels()

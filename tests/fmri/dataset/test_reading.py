@@ -1,5 +1,7 @@
 """Broken dataset folders: the reader raises the first problem, or notes each."""
 
+import hashlib
+import json
 import random
 import re
 import shutil
@@ -346,3 +348,35 @@ def test_any_accident_is_read_or_refused(made, tmp_path, kind):
         assert read == (not [one for one in errors if "Pillow" not in one.text]), seed
         shutil.rmtree(folder)
     assert 30 < refused < 100
+
+
+@pytest.mark.parametrize("kind", ["good", "rdms"])
+def test_betas_masks_and_rdms_have_hashes(made, tmp_path, kind):
+    folder = shutil.copytree(made / kind, tmp_path / kind)
+    about = json.loads((folder / "dataset_description.json").read_text())
+    table = about["versa"]["SHA256"]
+    kinds = {name.rpartition("_")[2] for name in table}
+    assert kinds == ({"rdm.tsv"} if kind == "rdms" else {"stat.nii", "mask.nii"})
+    for name, digest in table.items():
+        file = folder / name
+        sound = file.read_bytes()
+        assert hashlib.sha256(sound).hexdigest() == digest
+        if kind == "rdms":  # one digit of the last number
+            digit = b"1" if sound[-4:-3] != b"1" else b"2"
+            damaged = sound[:-4] + digit + sound[-3:]
+        else:  # a header's field that no reader looks at
+            damaged = sound[:150] + b"x" + sound[151:]
+        file.write_bytes(damaged)
+        text = rf"{file.name} must be the file that dataset_description.json describes"
+        with pytest.raises(ValueError, match=text):
+            read_dataset(folder)
+        assert name in [
+            one.file for one in check_dataset(folder) if one.level == "error"
+        ]
+        file.write_bytes(sound)
+    assert read_dataset(folder).n_subjects == 4
+    for wrong in ([], "none", 3):
+        about["versa"]["SHA256"] = wrong
+        (folder / "dataset_description.json").write_text(json.dumps(about))
+        with pytest.raises(ValueError, match="must have a mapping of files to hashes"):
+            read_dataset(folder)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("versa")
 
 _ASYMMETRY = 1e-8  # of the largest distance, between both halves of a square RDM
+# Their squares, and sums of these over images and voxels, are far from 0 and infinity.
+_SMALLEST, _LARGEST = 1e-140, 1e140
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -234,12 +236,13 @@ class BrainDataset:
         return counts
 
     def require_clean_voxels(self) -> None:
-        """Refuse NaN and constant voxels.
+        """Refuse NaN and constant voxels, and values without a square.
 
         Raises
         ------
         ValueError
-            If :meth:`bad_voxels` finds any; names sector, subject and counts.
+            If :meth:`bad_voxels` finds any, or values are in a unit so small or large
+            that their squares are 0 or infinite; names sector, subject and counts.
         """
         found = [
             f"{sector} of subject {subject} has {n_nan} with NaN, {n_constant} constant"
@@ -253,6 +256,9 @@ class BrainDataset:
                 + ". Pass drop_bad_voxels=True, or call dataset.drop_bad_voxels(), to "
                 "leave these voxels out."
             )
+        for sector, arrays in (self.responses or {}).items():
+            for subject, values in zip(self.subjects, arrays, strict=True):
+                _check_scale(values, f"responses[{sector!r}] of subject {subject}")
 
     def drop_bad_voxels(self) -> "BrainDataset":
         """Leave out the voxels that :meth:`bad_voxels` counts.
@@ -304,6 +310,20 @@ def bad_columns(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which columns hold non-finite values, and which of the others are constant."""
     broken = ~np.isfinite(values).all(axis=0)
     return broken, (values == values[0]).all(axis=0) & ~broken
+
+
+def _check_scale(values: np.ndarray, what: str) -> None:
+    """Refuse columns whose differences are too small or large to be squared."""
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused
+        spread = np.ptp(values, axis=0)
+    odd = ((spread > 0) & (spread < _SMALLEST)) | (spread > _LARGEST)
+    odd &= np.isfinite(values).all(axis=0)  # what is not finite is counted later
+    if odd.any():
+        raise ValueError(
+            f"{what} must be in a unit in which values differ by {_SMALLEST:g} to "
+            f"{_LARGEST:g}; {np.count_nonzero(odd)} of {odd.size} columns differ by "
+            f"{spread[odd][0]:.3g}, whose square a float64 does not hold. Scale them."
+        )
 
 
 def _float_view(values: Any, what: str) -> np.ndarray:
@@ -402,6 +422,7 @@ def _checked_rdms(
                     f"{what} must be finite; subject {subject} has {n_bad} of "
                     f"{n_pairs} pairs that are NaN or infinite."
                 )
+            _check_scale(rdm[:, None], f"{what} of subject {subject}")
         checked[sector] = array
     return MappingProxyType(checked)
 

@@ -14,6 +14,7 @@ from versa.cache import file_hash
 from versa.fmri.dataset.braindata import bad_columns
 from versa.fmri.dataset.folder import (
     Contents,
+    check_hashes,
     each_rdms,
     each_responses,
     read_contents,
@@ -94,6 +95,7 @@ def check_dataset(folder: str | os.PathLike[str]) -> list[Problem]:
     _check_images(contents, problems)
     check = _check_rdms if contents.has_rdms else _check_responses
     facts = check(contents, problems)
+    check_hashes(contents, problems)
     placed = [one for one in facts if one.affine is not None]
     for row, one in enumerate(facts):
         for text in (_copied(one, facts[:row]), _other_grid(one, placed)):

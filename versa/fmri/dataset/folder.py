@@ -20,8 +20,9 @@ order of the volumes and must be in the order of ``stimuli.tsv``; the space is
 ``Space`` of the sidecar, or the ``space-`` part of the file name, or else "none".
 Files in the folder ``stimuli`` are named relative to it. Only ``Name`` is needed in
 ``dataset_description.json``; ``versa.Sectors`` there gives the order of the sectors,
-which otherwise is that of their names. ``Affine`` in a sidecar keeps in float64 what
-the image's header rounds to float32.
+which otherwise is that of their names; ``versa.SHA256`` the hashes of betas, masks and
+RDMs, which are compared on reading for the files that it lists. ``Affine`` in a
+sidecar keeps in float64 what the image's header rounds to float32.
 """
 
 import hashlib
@@ -62,6 +63,8 @@ from versa.fmri.dataset.tables import (
 )
 from versa.fmri.volumes.spaces import check_space
 from versa.wording import listing
+
+_HASHED = re.compile(r"\.nii(\.gz)?$|_rdm\.tsv$")  # betas, masks and RDMs
 
 
 def write_dataset(dataset: BrainDataset, folder: str | os.PathLike[str]) -> Path:
@@ -104,7 +107,6 @@ def write_dataset(dataset: BrainDataset, folder: str | os.PathLike[str]) -> Path
         check_labels(kind, names)
     with atomic_write(folder) as temporary:
         temporary.mkdir()
-        _write_description(dataset, temporary)
         write_table(
             temporary / "participants.tsv",
             {"participant_id": [f"sub-{subject}" for subject in dataset.subjects]},
@@ -115,6 +117,7 @@ def write_dataset(dataset: BrainDataset, folder: str | os.PathLike[str]) -> Path
                 write_responses(dataset, row, temporary / f"sub-{subject}" / "func")
             else:
                 write_rdms(dataset, row, temporary / f"sub-{subject}")
+        _write_description(dataset, temporary)
         if folder.is_dir():
             folder.rmdir()  # only some systems can move a folder onto an empty one
     return folder
@@ -163,6 +166,7 @@ def read_dataset(
     reports = Problems(folder, None if problems is None else found)
     contents = read_contents(folder, reports)
     values = (_rdms if contents.has_rdms else _responses)(contents, reports)
+    check_hashes(contents, reports)
     if problems is not None:
         problems += found
     if contents.stimuli is None or any(one.level == "error" for one in found):
@@ -182,7 +186,7 @@ def read_dataset(
 
 
 def _write_description(dataset: BrainDataset, folder: Path) -> None:
-    """What BIDS asks for, and under "versa" what it has no word for."""
+    """What BIDS asks for, and under "versa" what it has no word for; written last."""
     about: dict[str, Any] = {
         "Name": dataset.name,
         "BIDSVersion": "1.9.0",
@@ -200,6 +204,11 @@ def _write_description(dataset: BrainDataset, folder: Path) -> None:
         "Unit": dataset.unit,
         "Space": dataset.space,
         "HasCoordinates": dataset.sectors is not None,
+        "SHA256": {
+            path.relative_to(folder).as_posix(): file_hash(path)
+            for path in sorted(folder.glob("sub-*/**/*"))
+            if _HASHED.search(path.name)
+        },
     }
     write_json(folder / "dataset_description.json", about)
 
@@ -376,6 +385,36 @@ def _find_sectors(contents: Contents, problems: Problems) -> None:
                     path,
                     f"is left out, because Sectors in {DESCRIPTION} does not name it.",
                 )
+
+
+def check_hashes(contents: Contents, problems: Problems) -> None:
+    """Refuse betas, masks and RDMs that are not those that the description lists.
+
+    Files without a hash, as in a folder made by hand, pass; so do files that have an
+    error already.
+    """
+    path = contents.folder / DESCRIPTION
+    table = contents.own.get("SHA256", {})
+    if not isinstance(table, dict):
+        problems.error(path, "must have a mapping of files to hashes as SHA256.")
+        return
+    wrong = {one.file for one in problems.found or () if one.level == "error"}
+    found = {
+        file.relative_to(contents.folder).as_posix(): file
+        for file in sorted(contents.folder.glob("sub-*/**/*"))
+        if _HASHED.search(file.name)
+    }
+    for name, file in found.items():
+        if name not in table or name in wrong:
+            continue
+        digest = problems.attempt(file, file_hash, file)
+        if digest not in (None, table[name]):
+            problems.error(
+                file,
+                f"must be the file that {DESCRIPTION} describes; its SHA-256 is "
+                f"{digest}, not {table[name]}. Take it from where it came from again, "
+                "or, if it was changed on purpose, remove its line from SHA256 there.",
+            )
 
 
 def each_responses(

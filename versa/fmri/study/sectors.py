@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from versa.cache import atomic_write
+from versa.cache import atomic_write, file_hash
 from versa.fmri.dataset.subject_files import files_by_sector
 from versa.fmri.dataset.tables import (
     check_labels,
@@ -276,6 +276,7 @@ def add_sectors(
         **dict.fromkeys(names, recipe),
     }
     _write_json_whole(path, {**about, "versa": own})
+    hashes = {}
     for label in subjects:
         func = folder / f"sub-{label}" / "func"
         for name, sector in masks[label].items():
@@ -283,7 +284,10 @@ def add_sectors(
             with atomic_write(file) as temporary:
                 values = sector.mask.astype(np.uint8)
                 write_image(temporary, values, sector.affine, sector.space)
+            hashes[file.relative_to(folder).as_posix()] = file_hash(file)
     own["Sectors"] = listed
+    if "SHA256" in own:
+        own["SHA256"] = {**own["SHA256"], **hashes}
     _write_json_whole(path, {**about, "versa": own})
 
 
