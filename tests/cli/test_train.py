@@ -129,6 +129,32 @@ def test_every_recipe_is_read():
         assert augmentation.std == read_card(card).preprocess.std
 
 
+def test_what_a_recipe_leaves_open_is_said(tmp_path, data, caplog):
+    """Crop areas of Set 2, at the start and in the card; not if the user knows them."""
+    numbers = ("06", "07", "08", "09", "10", "11", "14")
+    for name in recipe_names():
+        left_open = name.partition("_ref")[2][:2] in numbers
+        assert set(read_config(name).unsettled) == (
+            {"augmentation.scale"} if left_open else set()
+        )
+    changed = read_config("ipcl_ref06_imagenet", "augmentation.scale=[0.5, 1]")
+    assert changed.unsettled == {}
+    parts = data.rename(data.parent / "train")
+    arguments = ["--config", "ipcl_ref06_imagenet", "--init-from", tmp_path / "none"]
+    folder = tmp_path / "run"
+    try:
+        small = sets(data, epochs=1, augmentation__scale="[0.2, 1]")
+        known = [*small[: small.index("augmentation.scale=[0.2, 1]") - 1]]
+        assert run(parts, "--out", folder, *arguments, *known) == 2  # no such weights
+        assert run(parts, "--out", folder, *arguments[:2], *known) == 0
+    finally:
+        parts.rename(data)
+    card = read_card(folder / "export" / "run.toml")
+    assert "augmentation.scale: the paper crops less in Set 2" in card.notes
+    assert card.diet == data.parent.name
+    assert "augmentation.scale may not be the paper's" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -134,6 +134,12 @@ def _train_parser() -> argparse.ArgumentParser:
     _add_config(parser)
     add("--out", metavar="FOLDER", help="folder of the run; it is made or continued")
     add(
+        "--init-from",
+        metavar="FILE",
+        help="weights that a new run begins with; or the folder of another run, to "
+        "continue what it has learned by a new cycle",
+    )
+    add(
         "--new-data",
         action="store_true",
         help="resume although the images have changed since the run was begun",
@@ -218,8 +224,9 @@ def _train(options: argparse.Namespace) -> int:
 def _changes(options: argparse.Namespace) -> list[str]:
     from json import dumps
 
-    data = [f"data={dumps(options.data, ensure_ascii=False)}"] if options.data else []
-    return [*data, *options.changes]
+    given = {"data": options.data, "init_from": options.init_from}
+    own = [f"{k}={dumps(v, ensure_ascii=False)}" for k, v in given.items() if v]
+    return [*own, *options.changes]
 
 
 def _pack(options: argparse.Namespace) -> int:

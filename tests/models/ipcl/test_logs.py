@@ -13,6 +13,7 @@ from versa.models.ipcl.logs import (
     STEPS,
     Doing,
     RunLog,
+    collapse_step,
     every_minute,
     plot_run,
 )
@@ -148,6 +149,24 @@ def test_a_line_every_minute(caplog):
     assert doing.text() == ""  # the bar shows it
     doing.begin("measuring after epoch 1")
     assert doing.text() == "measuring after epoch 1: for 0 s"
+
+
+def test_a_collapse_is_said_once(tmp_path, caplog):
+    negative = [1.5, 2.0, 29.9, 30.1, 300.0, 2.0]
+    log = RunLog(tmp_path, -1, PARTS, [])
+    for step, value in enumerate(negative, start=1):
+        log.add_step({"step": step, "epoch": 0, "negative": value})
+    assert caplog.text.count("may have collapsed") == 1
+    assert "in step 4: the negative part of the loss is 30.1, 20 times" in caplog.text
+    assert collapse_step(tmp_path) == 4
+    assert collapse_step(tmp_path, 3) is None
+    log = RunLog(tmp_path, 5, PARTS, [])  # it was said before
+    log.add_step({"step": 6, "epoch": 0, "negative": 400.0})
+    assert caplog.text.count("may have collapsed") == 1
+    log = RunLog(tmp_path, 2, PARTS, [])  # the start is still that of step 1
+    log.add_step({"step": 3, "epoch": 0, "negative": 31.0})
+    assert caplog.text.count("may have collapsed") == 2
+    assert collapse_step(tmp_path / "nowhere") is None
 
 
 def test_without_tensorboard(tmp_path, monkeypatch):

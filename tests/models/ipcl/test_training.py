@@ -28,6 +28,7 @@ from versa.models.ipcl import checkpoint, image_source, training
 from versa.models.ipcl.augment import views
 from versa.models.ipcl.checkpoint import load_newest, saved_checkpoints
 from versa.models.ipcl.decoding import decode
+from versa.models.ipcl.export import export_run
 from versa.models.ipcl.learner import torch_flags
 from versa.models.ipcl.loader import stack_canvases
 from versa.models.ipcl.loss import IPCLLoss
@@ -36,6 +37,7 @@ from versa.models.ipcl.random_numbers import draws
 from versa.models.ipcl.schedule import epoch_order
 from versa.models.ipcl.sources import ImageTree
 from versa.models.ipcl.training import CHECKPOINTS, CONFIG, train
+from versa.models.zoo.cards import read_card
 
 ALONE = Launch()
 N_STEPS = 12
@@ -566,12 +568,40 @@ def test_variants_train(tmp_path, data, changes):
     assert all(moved)
     logged = rows(tmp_path / "steps.csv")
     assert len(logged) == end.n_steps
+    assert ("effective_rank" in logged[0]) == (changes.get("method") != "supervised")
     if changes.get("method") == "supervised":
         assert 0 <= float(logged[-1]["accuracy"]) <= 100
     else:
         first = logged[0]
         parts = float(first["positive"]) + float(first["negative"])
         assert float(first["loss"]) == pytest.approx(parts, rel=1e-4)
+
+
+def test_a_new_run_from_weights_or_a_run(tmp_path, data):
+    trained(tmp_path / "first", data)
+    first = newest(tmp_path / "first")
+    with pytest.raises(ValueError, match=r"epochs: 3 and 5.*new cycle.*init_from="):
+        trained(tmp_path / "first", data, epochs=5)
+    card = export_run(tmp_path / "first")
+    weights = card.with_suffix(".safetensors")
+    for place in (weights, tmp_path / "first"):
+        changes = {"epochs": 1, "init_from": place, "optimizer__lr": 1e-30}
+        folder = tmp_path / f"from_{place.name}"
+        trained(folder, data, **changes, optimizer__weight_decay=0)
+        state = newest(folder)
+        parameters = [k for k, v in state["network"].items() if "weight" in k]
+        for key in parameters:
+            assert torch.equal(state["network"][key], first["network"][key])
+        taken = torch.equal(state["loss"]["log_z"], first["loss"]["log_z"])
+        assert taken == place.is_dir()
+        assert f"begun from {place}" in read_card(export_run(folder)).notes
+        assert trained(folder, data, **changes, optimizer__weight_decay=0).finished
+    with pytest.raises(ValueError, match="does not fit the network|must be"):
+        trained(tmp_path / "other", data, init_from=weights, dim=4)
+    with pytest.raises(ValueError, match="must be a run of the same network"):
+        trained(tmp_path / "other", data, init_from=tmp_path / "first", dim=4)
+    with pytest.raises(ValueError, match="init_from must be a file of weights or"):
+        trained(tmp_path / "other", data, init_from=tmp_path)
 
 
 def test_the_folder_of_a_run(tmp_path, data):

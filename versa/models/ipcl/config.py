@@ -223,6 +223,12 @@ class TrainConfig:
     precision : {"fp32", "tf32", "bf16", "fp16", "fp64"}
         Of the network; the loss is computed in fp32 or better. tf32 is for the
         convolutions alone; fp64 is for tests.
+    init_from : str, optional
+        Weights that the run begins with: a file; or the folder of another run, whose
+        queue and Z are taken over too, for a training that is continued by a new cycle.
+    unsettled : mapping of str to str
+        Keys of a recipe whose values are not known to be the paper's, and why. Said at
+        the start and in the card; a key that is changed is dropped by `read_config`.
     augmentation : Augmentation
     loss : LossConfig
     optimizer : OptimizerConfig
@@ -253,6 +259,8 @@ class TrainConfig:
     group_images: int = 128
     groups_per_step: int = 20
     precision: str = "fp32"
+    init_from: str | None = None
+    unsettled: Mapping[str, str] = field(default_factory=dict)
     augmentation: Augmentation = SET_1
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()

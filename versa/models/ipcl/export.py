@@ -19,7 +19,9 @@ from versa.models.ipcl.checkpoint import (
     saved_checkpoints,
 )
 from versa.models.ipcl.config import TrainConfig
+from versa.models.ipcl.image_source import dataset_name
 from versa.models.ipcl.learner import network_options
+from versa.models.ipcl.logs import collapse_step
 from versa.models.ipcl.recipes import read_text
 from versa.models.ipcl.schedule import Plan
 from versa.models.layers import default_layers
@@ -99,14 +101,13 @@ def export_run(
         config.groups_per_step,
         config.epochs,
     )
-    steps = f"step {state['step']} of {plan.n_steps}"
     table = {
         "name": name,
         "method": {"ipcl": "IPCL"}.get(config.method, config.method),
         "architecture": _architecture(config),
-        "diet": "+".join(Path(path).stem for path in config.data) or "unknown",
+        "diet": "+".join(dataset_name(Path(path)) for path in config.data) or "unknown",
         "epochs": state["step"] // plan.steps_per_epoch,
-        "notes": f"trained by versa {state['versa']}, {steps}",
+        "notes": _notes(config, state, plan, folder),
         "builder": builder,
         "file": f"{name}.safetensors",
         "layers": layers["layer"].tolist(),
@@ -130,6 +131,24 @@ def export_run(
     card = place / f"{name}.toml"
     _write_card(card, table)
     return card
+
+
+def _notes(
+    config: TrainConfig, state: Mapping[str, Any], plan: Plan, folder: Path
+) -> str:
+    """Remarks of a card: how it was trained, and what to be careful with."""
+    said = [
+        f"trained by versa {state['versa']}, step {state['step']} of {plan.n_steps}"
+    ]
+    if config.init_from is not None:
+        said.append(f"begun from {config.init_from}")
+    if (collapsed := collapse_step(folder, state["step"])) is not None:
+        said.append(
+            f"the embedding may have collapsed in step {collapsed}, where the negative "
+            "part of the loss passed 20 times its start"
+        )
+    said += [f"{key}: {why}" for key, why in config.unsettled.items()]
+    return "; ".join(said)
 
 
 def add_accuracy(

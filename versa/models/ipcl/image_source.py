@@ -51,8 +51,7 @@ def require_no_dataset(root: Path, files: Sequence[str]) -> None:
     `files` are relative to the root, with "/" between the names.
     """
     names = {file.partition("/")[0] for file in files if "/" in file}
-    while len(names) == 1 and not _PART.fullmatch(*names):  # all is in one folder
-        (only,) = names
+    while len(names) == 1 and not _PART.fullmatch(only := min(names)):  # all in one
         rest = [file.removeprefix(f"{only}/") for file in files]
         names = {file.partition("/")[0] for file in rest if "/" in file}
         root, files = root / only, rest
@@ -68,6 +67,15 @@ def require_no_dataset(root: Path, files: Sequence[str]) -> None:
         f"images must be in one folder per class; {root} is a dataset whose folders "
         f"are {listing(parts)}. Give {right[0]}{rest_of}."
     )
+
+
+def dataset_name(path: Path) -> str:
+    """What a folder or packed file is called: "imagenet" of ``imagenet/train``."""
+    place = path.resolve()
+    place = place.with_suffix("") if place.suffix == ".pack" else place
+    while _PART.fullmatch(place.name) and place.parent.name:
+        place = place.parent
+    return place.name or "unknown"
 
 
 class ImageSource(Protocol):

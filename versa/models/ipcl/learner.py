@@ -8,6 +8,7 @@ had come one after the other, whoever took them. Gradients are exchanged once pe
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +26,8 @@ from versa.models.ipcl.network import random_layers, training_network
 from versa.models.ipcl.norms import apply_statistics, set_groups, take_statistics
 from versa.models.ipcl.process_group import ProcessGroup
 from versa.models.ipcl.random_numbers import DROPOUT, draws, hashed
+from versa.models.ipcl.spread import SPREAD, moments, spread
+from versa.models.zoo.checkpoints import own_network
 
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -47,6 +50,11 @@ def loss_parts(config: TrainConfig) -> list[str]:
     return ["loss", "positive", "negative"]
 
 
+def logged_parts(config: TrainConfig) -> list[str]:
+    """`loss_parts`, and how far the embeddings of a step are spread out."""
+    return [*loss_parts(config), *(SPREAD if config.method == "ipcl" else ())]
+
+
 class Learner:
     """A network in training; its loss is None if it is supervised."""
 
@@ -56,11 +64,9 @@ class Learner:
         self.config = config
         self.group = group
         kind = torch.float64 if config.precision == "fp64" else torch.float32
+        self._options = network_options(config, n_classes)
         network = build_seeded(
-            lambda: training_network(
-                config.architecture, network_options(config, n_classes)
-            ),
-            config.seed,
+            lambda: training_network(config.architecture, self._options), config.seed
         )
         compiled = config.engine.compile
         network = network.to(group.device, kind)
@@ -101,6 +107,7 @@ class Learner:
         self._color_jitter = torch.compile(color_jitter_fused) if compiled else None
         self._drops = bool(random_layers(self.network))
         self._sums: list[torch.Tensor] = []
+        self._moments: list[torch.Tensor] = []  # of the embeddings of a step
         self._before: dict[str, Any] = {}
 
     def loader(self, images: ImageSource, bad: BadImages) -> ChunkLoader:
@@ -159,7 +166,7 @@ class Learner:
 
     def begin(self) -> None:
         """Start a step. What `abandon` needs is copied."""
-        self._sums = []
+        self._sums, self._moments = [], []
         self._before = {
             "network": {k: b.clone() for k, b in self.network.named_buffers()},
             "loss": {}
@@ -212,7 +219,7 @@ class Learner:
     def finish(self, step: int, lr: float, momentum: float) -> dict[str, float]:
         """End a step: exchange gradients and change the weights.
 
-        Returns the loss with its parts, or the accuracy, and the norm of the gradient.
+        Returns the values of `logged_parts` and the norm of the gradient.
         If one is not finite, it raises Diverged and leaves the weights as they were.
         """
         gradients = [p.grad for p in self._parameters if p.grad is not None]
@@ -238,6 +245,10 @@ class Learner:
                 "was saved before is kept. Train in another folder with a lower "
                 "optimizer.lr, or a precision of wider range, such as bf16 or fp32."
             )
+        if self._moments:
+            total = torch.stack(self._moments).sum(0)
+            self.group.all_reduce_tensors([total])
+            found |= spread(total)
         for group in self.optimizer.param_groups:
             group["lr"], group["momentum"] = lr, momentum
         self._scaler.step(self.optimizer)
@@ -271,12 +282,33 @@ class Learner:
                 f"this configuration; it does not ({str(error)[:200]})."
             ) from error
 
+    def begin_from(self, weights: Path) -> None:
+        """Begin with the weights of a file."""
+        made = own_network(
+            lambda: training_network(self.config.architecture, self._options), weights
+        )
+        self.network.load_state_dict(made.state_dict())
+
+    def begin_after(self, state: dict[str, Any]) -> None:
+        """Begin with the network, the queue and Z of another run."""
+        try:
+            self.network.load_state_dict(state["network"])
+            if self.loss is not None and state["loss"]:
+                self.loss.load_state_dict(state["loss"])
+        except (RuntimeError, KeyError) as error:
+            raise ValueError(
+                "init_from must be a run of the same network, and for IPCL of the same "
+                f"dim and loss.queue_size; it is not ({str(error)[:200]}). Export it, "
+                "and begin from its weights."
+            ) from error
+
     def _contrast(
         self, loss: IPCLLoss, out: torch.Tensor, counts: Sequence[int], first: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        gathered = None
+        gathered, rows = None, unit_rows(out.detach())
+        self._moments.append(moments(rows.flatten(0, 1)))
         if not self.group.alone:
-            gathered = self.group.all_gather(unit_rows(out.detach()), counts)
+            gathered = self.group.all_gather(rows, counts)
         terms = loss.groups(
             out,
             self.config.n_views,

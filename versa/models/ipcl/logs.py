@@ -18,6 +18,7 @@ from versa.cache import atomic_write
 
 logger = logging.getLogger("versa")
 
+_COLLAPSE = 20.0  # times the negative part of the first step
 STEPS, EPOCHS, CURVE = "steps.csv", "epochs.csv", "curve.png"
 
 
@@ -94,10 +95,24 @@ class RunLog:
             for name, names in columns.items()
         }
         self._writer = _summary_writer(folder / "tensorboard", step)
+        negative = _negative(folder)
+        self._start = float(negative.iloc[0]) if len(negative) else None
+        self._collapsed = collapse_step(folder) is not None
 
     def add_step(self, row: Mapping[str, Any]) -> None:
         """Write down a step: values of the columns of ``steps.csv``."""
         self._add(STEPS, row)
+        if self._start is None:
+            self._start = row.get("negative")
+        elif not self._collapsed and row.get("negative", 0) > _COLLAPSE * self._start:
+            self._collapsed = True
+            logger.warning(
+                "the embedding may have collapsed in step %d: the negative part of the "
+                "loss is %.3g, %.0f times that of the first step; see embedding_sd and "
+                "effective_rank in %s. Try a lower optimizer.lr in another folder.",
+                *(row["step"], row["negative"], row["negative"] / self._start),
+                self.folder / STEPS,
+            )
         for name, value in row.items():
             if name not in ("step", "epoch", "images", "seconds"):
                 self._add_scalar(f"train/{name}", value, row["step"])
@@ -112,8 +127,8 @@ class RunLog:
         steps = steps[steps["epoch"] == str(row["epoch"] - 1)]
         means: dict[str, float] = {}
         if len(steps):
-            numbers = steps[[*self._parts, "wait_share"]].astype(float)
-            means = dict(numbers.mean())
+            numbers = steps[[*self._parts, "wait_share"]]
+            means = dict(numbers.apply(pd.to_numeric, errors="coerce").mean())
             rates = steps["images_per_second"].astype(float)
             means["images_per_second"] = len(steps) / (1 / rates).sum()
         self._add(EPOCHS, {**means, **row})
@@ -188,6 +203,23 @@ def _read(path: Path) -> pd.DataFrame:
     header = rows[0] if rows else []
     whole = [row for row in rows[1:] if len(row) == len(header)]
     return pd.DataFrame(whole, columns=header)
+
+
+def _negative(folder: Path) -> pd.Series:
+    """Negative part of the loss, by step; empty where there is none."""
+    table = _read(folder / STEPS)
+    if "negative" not in table:
+        return pd.Series(dtype=float)
+    table = table.apply(pd.to_numeric, errors="coerce")
+    return table.set_index("step")["negative"].dropna()
+
+
+def collapse_step(folder: Path, last: int | None = None) -> int | None:
+    """The first step, up to `last`, whose negative part shows a collapse."""
+    negative = _negative(folder)
+    large = negative[negative > _COLLAPSE * negative.iloc[:1].sum()].index
+    steps = [int(step) for step in large if last is None or step <= last]
+    return steps[0] if steps else None
 
 
 def _short(value: Any) -> Any:

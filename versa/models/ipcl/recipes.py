@@ -85,6 +85,14 @@ def read_config(path: str | os.PathLike[str] | None, *changes: str) -> TrainConf
         if list(written) != ["value"]:
             raise ValueError(f"a change must set one key; got {change!r}.")
         place[names[-1]] = written["value"]
+        unsettled = table.get("unsettled")
+        if isinstance(unsettled, dict) and names[0] != "unsettled":
+            changed = ".".join(names)
+            table["unsettled"] = {
+                k: v
+                for k, v in unsettled.items()
+                if not f"{k}.".startswith(f"{changed}.")
+            }
     return parse_config(table)
 
 
@@ -125,11 +133,11 @@ def config_text(config: TrainConfig) -> str:
 def differences(one: TrainConfig, other: TrainConfig) -> list[str]:
     """Where two configurations would train different networks: "epochs: 100 and 90".
 
-    `EngineConfig` and `MonitorConfig` are not compared, nor is `data`: the images'
-    digest tells whether they are the same.
+    `EngineConfig` and `MonitorConfig` are not compared, nor the remarks of a recipe
+    (`unsettled`), nor `data`: the images' digest tells whether they are the same.
     """
     first, second = (dict(_leaves(plain(config))) for config in (one, other))
-    ignored = ("data", "monitor", "engine")
+    ignored = ("data", "monitor", "engine", "unsettled")
     return [
         f"{key}: {first.get(key, _UNSET)} and {second.get(key, _UNSET)}"
         for key in dict.fromkeys([*first, *second])

@@ -29,7 +29,7 @@ from versa.models.ipcl.checkpoint import (
 )
 from versa.models.ipcl.config import TrainConfig
 from versa.models.ipcl.image_source import UnreachableImages
-from versa.models.ipcl.learner import Learner, loss_parts, torch_flags
+from versa.models.ipcl.learner import Learner, logged_parts, torch_flags
 from versa.models.ipcl.loader import BadImages, Chunk
 from versa.models.ipcl.logs import Doing, RunLog, every_minute
 from versa.models.ipcl.monitor import Monitor
@@ -282,6 +282,8 @@ class _Run:
             self.bad.forget()  # its numbers are those of other images
         self.resumed = bool(path)
         if not path:
+            if self.config.init_from is not None:
+                self.begin_from(Path(self.config.init_from).expanduser())
             return
         if state is None:
             state = read_state(Path(path))
@@ -294,13 +296,31 @@ class _Run:
         self.learner.load(state)
         logger.info("%s resumes after step %d.", self.folder, self.step)
 
+    def begin_from(self, place: Path) -> None:
+        """Begin with what another training has learned."""
+        if not place.is_dir():
+            self.learner.begin_from(place)
+            return
+        found = load_newest(place / CHECKPOINTS)
+        if found is None:
+            raise ValueError(
+                f"init_from must be a file of weights or the folder of a run; {place} "
+                f"has no {CHECKPOINTS}."
+            )
+        self.learner.begin_after(found[1])
+
     def check_same(self, state: dict[str, Any], new_data: bool) -> bool:
         """Refuse to resume something else; whether the images are others."""
         begun = read_text(state["config"])
         if different := differences(begun, self.config):
+            longer = (
+                " A longer training is a new run by a new cycle: another folder, and "
+                f"init_from={self.folder}."
+            )
             raise ValueError(
                 f"the options of a run must stay the same; {self.folder} was begun "
                 f"with others ({'; '.join(different)}). Give those, or another folder."
+                + (longer if begun.epochs != self.config.epochs else "")
             )
         if state["digest"] == self.images.digest:
             return False
@@ -318,7 +338,9 @@ class _Run:
         if self.group.is_main:
             # without a checkpoint, what is written here is of another beginning
             step = self.step if self.resumed else -1
-            parts = loss_parts(self.config)
+            parts = logged_parts(self.config)
+            for key, why in self.config.unsettled.items():
+                logger.warning("%s may not be the paper's: %s", key, why)
             self.log = RunLog(self.folder, step, parts, self.monitor.names)
             stack.callback(self.log.close)
 
