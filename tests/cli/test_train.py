@@ -1,11 +1,13 @@
 """The console script versa-train-ipcl, as a user meets it."""
 
 import csv
+import errno
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ import yaml
 
 from tests.ipcl_runs import image_tree, options
 from versa.cli.train import train_command
+from versa.models.ipcl import image_source
 from versa.models.ipcl.config import TrainConfig
 from versa.models.ipcl.packing import PackedImages
 from versa.models.ipcl.recipes import (
@@ -200,6 +203,40 @@ def test_a_packed_file_trains_as_the_folder(tmp_path, data, capsys):
     assert len(PackedImages(packed)) == 48
     assert run(packed, "--out", tmp_path / "run", *sets(data, epochs=1)) == 0
     assert "must not exist before it is packed" in refused(capsys, "pack", data, packed)
+
+
+def test_read_outs_take_packed_files(card, tmp_path, data, capsys):
+    packed = tmp_path / "images.pack"
+    assert run("pack", data, packed) == 0
+    images = ["--train", packed, "--val", packed, "--device", "cpu", "--quiet"]
+    capsys.readouterr()
+    for crop in ("validation", "whole"):
+        arguments = ["--k", "5", "--layers", "l2norm", "--crop", crop]
+        assert run("knn", card, *images, *arguments) == 0
+        assert f"({crop} crop)" in capsys.readouterr().out
+        assert f"in l2norm, {crop} crop" in read_card(card).accuracy_source
+    assert run("linear", card, *images, "--epochs", "1", "--lr", "1") == 0
+    assert capsys.readouterr().out.startswith("10: top1")  # below the last Linear
+    (tmp_path / "set" / "train").mkdir(parents=True)
+    (tmp_path / "set" / "train" / "a").symlink_to(data / "class0")
+    whole = ["--train", tmp_path / "set", "--val", packed, "--k", "5"]
+    assert f"Give {tmp_path}/set/train" in refused(capsys, "knn", card, *whole)
+
+
+def test_images_out_of_reach_mean_again(tmp_path, data, monkeypatch, capsys):
+    def out_of_reach(path):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(image_source, "_PAUSES", ())
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", out_of_reach)
+        assert run(data, "--out", tmp_path / "run", *sets(data)) == 75
+        said = capsys.readouterr().out
+        assert said == "stopped in step 1; run the same command to begin.\n"
+        assert run("pack", data, tmp_path / "images.pack") == 75
+    assert "images must be within reach" in capsys.readouterr().err
+    assert run("pack", data, tmp_path / "images.pack") == 0
+    assert not (tmp_path / "run" / "bad_images.csv").exists()
 
 
 def test_read_outs_go_into_the_card(card, data, tmp_path, capsys, monkeypatch):

@@ -126,6 +126,8 @@ def test_unknown_norm_is_refused_with_a_proposal():
 def test_l2norm_has_unit_rows():
     x = torch.randn(4, 7, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(L2Norm()(x).norm(dim=1), torch.ones(4))
+    large = torch.full((2, 4), 300.0, dtype=torch.float16)  # whose squares are infinite
+    torch.testing.assert_close(L2Norm()(large), torch.full((2, 4), 0.5))
 
 
 def test_seed_decides_the_weights_and_leaves_the_global_state():

@@ -41,13 +41,20 @@ def add_readouts(
     add("--layers", type=names, help="with commas between (default: l2norm, or fc7)")
     add("--k", type=int, default=200, help="neighbours (default: %(default)s)")
     add("--temperature", type=float, default=0.07, help="(default: %(default)s)")
+    add(
+        "--crop",
+        choices=("whole", "validation"),
+        default="validation",
+        help="of all images: whole as in the authors' published script (short side = "
+        "crop), or validation (256 / 224; default)",
+    )
 
     linear = parser(
         "linear", _linear, "Accuracy of a linear classifier on a layer, frozen below."
     )
     _add_images(linear)
     add = linear.add_argument
-    add("--layer", default="fc7", help="(default: %(default)s)")
+    add("--layer", help="(default: fc7, or the last one before the classifier)")
     add("--epochs", type=int, default=10, help="(default: %(default)s)")
     add("--lr", type=float, default=30.0, help="peak (default: %(default)s)")
     add("--seed", type=int, default=0, help="(default: %(default)s)")
@@ -56,7 +63,7 @@ def add_readouts(
     plane = parser("map", _map, "Map of images in two dimensions (t-SNE), as Fig. 1b.")
     add = plane.add_argument
     add("model", metavar="MODEL", help=_MODEL)
-    add("images", metavar="IMAGES", help="folder with one folder per class")
+    add("images", metavar="IMAGES", help="folder of one folder per class, or a pack")
     add(
         "--out",
         required=True,
@@ -74,7 +81,7 @@ def add_readouts(
 def _add_images(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("model", metavar="MODEL", help=_MODEL)
-    text = "folder with one folder per class"
+    text = "folder with one folder per class, or a file of pack"
     add("--train", required=True, metavar="FOLDER", help=f"training images: {text}")
     add("--val", required=True, metavar="FOLDER", help=f"images to classify: {text}")
     _add_device(parser)
@@ -108,6 +115,24 @@ def _embedding(model: "VisionModel") -> str:
     return "l2norm" if "l2norm" in dict(model.module.named_modules()) else "fc7"
 
 
+def _below_classifier(model: "VisionModel") -> str:
+    """The layer that a linear read-out takes: fc7, or what the classifier sees."""
+    from torch import nn
+
+    parts = dict(model.module.named_modules())
+    if "fc7" in parts:
+        return "fc7"
+    order = list(parts)
+    heads = [name for name, part in parts.items() if isinstance(part, nn.Linear)]
+    end = order.index(heads[-1]) if heads else len(order)
+    below = [
+        name
+        for name in model.layers
+        if order.index(name) < end and not heads[-1].startswith(f"{name}.")
+    ]
+    return below[-1] if below else model.layers[-1]
+
+
 def _source(what: str, options: argparse.Namespace) -> str:
     train, val = (Path(p).resolve() for p in (options.train, options.val))
     today = datetime.date.today().isoformat()
@@ -126,12 +151,15 @@ def _knn(options: argparse.Namespace) -> int:
         layers,
         k=options.k,
         temperature=options.temperature,
+        transform=model.preprocess if options.crop == "whole" else None,
         **_passing(options),
     )
+    crop = f"{options.crop} crop"
     for layer, scores in found.items():
-        print(f"{layer}: top1 {scores['top1']:.2f}, top5 {scores['top5']:.2f}")
+        top1, top5 = scores["top1"], scores["top5"]
+        print(f"{layer}: top1 {top1:.2f}, top5 {top5:.2f} ({crop})")
     if card is not None:
-        what = f"{options.k} nearest neighbours in {layers[0]}"
+        what = f"{options.k} nearest neighbours in {layers[0]}, {crop}"
         _record(card, "top1_knn", found[layers[0]]["top1"], _source(what, options))
     return 0
 
@@ -140,22 +168,23 @@ def _linear(options: argparse.Namespace) -> int:
     from versa.models.readouts.linear import readout_linear
 
     model, card = _opened(options)
+    layer = options.layer or _below_classifier(model)
     passing = _passing(options)
     del passing["batch_size"]  # here it is part of the protocol
     found = readout_linear(
         model,
         options.train,
         options.val,
-        options.layer,
+        layer,
         epochs=options.epochs,
         peak_lr=options.lr,
         seed=options.seed,
         resume=options.resume,
         **passing,
     )
-    print(f"{options.layer}: top1 {found['top1']:.2f}, top5 {found['top5']:.2f}")
+    print(f"{layer}: top1 {found['top1']:.2f}, top5 {found['top5']:.2f}")
     if card is not None:
-        what = f"linear read-out of {options.layer}, {options.epochs} epochs"
+        what = f"linear read-out of {layer}, {options.epochs} epochs"
         _record(card, "top1_linear", found["top1"], _source(what, options))
     return 0
 

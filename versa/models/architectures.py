@@ -26,6 +26,8 @@ _GROUPS = 32
 class L2Norm(nn.Module):
     """Divide each row by its Euclidean length (without an epsilon).
 
+    In float32 or better: squares of half-precision rows overflow.
+
     Examples
     --------
     >>> L2Norm()(torch.tensor([[3.0, 4.0]]))
@@ -34,6 +36,8 @@ class L2Norm(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Rows (n_images, n_units) of unit length."""
+        if x.dtype in (torch.float16, torch.bfloat16):
+            x = x.float()
         return x / x.square().sum(dim=1, keepdim=True).sqrt()
 
 

@@ -9,7 +9,12 @@ import pytest
 import torch
 
 from tests.ipcl_runs import free_port
-from versa.models.ipcl.process_group import Launch, launch_from, process_group
+from versa.models.ipcl.process_group import (
+    Launch,
+    _device_of,
+    launch_from,
+    process_group,
+)
 
 PROGRAM = """
 import json, sys, time, torch
@@ -210,9 +215,20 @@ def test_a_machine_without_devices_says_so(monkeypatch):
     sentence = "has 1 CUDA devices for process 1, counted from 0. Start fewer"
     with (
         pytest.raises(ValueError, match=sentence),
-        process_group("cuda", Launch(1, 2, 1)),
+        process_group("cuda", Launch(1, 2, 1, n_local=2)),  # torchrun hides none
     ):
         pass
+
+
+def test_one_visible_device_is_the_first(monkeypatch):
+    """As srun --gpus-per-task=1 shows each process its own device."""
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    tasks = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "3"}
+    launch = launch_from(tasks | {"SLURM_STEP_NODELIST": "gpu1"})
+    assert _device_of("cuda", launch).index == 0
+    assert chosen == [0]
 
 
 @pytest.mark.slow

@@ -64,10 +64,12 @@ def fast_memory_format(
 ) -> nn.Module:
     """Rearrange a network for speed; its values, parameters and state-dict keys stay.
 
-    Memory is channels-last; some layers give way to faster ones of the same parameters.
+    Some layers give way to faster ones of the same parameters. Memory is channels-last
+    except for CUDA without compiling, where each GroupNorm would cost two transposes.
     If it will be compiled for CUDA, GroupNorm works by the moments of channels.
     """
-    moments = compiled and torch.device(device).type == "cuda"
+    cuda = torch.device(device).type == "cuda"
+    moments = compiled and cuda
 
     def faster(part: nn.Module) -> nn.Module | None:
         made: nn.Module
@@ -91,6 +93,8 @@ def fast_memory_format(
         return made
 
     replace_layers(network, lambda _, part: faster(part))
+    if cuda and not compiled:
+        return network
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

@@ -232,11 +232,14 @@ def _device_of(device: str | None, launch: Launch) -> torch.device:
     if device == "cpu":
         return torch.device("cpu")
     n_devices = torch.cuda.device_count()
-    if launch.local_rank >= n_devices:
+    local = launch.local_rank
+    if n_devices == 1 and launch.n_local == 1:  # srun --gpus-per-task=1 shows its own
+        local = 0
+    if local >= n_devices:
         raise ValueError(
             f"engine.device must be there for every process; this machine has "
             f"{n_devices} CUDA devices for process {launch.local_rank}, counted from "
             "0. Start fewer processes per machine, or set engine.device=cpu."
         )
-    torch.cuda.set_device(launch.local_rank)
-    return torch.device("cuda", launch.local_rank)
+    torch.cuda.set_device(local)
+    return torch.device("cuda", local)

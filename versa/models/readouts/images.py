@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
 
 from versa.models.images import network_input, read_rgb
+from versa.models.ipcl.decoding import decode
+from versa.models.ipcl.image_source import patiently, require_no_dataset
+from versa.models.ipcl.packing import PackedImages
 from versa.models.layers import (
     computing_device,
     evaluating,
@@ -44,11 +47,19 @@ Outputs = Generator[tuple[np.ndarray, dict[str, torch.Tensor]], None, None]
 _TOP = 5
 
 
+class PackedImage(NamedTuple):
+    """An image of a packed file."""
+
+    pack: PackedImages
+    number: int
+
+
 @dataclass(frozen=True, eq=False)
 class LabelledImages:
     """Images and the class of each; `labelled_images` makes them."""
 
-    images: tuple[str, ...] | np.ndarray  # files; or uint8 (n_images, height, width, 3)
+    # files, or places in packed ones; or uint8 (n_images, height, width, 3)
+    images: "tuple[str | PackedImage, ...] | np.ndarray"
     labels: np.ndarray  # (n_images,) index into `classes`, int64
     classes: tuple[str, ...]
 
@@ -59,13 +70,22 @@ class LabelledImages:
         """What image `k` is called: class/file, or "image k" of an array."""
         if isinstance(self.images, np.ndarray):
             return f"image {k}"
-        return f"{self.classes[self.labels[k]]}/{os.path.basename(self.images[k])}"
+        image = self.images[k]
+        path = image.pack.name(image.number) if isinstance(image, PackedImage) else image
+        return f"{self.classes[self.labels[k]]}/{os.path.basename(path)}"
 
     def read(self, k: int) -> Image.Image:
         """Image `k` in mode RGB; other modes are converted, transparency on white."""
         if isinstance(self.images, np.ndarray):
             return Image.fromarray(self.images[k])
-        return read_rgb(self.images[k], convert=True)
+        image = self.images[k]
+        if isinstance(image, PackedImage):
+            return Image.fromarray(decode(image.pack.read(image.number))[0])
+        try:
+            return read_rgb(image, convert=True)
+        except ValueError:
+            patiently(Path(image).read_bytes, image)  # out of reach is not damaged
+            return read_rgb(image, convert=True)
 
     def labels_among(self, classes: Sequence[str]) -> torch.Tensor:
         """Labels (n_images,) as indices into other classes, matched by name."""
@@ -92,9 +112,9 @@ def labelled_images(source: Any) -> LabelledImages:
     Parameters
     ----------
     source : path, tuple or LabelledImages
-        A folder with one folder per class, as for torchvision's ImageFolder; or a pair
-        of images, either paths or a uint8 array (n_images, height, width, 3), and
-        labels, integers or names.
+        A folder with one folder per class, as for torchvision's ImageFolder; a file of
+        `versa.models.ipcl.pack`; or a pair of images, either paths or a uint8 array
+        (n_images, height, width, 3), and labels, integers or names.
 
     Returns
     -------
@@ -103,7 +123,8 @@ def labelled_images(source: Any) -> LabelledImages:
     Raises
     ------
     ValueError
-        If images and labels do not belong together.
+        If images and labels do not belong together, or the folder is that of a dataset
+        with ``train`` and ``val``.
     FileNotFoundError
         If there is no such folder, or a class without images.
 
@@ -117,16 +138,26 @@ def labelled_images(source: Any) -> LabelledImages:
         return source
     if isinstance(source, str | os.PathLike):
         root = Path(source).expanduser()
+        if root.is_file():
+            pack = PackedImages(root)
+            packed = tuple(PackedImage(pack, k) for k in range(len(pack)))
+            return LabelledImages(packed, pack.labels, pack.classes)
         names, numbers = find_classes(root)
         pairs = make_dataset(root, numbers, extensions=IMG_EXTENSIONS)
         paths, of = zip(*pairs, strict=True)
+        require_no_dataset(
+            root, [Path(os.path.relpath(path, root)).as_posix() for path in paths]
+        )
         return LabelledImages(paths, np.array(of, dtype=np.int64), tuple(names))
     if not isinstance(source, tuple) or len(source) != 2:
         kind = type(source).__name__
         raise ValueError(f"images must be a folder or (images, labels); got a {kind}.")
     images, labels = source[0], np.asarray(source[1])
     if not isinstance(images, np.ndarray):
-        images = tuple(os.fspath(path) for path in images)
+        images = tuple(
+            image if isinstance(image, PackedImage) else os.fspath(image)
+            for image in images
+        )
     elif images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
         raise ValueError(
             "images must be uint8 of shape (n_images, height, width, 3); got "
