@@ -71,7 +71,9 @@ class LabelledImages:
         if isinstance(self.images, np.ndarray):
             return f"image {k}"
         image = self.images[k]
-        path = image.pack.name(image.number) if isinstance(image, PackedImage) else image
+        path = (
+            image.pack.name(image.number) if isinstance(image, PackedImage) else image
+        )
         return f"{self.classes[self.labels[k]]}/{os.path.basename(path)}"
 
     def read(self, k: int) -> Image.Image:
