@@ -115,24 +115,6 @@ def _embedding(model: "VisionModel") -> str:
     return "l2norm" if "l2norm" in dict(model.module.named_modules()) else "fc7"
 
 
-def _below_classifier(model: "VisionModel") -> str:
-    """The layer that a linear read-out takes: fc7, or what the classifier sees."""
-    from torch import nn
-
-    parts = dict(model.module.named_modules())
-    if "fc7" in parts:
-        return "fc7"
-    order = list(parts)
-    heads = [name for name, part in parts.items() if isinstance(part, nn.Linear)]
-    end = order.index(heads[-1]) if heads else len(order)
-    below = [
-        name
-        for name in model.layers
-        if order.index(name) < end and not heads[-1].startswith(f"{name}.")
-    ]
-    return below[-1] if below else model.layers[-1]
-
-
 def _source(what: str, options: argparse.Namespace) -> str:
     train, val = (Path(p).resolve() for p in (options.train, options.val))
     today = datetime.date.today().isoformat()
@@ -165,10 +147,10 @@ def _knn(options: argparse.Namespace) -> int:
 
 
 def _linear(options: argparse.Namespace) -> int:
-    from versa.models.readouts.linear import readout_linear
+    from versa.models.readouts.linear import layer_below_classifier, readout_linear
 
     model, card = _opened(options)
-    layer = options.layer or _below_classifier(model)
+    layer = options.layer or layer_below_classifier(model)
     passing = _passing(options)
     del passing["batch_size"]  # here it is part of the protocol
     found = readout_linear(

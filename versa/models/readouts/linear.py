@@ -75,6 +75,22 @@ def training_crop(
     return Preprocess(side, side, preprocess.mean, preprocess.std)(part)
 
 
+def layer_below_classifier(model: VisionModel) -> str:
+    """The default layer of a read-out: fc7, or what the classifier sees."""
+    parts = dict(model.module.named_modules())
+    if "fc7" in parts:
+        return "fc7"
+    order = list(parts)
+    heads = [name for name, part in parts.items() if isinstance(part, Linear)]
+    end = order.index(heads[-1]) if heads else len(order)
+    below = [
+        name
+        for name in model.layers
+        if order.index(name) < end and not (heads and heads[-1].startswith(f"{name}."))
+    ]
+    return below[-1] if below else model.layers[-1]
+
+
 def readout_linear(
     model: VisionModel,
     train: Any,
