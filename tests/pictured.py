@@ -3,12 +3,19 @@
 import base64
 from io import BytesIO
 
+import matplotlib
 import numpy as np
+import pytest
 from PIL import Image
 from scipy.spatial.distance import pdist
 
 from tests.synthetic import synthetic_fit
 from versa.result import FitResult
+
+AS_DRAWN = pytest.mark.skipif(
+    not matplotlib.__version__.startswith("3.11."),
+    reason="the stored pictures were drawn by matplotlib 3.11",
+)
 
 
 def in_base64(image, kind="JPEG") -> str:

@@ -387,7 +387,7 @@ def test_a_layer_without_geometry_is_named(brain):
     assert "early" not in sentence
 
 
-@pytest.mark.parametrize("factor", [1e-300, 2.0**-800, 1e250, 1e-5])
+@pytest.mark.parametrize("factor", [1e-130, 2.0**-400, 1e130, 1e-5])
 def test_scores_do_not_depend_on_the_unit_of_the_betas(brain, factor):
     scaled = versa.BrainDataset(
         name="scaled",

@@ -12,7 +12,7 @@ from scipy.spatial import procrustes
 from scipy.spatial.distance import pdist, squareform
 from scipy.stats import rankdata
 
-from tests.pictured import in_base64, patch, pictured_fit
+from tests.pictured import AS_DRAWN, in_base64, patch, pictured_fit
 from tests.synthetic import synthetic_fit
 from versa.plotting.rdms import (
     mds_coordinates,
@@ -314,6 +314,7 @@ def test_figures_stay_small_files(tmp_path):
         assert path.read_text().count("<image") <= 3
 
 
+@AS_DRAWN
 def test_the_figure_is_that_of_the_baseline(fit, tmp_path):
     order = [name for name, _ in fit.stimuli][::-1]
     for options, same in (({}, True), ({"order": order}, False)):

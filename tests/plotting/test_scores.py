@@ -8,6 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.testing.compare import compare_images
 
+from tests.pictured import AS_DRAWN
 from tests.synthetic import LAYERS, SECTORS, synthetic_fit
 from versa.comparison import compare
 from versa.plotting.comparisons import plot_comparison
@@ -308,6 +309,7 @@ FIGURES = {
 }
 
 
+@AS_DRAWN
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_looks_as_it_did(fits, name, tmp_path):
     drawn = save_figure(FIGURES[name](fits), tmp_path / "new.png", dpi=80)
