@@ -65,14 +65,18 @@ def file_hash(path: Path, *, size: int | None = None) -> str:
             digest.update(file.read(-1 if size is None else size))
             return digest.hexdigest()
         # mapped, not copied, in few large blocks: between two of them a thread must
-        # wait for the interpreter
-        with (
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
-            memoryview(content)[:size] as view,
-        ):
-            for start in range(0, len(view), _BLOCK):
-                with view[start : start + _BLOCK] as block:
-                    digest.update(block)
+        # wait for the interpreter; not all at once, for a scan may exceed the memory
+        end = (
+            os.path.getsize(path) if size is None else min(size, os.path.getsize(path))
+        )
+        for start in range(0, end, _BLOCK):
+            with mmap.mmap(
+                file.fileno(),
+                min(_BLOCK, end - start),
+                access=mmap.ACCESS_READ,
+                offset=start,
+            ) as block:
+                digest.update(block)
     return digest.hexdigest()
 
 

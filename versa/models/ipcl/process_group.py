@@ -172,9 +172,16 @@ def process_group(
         return
     backend = "nccl" if place.type == "cuda" else "gloo"
     with _exchange(f"all {launch.n_ranks} must meet at {launch.address}; "):
+        place_of_meeting = f"tcp://{launch.address}:{launch.port}"
+        meeting = distributed.rendezvous(
+            place_of_meeting, launch.rank, launch.n_ranks, timeout=_TIMEOUT
+        )
+        store = next(iter(meeting))[0]
+        # torchrun keeps its store when it begins again: old addresses are still in it
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         distributed.init_process_group(
             backend,
-            init_method=f"tcp://{launch.address}:{launch.port}",
+            store=distributed.PrefixStore(f"attempt-{attempt}", store),
             rank=launch.rank,
             world_size=launch.n_ranks,
             timeout=_TIMEOUT,
