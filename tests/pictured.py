@@ -48,8 +48,8 @@ def pictured_fit(n_images=12, seed=0, pictures=True, **changes) -> FitResult:
 
     data["brain_rdm"] = ("sector", "pair"), rdms(data.sizes["sector"])
     data["model_rdm"] = (
-        ("method", "sector", "layer", "pair"),
-        rdms(*(data.sizes[name] for name in ("method", "sector", "layer"))),
+        ("methods", "sector", "layer", "pair"),
+        rdms(*(data.sizes[name] for name in ("methods", "sector", "layer"))),
     )
     data["n_voxels"] = ("sector", "subject"), np.full((data.sizes["sector"], 7), 50)
     if pictures:

@@ -24,14 +24,14 @@ def synthetic_fit(model="net", seed=0, n_subjects=7, shift=0.0, **changes) -> Fi
     null = np.tanh(rng.normal(0.4, 0.05, (len(sectors), splits.n_splits, 2)))
     ceiling = np.tanh(rng.normal(1.2, 0.05, (len(sectors), splits.n_splits)))
     variables = {
-        "scores": (("method", "sector", "layer", "split", "half"), scores),
+        "scores": (("methods", "sector", "layer", "split", "half"), scores),
         "null": (("sector", "split", "half"), null),
         "ceiling": (("sector", "split"), ceiling),
         "members": (("split", "subject"), splits.members),
         "sha256": (("stimulus",), np.array(["0" * 64] * len(names), dtype=object)),
     }
     labels = {
-        "method": list(methods),
+        "methods": list(methods),
         "sector": list(sectors),
         "layer": list(LAYERS),
         "subject": [f"{i:02d}" for i in range(splits.n_subjects)],

@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from PIL import Image
 from torch import nn
 
@@ -113,6 +114,15 @@ def test_every_score_by_hand(brain, stimuli):
                 "rsa": [correlation_rdm(x)] * 4,
             }
             for method, stack in rdms.items():
+                own = [
+                    np.corrcoef(*pair)[0, 1]
+                    for pair in zip(stack, measured, strict=True)
+                ]
+                scores = result.data["subject_scores"].loc[method, sector, layer]
+                assert scores.values == pytest.approx(own, abs=1e-7)
+                if method != "rsa":
+                    kept = result.data["model_rdms"].loc[method, sector, layer].values
+                    np.testing.assert_allclose(kept, stack, rtol=0, atol=2e-6)
                 for j, row in enumerate(splits.members):
                     for half, who in enumerate((row, ~row)):
                         model = np.mean(
@@ -121,11 +131,19 @@ def test_every_score_by_hand(brain, stimuli):
                         expected = np.corrcoef(model, measured[who].mean(axis=0))[0, 1]
                         score = result.scores.loc[method, sector, layer][j, half]
                         assert float(score) == pytest.approx(expected, abs=1e-7)
+        kept = result.data["brain_rdms"].loc[sector].values
+        np.testing.assert_array_equal(kept, measured.astype(np.float32))
         for j, row in enumerate(splits.members):
             halves = measured[row].mean(axis=0), measured[~row].mean(axis=0)
             assert float(result.ceiling.loc[sector][j]) == pytest.approx(
                 np.corrcoef(*halves)[0, 1]
             )
+
+
+def test_rdms_of_the_subjects_can_be_dropped(brain):
+    kept, dropped = fit(brain), fit(brain, keep_rdms=False)
+    assert set(kept.data) - set(dropped.data) == {"model_rdms", "brain_rdms"}
+    xr.testing.assert_equal(kept.data[list(dropped.data)], dropped.data)
 
 
 def test_result_tells_what_was_done(brain, stimuli):

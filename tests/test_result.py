@@ -93,7 +93,7 @@ def test_best_table(result):
 
 def test_undefined_method_is_shown_as_such(result):
     data = result.data.copy(deep=True)
-    data["scores"].loc[{"method": "rsa"}] = np.nan
+    data["scores"].loc[{"methods": "rsa"}] = np.nan
     table = replace(result, data=data).best()
     lost = table[table.method == "rsa"]
     assert lost.r.isna().all()
@@ -161,7 +161,7 @@ def test_every_changed_byte_is_noticed(result, tmp_path):
 def test_a_file_of_an_older_version_is_read(result, tmp_path):
     path = tmp_path / "old.nc"
     data = result.data.assign_attrs(format="versa-fit-result-1")
-    data.to_netcdf(path, engine="h5netcdf")
+    data.rename(methods="method").to_netcdf(path, engine="h5netcdf")
     assert versa.load_result(path).layers().equals(result.layers())
 
 
@@ -189,7 +189,7 @@ def test_a_full_disk_is_an_error_and_no_crash(tmp_path, limit):
 
 def test_scores_can_be_selected_by_method(result):
     expected = result.scores.values[result.methods.index("rsa")]
-    for found in (result.scores.sel({"method": "rsa"}), result.scores.loc["rsa"]):
+    for found in (result.scores.sel(methods="rsa"), result.scores.loc["rsa"]):
         np.testing.assert_array_equal(found.values, expected)
 
 

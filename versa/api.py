@@ -61,6 +61,7 @@ def fit(
     batch_size: int = 32,
     convert_images: bool = False,
     drop_bad_voxels: bool = False,
+    keep_rdms: bool = True,
     cache: "bool | str | os.PathLike[str]" = True,
     progress: bool = True,
 ) -> FitResult:
@@ -112,6 +113,10 @@ def fit(
         different sizes, instead of refusing them.
     drop_bad_voxels : bool, default=False
         Drop voxels whose betas are constant or hold NaN, instead of refusing them.
+    keep_rdms : bool, default=True
+        Keep the RDMs of every subject in the result, predicted and measured, as
+        float32: 4 bytes x (methods that encode x layers + 1) x sectors x subjects x
+        pairs of images. Means over subjects are always kept.
     cache : bool or path, default=True
         Keep Gram matrices and predicted RDMs in the cache folder, or in this one.
     progress : bool, default=True
@@ -120,7 +125,7 @@ def fit(
     Returns
     -------
     result : FitResult
-        Scores (method, sector, layer, split, half), null, noise ceiling, tables.
+        Scores (methods, sector, layer, split, half), null, noise ceiling, tables.
 
     Raises
     ------
@@ -146,6 +151,7 @@ def fit(
         alphas=alphas,
         alpha_per_voxel=alpha_per_voxel,
         standardize=standardize,
+        keep_rdms=keep_rdms,
         progress=progress,
         device=device,
         batch_size=batch_size,
@@ -199,7 +205,8 @@ class FitOptions(ScoreOptions):
     def record(self, splits: SplitHalves) -> dict[str, Any]:
         """What the provenance of the result holds."""
         options = dataclasses.asdict(self)
-        del options["methods"], options["progress"]
+        for name in ("methods", "keep_rdms", "progress"):
+            del options[name]
         return options | {
             "n_splits": splits.n_splits,
             "literal_test_train_ratio": splits.test_train_ratio,

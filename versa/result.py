@@ -33,7 +33,7 @@ classic RSA."""
 
 _FORMAT = "versa-fit-result-1"
 _DIMENSIONS = {
-    "scores": ("method", "sector", "layer", "split", "half"),
+    "scores": ("methods", "sector", "layer", "split", "half"),
     "null": ("sector", "split", "half"),
     "ceiling": ("sector", "split"),
     "members": ("split", "subject"),
@@ -47,12 +47,17 @@ class FitResult:
     Parameters
     ----------
     data : xarray.Dataset
-        ``scores (method, sector, layer, split, half)``, Pearson r;
+        ``scores (methods, sector, layer, split, half)``, Pearson r;
+        ``subject_scores (methods, sector, layer, subject)``, Pearson r of the own two
+        RDMs of each subject;
         ``null (sector, split, half)``, the score of an intercept-only encoder
         (NaN for a dataset of RDMs); ``ceiling (sector, split)``, Pearson r between
         the two halves' brain RDMs; ``members (split, subject)``, who is in the first
-        half; ``model_rdm (method, sector, layer, pair)`` and ``brain_rdm (sector,
-        pair)``, means over subjects; ``predicted_distance (method, sector, layer)``;
+        half; ``model_rdm (methods, sector, layer, pair)`` and ``brain_rdm (sector,
+        pair)``, means over subjects; ``model_rdms (encoding, sector, layer, subject,
+        pair)`` and ``brain_rdms (sector, subject, pair)``, those of every subject in
+        float32, unless ``keep_rdms=False`` (of ``rsa``, ``model_rdm`` is everyone's);
+        ``predicted_distance (methods, sector, layer)``;
         ``alpha_at_smallest`` and ``alpha_at_largest (sector, layer)``, shares;
         ``debiased_r (sector, layer)``, mean ``versa-debiased`` score, also if that
         method was not asked for;
@@ -97,11 +102,7 @@ class FitResult:
 
     @property
     def scores(self) -> "xr.DataArray":
-        """Pearson r, (method, sector, layer, split, half).
-
-        ``method`` is also the name of an option of xarray's ``sel``: select by
-        ``scores.sel({"method": "rsa"})`` or ``scores.loc["rsa"]``.
-        """
+        """Pearson r, (methods, sector, layer, split, half): ``sel(methods="rsa")``."""
         return self.data["scores"]
 
     @property
@@ -117,7 +118,7 @@ class FitResult:
     @property
     def methods(self) -> tuple[str, ...]:
         """Methods that were run."""
-        return _labels(self.data, "method")
+        return _labels(self.data, "methods")
 
     @property
     def sectors(self) -> tuple[str, ...]:
@@ -387,6 +388,8 @@ def load_result(path: str | os.PathLike[str]) -> FitResult:
             f"{path} has format {data.attrs.get('format')!r}."
         )
     data.attrs.pop("sealed", None)
+    if "method" in data.dims:  # written before 2026-11-28
+        data = data.rename(method="methods")
     with reading(path, "a result of versa"):
         result = FitResult(data)
     try:

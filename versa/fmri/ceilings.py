@@ -118,6 +118,17 @@ def half_correlations(
     )
 
 
+def own_correlations(model_rdms: np.ndarray, brain_rdms: np.ndarray) -> np.ndarray:
+    """Pearson r of every subject's two RDMs, (n_subjects,); a model RDM of shape
+    (1, n_pairs) serves all subjects. NaN where an RDM does not vary."""
+    model, brain = (_centred_rows(rdms) for rdms in (model_rdms, brain_rdms))
+    return _ratio(
+        np.sum(model * brain, axis=1),
+        np.broadcast_to(np.sum(model * model, axis=1), len(brain)),
+        np.sum(brain * brain, axis=1),
+    )
+
+
 def ceilings_table(
     dataset: BrainDataset, splits: SplitHalves | None = None
 ) -> "pd.DataFrame":
@@ -361,6 +372,11 @@ def _centred(
             f"{name} must be (n_subjects, n_pairs) for {splits.n_subjects} subjects; "
             f"got {rdms.shape}."
         )
+    return _centred_rows(rdms)
+
+
+def _centred_rows(rdms: np.ndarray) -> np.ndarray:
+    """Every RDM without its mean."""
     rdms = within_range(rdms)
     centred = rdms - rdms.mean(axis=1, keepdims=True)
     # an RDM without any variance keeps none: rounding must not become a correlation

@@ -1,7 +1,7 @@
 """Score the layers of a network, given as Gram matrices, against a brain dataset."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from versa.cache import ArrayStore, content_key
-from versa.fmri.ceilings import half_correlations, noise_ceiling, subject_rdms
+from versa.fmri.ceilings import (
+    half_correlations,
+    noise_ceiling,
+    own_correlations,
+    subject_rdms,
+)
 from versa.fmri.dataset.braindata import BrainDataset
 from versa.fmri.encoding import (
     LARGEST_OFFSET,
@@ -58,6 +63,8 @@ class ScoreOptions:
         Choose a penalty for each voxel, not one for all voxels of a sector.
     standardize : bool, default=False
         Take the Gram matrices of standardized features, where units are z-scored.
+    keep_rdms : bool, default=True
+        Keep the RDMs of every subject beside their means, in float32.
     progress : bool, default=False
         Show a progress bar.
 
@@ -71,6 +78,7 @@ class ScoreOptions:
     alphas: str | ArrayLike = "auto"
     alpha_per_voxel: bool = True
     standardize: bool = False
+    keep_rdms: bool = True
     progress: bool = False
 
     def __post_init__(self) -> None:
@@ -82,7 +90,12 @@ class ScoreOptions:
     @property
     def encode(self) -> bool:
         """Whether voxels are encoded, by any of the methods."""
-        return any(method in ENCODING_METHODS for method in self.methods)
+        return bool(self.encoding_methods)
+
+    @property
+    def encoding_methods(self) -> tuple[str, ...]:
+        """Those of the methods that encode voxels."""
+        return tuple(m for m in self.methods if m in ENCODING_METHODS)
 
 
 def score(
@@ -118,7 +131,6 @@ def score(
     from tqdm.auto import tqdm
 
     data = _empty(list(grams), brain, splits, options)
-    values = {name: data[name].values for name in data}
     classic = {layer: _classic_rdm(gram) for layer, gram in grams.items()}
     with tqdm(
         total=len(brain.sector_names) * len(grams),
@@ -126,36 +138,86 @@ def score(
         disable=not options.progress,
         leave=False,
     ) as bar:
-        for j, sector in enumerate(brain.sector_names):
-            measured = subject_rdms(brain, sector)  # (n_subjects, n_pairs)
-            values["brain_rdm"][j] = measured.mean(axis=0)
-            values["ceiling"][j] = noise_ceiling(measured, splits)
-            target, responses_key = None, ""
-            if brain.responses is not None:
-                responses = brain.responses[sector]
-                target = encoding_target(responses) if options.encode else None
-                responses_key = content_key(responses=list(responses))
-                values["n_voxels"][j] = [voxels.shape[1] for voxels in responses]
-                null = half_correlations(null_rdms(responses), measured, splits)
-                values["null"][j] = null
-            for k, (layer, gram) in enumerate(grams.items()):
+        for name in brain.sector_names:
+            sector = _Sector.of(brain, name, options)
+            _score_brain(_views(data, sector=name), sector, splits)
+            for layer, gram in grams.items():
                 rdms = {"rsa": classic[layer]}
-                if target is not None:
-                    fitted = _encoded(gram, target, responses_key, options, store)
+                values = _views(data, sector=name, layer=layer)
+                if sector.target is not None:
+                    fitted = _encoded(gram, sector.target, sector.key, options, store)
                     rdms |= {"versa": fitted.versa, "versa-debiased": fitted.debiased}
-                    values["alpha_at_smallest"][j, k] = fitted.at_smallest
-                    values["alpha_at_largest"][j, k] = fitted.at_largest
-                r = {
-                    method: half_correlations(rdms[method], measured, splits)
-                    for method in {*options.methods, "versa-debiased"} & set(rdms)
-                }
-                if target is not None:
-                    values["debiased_r"][j, k] = fisher_mean(r["versa-debiased"])
-                for i, method in enumerate(options.methods):
-                    values["scores"][i, j, k] = r[method]
-                    values["model_rdm"][i, j, k] = rdms[method].mean(axis=0)
+                    values["alpha_at_smallest"][...] = fitted.at_smallest
+                    values["alpha_at_largest"][...] = fitted.at_largest
+                _score_layer(values, rdms, sector, splits, options)
                 bar.update()
     return data.assign(predicted_distance=data["model_rdm"].mean("pair"))
+
+
+@dataclass(frozen=True)
+class _Sector:
+    """What is known of one sector before any layer is looked at."""
+
+    measured: np.ndarray  # RDMs, (n_subjects, n_pairs)
+    responses: Sequence[np.ndarray] | None  # (n_images, n_voxels) of each subject
+    target: EncodingTarget | None
+    key: str  # hash of the responses
+
+    @classmethod
+    def of(cls, brain: BrainDataset, name: str, options: ScoreOptions) -> "_Sector":
+        """The sector of this name."""
+        measured = subject_rdms(brain, name)
+        if brain.responses is None:
+            return cls(measured, None, None, "")
+        responses = brain.responses[name]
+        target = encoding_target(responses) if options.encode else None
+        return cls(measured, responses, target, content_key(responses=list(responses)))
+
+
+def _views(data: "xr.Dataset", **place: str) -> dict[str, np.ndarray]:
+    """The arrays of `data` at a sector (and layer), to be written into."""
+    found = {}
+    for name, array in data.items():
+        here = {dim: label for dim, label in place.items() if dim in array.dims}
+        found[str(name)] = array.loc[here].values
+    return found
+
+
+def _score_brain(
+    values: dict[str, np.ndarray], sector: _Sector, splits: SplitHalves
+) -> None:
+    """Fill in what depends on the brains alone."""
+    values["brain_rdm"][...] = sector.measured.mean(axis=0)
+    values["ceiling"][...] = noise_ceiling(sector.measured, splits)
+    if "brain_rdms" in values:
+        values["brain_rdms"][...] = sector.measured
+    if sector.responses is not None:
+        values["n_voxels"][...] = [voxels.shape[1] for voxels in sector.responses]
+        null = half_correlations(null_rdms(sector.responses), sector.measured, splits)
+        values["null"][...] = null
+
+
+def _score_layer(
+    values: dict[str, np.ndarray],
+    rdms: dict[str, np.ndarray],
+    sector: _Sector,
+    splits: SplitHalves,
+    options: ScoreOptions,
+) -> None:
+    """Fill in the scores of one layer, given its RDMs by each method."""
+    r = {
+        method: half_correlations(rdms[method], sector.measured, splits)
+        for method in {*options.methods, "versa-debiased"} & set(rdms)
+    }
+    if "versa-debiased" in r:
+        values["debiased_r"][...] = fisher_mean(r["versa-debiased"])
+    for i, method in enumerate(options.methods):
+        values["scores"][i] = r[method]
+        values["subject_scores"][i] = own_correlations(rdms[method], sector.measured)
+        values["model_rdm"][i] = rdms[method].mean(axis=0)
+    for i, method in enumerate(options.encoding_methods):
+        if "model_rdms" in values:
+            values["model_rdms"][i] = rdms[method]
 
 
 def _empty(
@@ -165,7 +227,7 @@ def _empty(
     import xarray as xr
 
     labels = {
-        "method": list(options.methods),
+        "methods": list(options.methods),
         "sector": list(brain.sector_names),
         "layer": layers,
         "subject": list(brain.subjects),
@@ -174,24 +236,33 @@ def _empty(
     sizes = {name: len(items) for name, items in labels.items()}
     sizes["split"] = splits.n_splits
     sizes["pair"] = brain.n_images * (brain.n_images - 1) // 2
+    single = np.float32
 
-    def empty(*dims: str, fill: float = np.nan) -> tuple[tuple[str, ...], np.ndarray]:
-        return dims, np.full([sizes[dim] for dim in dims], fill)
+    def empty(
+        *dims: str, fill: float = np.nan, dtype: type = np.float64
+    ) -> tuple[tuple[str, ...], np.ndarray]:
+        return dims, np.full([sizes[dim] for dim in dims], fill, dtype)
 
-    return xr.Dataset(
-        {
-            "scores": empty("method", "sector", "layer", "split", "half"),
-            "null": empty("sector", "split", "half"),
-            "ceiling": empty("sector", "split"),
-            "model_rdm": empty("method", "sector", "layer", "pair"),
-            "brain_rdm": empty("sector", "pair"),
-            "alpha_at_smallest": empty("sector", "layer"),
-            "alpha_at_largest": empty("sector", "layer"),
-            "debiased_r": empty("sector", "layer"),
-            "n_voxels": empty("sector", "subject", fill=0),
-        },
-        coords=labels,
-    )
+    variables = {
+        "scores": empty("methods", "sector", "layer", "split", "half"),
+        "subject_scores": empty("methods", "sector", "layer", "subject"),
+        "null": empty("sector", "split", "half"),
+        "ceiling": empty("sector", "split"),
+        "model_rdm": empty("methods", "sector", "layer", "pair"),
+        "brain_rdm": empty("sector", "pair"),
+        "alpha_at_smallest": empty("sector", "layer"),
+        "alpha_at_largest": empty("sector", "layer"),
+        "debiased_r": empty("sector", "layer"),
+        "n_voxels": empty("sector", "subject", fill=0),
+    }
+    if options.keep_rdms:
+        variables["brain_rdms"] = empty("sector", "subject", "pair", dtype=single)
+        if options.encoding_methods:
+            labels["encoding"] = list(options.encoding_methods)
+            sizes["encoding"] = len(options.encoding_methods)
+            dims = ("encoding", "sector", "layer", "subject", "pair")
+            variables["model_rdms"] = empty(*dims, dtype=single)
+    return xr.Dataset(variables, coords=labels)
 
 
 def _classic_rdm(gram: "LayerGram") -> np.ndarray:
@@ -275,7 +346,7 @@ def _undefined_scores(data: "xr.Dataset") -> list[str]:
     undefined = data["scores"].isnull().any(["split", "half"])
     places: dict[tuple[str, ...], list[str]] = {}
     for sector in data["sector"].values:
-        for method in data["method"].values:
+        for method in data["methods"].values:
             lost = undefined.loc[method, sector].values
             if lost.any():
                 layers = tuple(data["layer"].values[lost])
@@ -333,7 +404,7 @@ def null_warnings(data: "xr.Dataset") -> list[str]:
     warnings : list of str
         For each sector the layers whose score is more than halved by debiasing.
     """
-    if "versa" not in data["method"]:
+    if "versa" not in data["methods"]:
         return []
     faithful = fisher_mean(data["scores"].loc["versa"].values, axis=(2, 3))
     debiased = data["debiased_r"].values  # both (n_sectors, n_layers)

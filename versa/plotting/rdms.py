@@ -351,7 +351,7 @@ def _shown(result: FitResult, what: str, sector: str, layer: str | None) -> _Sho
         layer = _chosen_layer(result, what, sector) if layer is None else layer
         if layer not in result.layer_names:
             raise ValueError(unknown("layer", layer, result.layer_names))
-        stored = stored.loc[{"method": what, "layer": layer}]
+        stored = stored.loc[{"methods": what, "layer": layer}]
     rdm = np.asarray(stored.values, dtype=float)
     if not np.isfinite(rdm).any():
         raise ValueError(
