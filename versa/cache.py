@@ -61,20 +61,17 @@ def file_hash(path: Path, *, size: int | None = None) -> str:
     """SHA-256 of a file's bytes, or of its first `size`, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
-        if os.path.getsize(path) < 2**20:  # an image, or empty: not worth a map
-            digest.update(file.read(-1 if size is None else size))
+        whole = os.fstat(file.fileno()).st_size
+        end = whole if size is None else min(size, whole)
+        if whole < 2**20:  # an image, or empty: not worth a map
+            digest.update(file.read(end))
             return digest.hexdigest()
         # mapped, not copied, in few large blocks: between two of them a thread must
         # wait for the interpreter; not all at once, for a scan may exceed the memory
-        end = (
-            os.path.getsize(path) if size is None else min(size, os.path.getsize(path))
-        )
         for start in range(0, end, _BLOCK):
+            length = min(_BLOCK, end - start)
             with mmap.mmap(
-                file.fileno(),
-                min(_BLOCK, end - start),
-                access=mmap.ACCESS_READ,
-                offset=start,
+                file.fileno(), length, access=mmap.ACCESS_READ, offset=start
             ) as block:
                 digest.update(block)
     return digest.hexdigest()

@@ -136,8 +136,12 @@ def test_saved_results_take_no_options_of_a_fit(saved, capsys):
 
 def test_bad_options_cost_no_fit(dataset, capsys, monkeypatch):
     monkeypatch.setattr("versa.fit", None)
-    for extra in (["--baseline", "nope"], ["--family", "-4"], NETWORKS):
-        refused(capsys, *NETWORKS, "--dataset", dataset, *extra)
+    for extra, text in (
+        (["--baseline", "nope"], "nope"),
+        (["--family", "-4"], "family must be"),
+        (NETWORKS, "unique"),
+    ):
+        assert text in refused(capsys, *NETWORKS, *extra, "--dataset", dataset)
 
 
 def test_baseline_by_alias(dataset, capsys):

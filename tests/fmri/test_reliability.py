@@ -9,7 +9,7 @@ from scipy.spatial.distance import pdist
 from scipy.stats import pearsonr
 
 from versa.fmri import reliability
-from versa.fmri.ceilings import group_rdm_reliability, rdm_reliability
+from versa.fmri.ceilings import rdm_reliability
 from versa.fmri.reliability import reliable_voxels, spearman_brown, voxel_reliability
 
 
@@ -119,22 +119,6 @@ def test_rdms_by_pdist(halves):
     assert np.isnan(rdm_reliability(square, np.random.default_rng(0).random((4, 4))))
 
 
-def test_group_by_pdist():
-    rng = np.random.default_rng(2)
-    signal = rng.normal(size=(10, 30))
-    odds = [signal[:, :n] + rng.normal(size=(10, n)) for n in (30, 20, 25)]
-    evens = [signal[:, :n] + rng.normal(size=(10, n)) for n in (30, 20, 25)]
-    means = [
-        np.mean([pdist(x, "correlation") for x in part], axis=0)
-        for part in (odds, evens)
-    ]
-    group = group_rdm_reliability(odds, evens)
-    assert group == pytest.approx(np.corrcoef(*means)[0, 1], abs=1e-12)
-    single = [rdm_reliability(*pair) for pair in zip(odds, evens, strict=True)]
-    assert group > max(single)
-    assert group_rdm_reliability(odds[:1], evens[:1]) == pytest.approx(single[0])
-
-
 def test_few_reliable_voxels_are_reported(caplog):
     with caplog.at_level(logging.WARNING, logger="versa"):
         assert reliable_voxels(np.full(50, 0.31)).all()
@@ -154,12 +138,6 @@ def test_refuses(halves):
         voxel_reliability(odd, even[:, :39])
     with pytest.raises(ValueError, match=r"at least 3 images, because .* got 2"):
         voxel_reliability(odd[:2], even[:2])
-    with pytest.raises(ValueError, match="same subjects, at least one; got 2 and 1"):
-        group_rdm_reliability([odd, odd], [even])
-    with pytest.raises(ValueError, match="same images; their RDMs have 55 and 66 pa"):
-        group_rdm_reliability([odd, odd[:11]], [even, even[:11]])
     odd[3, 4] = np.nan
     with pytest.raises(ValueError, match=r"of the subject must be .* 1 of 40 voxels"):
         rdm_reliability(odd, even)
-    with pytest.raises(ValueError, match="of subject 2 must be finite"):
-        group_rdm_reliability([even, odd], [even, even])

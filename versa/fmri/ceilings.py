@@ -1,7 +1,6 @@
 """How much of the brain's own geometry is shared: by two halves of the subjects (the
 noise ceiling), and by the odd and even runs of one (the reliability of an RDM)."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -277,63 +276,16 @@ def rdm_reliability(odd: ArrayLike, even: ArrayLike) -> float:
     >>> round(rdm_reliability(x, 3 * x + 1), 6)
     1.0
     """
-    return _pearson(*_rdms(odd, even, "the subject"))
-
-
-def group_rdm_reliability(
-    odds: Sequence[ArrayLike], evens: Sequence[ArrayLike]
-) -> float:
-    """Correlation of the group's mean RDMs of odd and even runs.
-
-    Parameters
-    ----------
-    odds, evens : sequence of array-like of shape (n_images, n_voxels)
-        Responses of each subject in the two halves of the runs; n_voxels may differ
-        between subjects.
-
-    Returns
-    -------
-    r : float
-        Pearson r of the mean odd and the mean even RDM, without Spearman-Brown.
-
-    Raises
-    ------
-    ValueError
-        If there are no subjects, or not the same in both, or a subject's halves do
-        not fit (see :func:`rdm_reliability`).
-
-    Notes
-    -----
-    Both means are over the same subjects, so what these subjects have in common by
-    chance counts as reliable. The noise ceiling, :func:`noise_ceiling`, is over
-    different subjects.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> halves = [rng.normal(size=(5, 20)), rng.normal(size=(5, 9))]
-    >>> round(group_rdm_reliability(halves, halves), 6)
-    1.0
-    """
-    if len(odds) != len(evens) or not len(odds):
+    halves = [half.astype(np.float64) for half in two_halves(odd, even)]
+    broken = ~np.logical_and.reduce([np.isfinite(half).all(axis=0) for half in halves])
+    if broken.any():
         raise ValueError(
-            "odds and evens must hold the same subjects, at least one; got "
-            f"{len(odds)} and {len(evens)}."
+            f"odd and even of the subject must be finite; {int(broken.sum())} of "
+            f"{broken.size} voxels hold NaN or infinity. Leave these voxels out of "
+            "both halves."
         )
-    pairs = [
-        _rdms(odd, even, f"subject {row}")
-        for row, (odd, even) in enumerate(zip(odds, evens, strict=True), start=1)
-    ]
-    lengths = sorted({first.size for first, _ in pairs})
-    if len(lengths) > 1:
-        raise ValueError(
-            "all subjects must have the same images; their RDMs have "
-            f"{' and '.join(map(str, lengths))} pairs."
-        )
-    return _pearson(
-        np.mean([first for first, _ in pairs], axis=0),
-        np.mean([second for _, second in pairs], axis=0),
-    )
+    first, second = (correlation_rdm(half)[:, None] for half in halves)
+    return float(voxel_reliability(first, second)[0])
 
 
 def subject_rdms(dataset: BrainDataset, sector: str) -> np.ndarray:
@@ -341,25 +293,6 @@ def subject_rdms(dataset: BrainDataset, sector: str) -> np.ndarray:
     if dataset.responses is None:
         return np.asarray((dataset.rdms or {})[sector])
     return np.stack(map_in_threads(correlation_rdm, dataset.responses[sector]))
-
-
-def _rdms(odd: ArrayLike, even: ArrayLike, what: str) -> tuple[np.ndarray, np.ndarray]:
-    """RDMs of both halves of one subject."""
-    first, second = (half.astype(np.float64) for half in two_halves(odd, even))
-    broken = ~(np.isfinite(first).all(axis=0) & np.isfinite(second).all(axis=0))
-    if broken.any():
-        raise ValueError(
-            f"odd and even of {what} must be finite; {int(broken.sum())} of "
-            f"{broken.size} voxels hold NaN or infinity. Leave these voxels out of "
-            "both halves."
-        )
-    return correlation_rdm(first), correlation_rdm(second)
-
-
-def _pearson(first: np.ndarray, second: np.ndarray) -> float:
-    """Pearson r of two RDMs, NaN if one does not vary."""
-    columns = voxel_reliability(first[:, None], second[:, None])
-    return float(columns[0])
 
 
 def _centred(

@@ -1,6 +1,5 @@
 """The files of one subject in a dataset folder that grows: betas and maps."""
 
-import json
 import logging
 import os
 from collections.abc import Mapping
@@ -8,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from versa.cache import atomic_write
 from versa.fmri.betas.conditions import ConditionBetas
@@ -29,7 +27,6 @@ from versa.fmri.volumes.nifti import (
     take_voxels,
     write_image,
 )
-from versa.fmri.volumes.spaces import check_space
 from versa.wording import listing
 
 logger = logging.getLogger("versa")
@@ -231,91 +228,6 @@ def keep_voxels(
         why,
     )
     return Sector(sector.name, mask, sector.affine, sector.space)
-
-
-def write_reliability(
-    path: str | os.PathLike[str],
-    reliability: ArrayLike,
-    mask: np.ndarray,
-    affine: np.ndarray,
-    space: str,
-    *,
-    facts: Mapping[str, Any] | None = None,
-) -> Path:
-    """Write a reliability map as NIfTI, with a JSON file beside it.
-
-    Parameters
-    ----------
-    path : path-like
-        A name that ends in ``.nii`` or ``.nii.gz``; an existing file is replaced.
-    reliability : array-like of shape (n_voxels,)
-        Values in C order of the mask, as in ``volume[mask]``.
-    mask : ndarray of bool, shape (x, y, z)
-        The voxels. The map is NaN outside, and where r is undefined.
-    affine : ndarray of shape (4, 4)
-        From voxel indices to mm.
-    space : str
-        ``"TAL"``, ``"MNI152..."``, ``"individual"`` or ``"none"``.
-    facts : mapping, optional
-        More entries of the JSON file, such as ``{"Sources": [...]}``.
-
-    Returns
-    -------
-    path : Path
-        The image, in float32.
-
-    Raises
-    ------
-    ValueError
-        If values and mask do not fit, the name or the space is unknown, or JSON cannot
-        hold a fact.
-    """
-    path = Path(path)
-    if not path.name.endswith((".nii", ".nii.gz")):
-        raise ValueError(
-            f"a reliability map must be called .nii or .nii.gz; got {path.name}."
-        )
-    values = np.asarray(reliability, dtype=np.float32)
-    mask = np.asarray(mask)
-    if mask.dtype != bool or mask.ndim != 3:
-        raise ValueError(
-            f"mask must be boolean (x, y, z); got {mask.dtype} {mask.shape}."
-        )
-    n_voxels = int(np.count_nonzero(mask))
-    if values.shape != (n_voxels,):
-        raise ValueError(
-            f"reliability must hold one value per voxel of the mask, {n_voxels}; got "
-            f"{values.shape}."
-        )
-    check_space(space)
-    defined = values[np.isfinite(values)]
-    about = {
-        "Description": "Pearson r of each voxel's responses in odd and even runs over "
-        "the conditions; NaN outside the voxels and where r is undefined",
-        "Units": "r",
-        "Space": space,
-        "SpearmanBrown": False,
-        "Voxels": n_voxels,
-        "UndefinedVoxels": n_voxels - defined.size,
-        "Median": float(np.median(defined)) if defined.size else None,
-        **(facts or {}),
-    }
-    for fact, value in about.items():  # before anything is written
-        try:
-            json.dumps({fact: value})
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                "facts must be what JSON can hold: texts, numbers and lists of Python; "
-                f"got {fact!r}: {value!r}. Convert it first, such as by .item() or "
-                ".tolist()."
-            ) from error
-    volume = np.full(mask.shape, np.nan, dtype=np.float32)
-    volume[mask] = values
-    with atomic_write(path) as temporary:
-        write_image(temporary, volume, affine, space)
-    with atomic_write(sidecar_path(path)) as temporary:
-        write_json(temporary, about)
-    return path
 
 
 def _betas_file(folder: str | os.PathLike[str], subject: str) -> Path:

@@ -17,6 +17,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -306,34 +307,24 @@ def _read_part(source: str, name: str, grid: Grid, resample: str | None) -> Sect
     """The voxels of one file or atlas; says if its name is of the other hemisphere."""
     place, labels, threshold = _split(source)
     shape, affine, space = grid
-    like = shape, affine
+    labelled = partial(
+        atlas_sector,
+        name=name,
+        space=space,
+        threshold=threshold,
+        like=(shape, affine),
+        resample=resample,
+    )
     if place.startswith(_ATLAS):
         if not labels:
             raise ValueError(
                 f"source {source!r} must name regions of the atlas after a colon."
             )
-        atlas = fetch_atlas(place.removeprefix(_ATLAS))
-        return atlas_sector(
-            atlas,
-            labels,
-            name=name,
-            space=space,
-            threshold=threshold,
-            like=like,
-            resample=resample,
-        )
+        return labelled(fetch_atlas(place.removeprefix(_ATLAS)), labels)
     path = Path(place)
     check_stated_space(path, space)
     if labels:
-        sector = atlas_sector(
-            path,
-            labels,
-            name=name,
-            space=space,
-            threshold=threshold,
-            like=like,
-            resample=resample,
-        )
+        sector = labelled(path, labels)
     else:
         # the largest number below: a mask from the threshold on
         above = None if threshold is None else float(np.nextafter(threshold, -np.inf))
