@@ -253,7 +253,7 @@ def _empty(
         "alpha_at_smallest": empty("sector", "layer"),
         "alpha_at_largest": empty("sector", "layer"),
         "debiased_r": empty("sector", "layer"),
-        "n_voxels": empty("sector", "subject", fill=0),
+        "n_voxels": empty("sector", "subject", fill=0, dtype=np.int64),
     }
     if options.keep_rdms:
         variables["brain_rdms"] = empty("sector", "subject", "pair", dtype=single)
