@@ -7,8 +7,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from versa.fmri.dataset.braindata import BrainDataset
-from versa.fmri.rdm import correlation_rdm, n_images_of, to_rsatoolbox, within_range
+from versa.fmri.rdm import correlation_rdm, n_images_of, to_rsatoolbox
 from versa.fmri.reliability import two_halves, voxel_reliability
+from versa.fmri.similarity import (
+    check_comparison,
+    half_scores,
+    split_scores,
+    varies_by_rounding,
+)
 from versa.parallel import map_in_threads
 from versa.stats.splits import SplitHalves, split_halves
 
@@ -24,7 +30,9 @@ __all__ = [
 ]
 
 
-def noise_ceiling(rdms: ArrayLike, splits: SplitHalves) -> np.ndarray:
+def noise_ceiling(
+    rdms: ArrayLike, splits: SplitHalves, compare_by: str = "pearson"
+) -> np.ndarray:
     """Correlation between the mean RDMs of the two halves, for every split.
 
     Parameters
@@ -33,11 +41,13 @@ def noise_ceiling(rdms: ArrayLike, splits: SplitHalves) -> np.ndarray:
         Brain RDM of each subject.
     splits : SplitHalves
         Half-splits of the same subjects.
+    compare_by : str, default="pearson"
+        Measure, as in :func:`half_correlations`.
 
     Returns
     -------
     r : ndarray of shape (n_splits,)
-        Pearson correlations, one per split. No correction for using half of the
+        Correlations, one per split. No correction for using half of the
         data, so that they compare directly with model scores. Their average is
         ``versa.stats.intervals.fisher_mean(r)``.
 
@@ -56,18 +66,15 @@ def noise_ceiling(rdms: ArrayLike, splits: SplitHalves) -> np.ndarray:
     >>> noise_ceiling([[1.0, 2, 3], [1, 3, 2]], split_halves(2)).round(6)
     array([0.5])
     """
-    rdms = _centred(rdms, splits, "rdms")
-    inner = rdms @ rdms.T
-    first, second = splits.weights[:, 0], splits.weights[:, 1]
-    return _ratio(
-        np.sum((first @ inner) * second, axis=1),
-        np.sum((first @ inner) * first, axis=1),
-        np.sum((second @ inner) * second, axis=1),
-    )
+    brain = _checked(rdms, splits, "rdms")
+    return split_scores(brain, splits, check_comparison(compare_by))
 
 
 def half_correlations(
-    model_rdms: ArrayLike, brain_rdms: ArrayLike, splits: SplitHalves
+    model_rdms: ArrayLike,
+    brain_rdms: ArrayLike,
+    splits: SplitHalves,
+    compare_by: str = "pearson",
 ) -> np.ndarray:
     """Correlation of the model's and the brain's mean RDM of the same half.
 
@@ -79,18 +86,22 @@ def half_correlations(
         Measured RDMs of the same subjects.
     splits : SplitHalves
         Half-splits of the same subjects.
+    compare_by : {"pearson", "spearman", "kendall-tau-a", "cosine", "whitened"}
+        How RDMs are compared; ``whitened`` is Pearson r after whitening by the
+        covariance that independent noise gives the distances (Diedrichsen et al.
+        2020, https://arxiv.org/abs/2007.02789).
 
     Returns
     -------
     r : ndarray of shape (n_splits, 2)
-        Pearson correlations in the first and second half; NaN where an RDM does not
-        vary.
+        Similarity in the first and second half; NaN where an RDM does not vary.
 
     Notes
     -----
-    A mean RDM is a weighted sum, so all correlations follow from three matrices of
-    inner products (n_subjects, n_subjects): time does not grow with
-    n_splits x n_pairs.
+    A mean RDM is a weighted sum, so those of ``pearson``, ``cosine`` and ``whitened``
+    follow from three matrices of inner products (n_subjects, n_subjects): time does
+    not grow with n_splits x n_pairs. The other two rank the mean RDM of every half.
+    All equal rsatoolbox's measures of the same RDMs.
 
     Examples
     --------
@@ -99,33 +110,14 @@ def half_correlations(
     >>> half_correlations([[1.0, 2, 3]], brain, split_halves(2)).round(6)
     array([[1. , 0.5]])
     """
-    brain = _centred(brain_rdms, splits, "brain_rdms")
-    model = _centred(model_rdms, splits, "model_rdms", single=True)
+    brain = _checked(brain_rdms, splits, "brain_rdms")
+    model = _checked(model_rdms, splits, "model_rdms", single=True)
     if model.shape[1] != brain.shape[1]:
         raise ValueError(
             "model_rdms and brain_rdms must have the same pairs; got "
             f"{model.shape[1]} and {brain.shape[1]}."
         )
-    weights = splits.weights  # (n_splits, 2, n_subjects)
-    model_weights = (
-        weights if len(model) == splits.n_subjects else weights[..., :1] * 0 + 1
-    )
-    return _ratio(
-        np.sum((model_weights @ (model @ brain.T)) * weights, axis=2),
-        np.sum((model_weights @ (model @ model.T)) * model_weights, axis=2),
-        np.sum((weights @ (brain @ brain.T)) * weights, axis=2),
-    )
-
-
-def own_correlations(model_rdms: np.ndarray, brain_rdms: np.ndarray) -> np.ndarray:
-    """Pearson r of every subject's two RDMs, (n_subjects,); a model RDM of shape
-    (1, n_pairs) serves all subjects. NaN where an RDM does not vary."""
-    model, brain = (_centred_rows(rdms) for rdms in (model_rdms, brain_rdms))
-    return _ratio(
-        np.sum(model * brain, axis=1),
-        np.broadcast_to(np.sum(model * model, axis=1), len(brain)),
-        np.sum(brain * brain, axis=1),
-    )
+    return half_scores(model, brain, splits, check_comparison(compare_by))
 
 
 def ceilings_table(
@@ -244,7 +236,7 @@ def subject_bounds(rdms: ArrayLike) -> tuple[float, float]:
             "rdms must be (n_subjects, n_pairs) with at least 2 subjects; got "
             f"{stack.shape}."
         )
-    if not np.isfinite(stack).all() or _flat(stack).any():
+    if not np.isfinite(stack).all() or varies_by_rounding(stack).any():
         return np.nan, np.nan
     names = [str(i) for i in range(n_images_of(stack.shape[1]))]
     lower, upper = boot_noise_ceiling(to_rsatoolbox(stack, names), method="corr")
@@ -295,7 +287,7 @@ def subject_rdms(dataset: BrainDataset, sector: str) -> np.ndarray:
     return np.stack(map_in_threads(correlation_rdm, dataset.responses[sector]))
 
 
-def _centred(
+def _checked(
     rdms: ArrayLike, splits: SplitHalves, name: str, *, single: bool = False
 ) -> np.ndarray:
     rdms = np.asarray(rdms, dtype=float)
@@ -305,32 +297,4 @@ def _centred(
             f"{name} must be (n_subjects, n_pairs) for {splits.n_subjects} subjects; "
             f"got {rdms.shape}."
         )
-    return _centred_rows(rdms)
-
-
-def _centred_rows(rdms: np.ndarray) -> np.ndarray:
-    """Every RDM without its mean."""
-    rdms = within_range(rdms)
-    centred = rdms - rdms.mean(axis=1, keepdims=True)
-    # an RDM without any variance keeps none: rounding must not become a correlation
-    centred[_flat(rdms)] = 0.0
-    return centred
-
-
-def _flat(rdms: np.ndarray) -> np.ndarray:
-    """Which RDMs vary by no more than rounding."""
-    deviation = np.abs(rdms - rdms.mean(axis=1, keepdims=True)).max(axis=1)
-    return deviation <= 8 * np.finfo(float).eps * np.abs(rdms).max(axis=1)
-
-
-def _ratio(inner: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    product = a * b
-    r = np.full(inner.shape, np.nan)
-    valid = product > 0
-    np.divide(
-        inner,
-        np.sqrt(product, where=valid, out=np.ones_like(product)),
-        out=r,
-        where=valid,
-    )
-    return np.clip(r, -1.0, 1.0)
+    return rdms

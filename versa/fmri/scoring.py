@@ -12,7 +12,6 @@ from versa.cache import ArrayStore, content_key
 from versa.fmri.ceilings import (
     half_correlations,
     noise_ceiling,
-    own_correlations,
     subject_rdms,
 )
 from versa.fmri.dataset.braindata import BrainDataset
@@ -30,6 +29,7 @@ from versa.fmri.rsa import (
     encoding_target,
     null_rdms,
 )
+from versa.fmri.similarity import own_scores
 from versa.stats.intervals import corrected_interval, fisher_mean
 from versa.stats.splits import SplitHalves
 from versa.wording import listing
@@ -213,7 +213,9 @@ def _score_layer(
         values["debiased_r"][...] = fisher_mean(r["versa-debiased"])
     for i, method in enumerate(options.methods):
         values["scores"][i] = r[method]
-        values["subject_scores"][i] = own_correlations(rdms[method], sector.measured)
+        values["subject_scores"][i] = own_scores(
+            rdms[method], sector.measured, "pearson"
+        )
         values["model_rdm"][i] = rdms[method].mean(axis=0)
     for i, method in enumerate(options.encoding_methods):
         if "model_rdms" in values:

@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+from rsatoolbox.rdm import compare
+
+from versa.fmri.ceilings import half_correlations, noise_ceiling
+from versa.fmri.rdm import correlation_rdm, to_rsatoolbox
+from versa.fmri.similarity import COMPARISONS, half_scores, own_scores
+from versa.stats.splits import split_halves
+
+NAMES = [f"image {i}" for i in range(14)]
+METHODS = {  # of rsatoolbox
+    "pearson": "corr",
+    "cosine": "cosine",
+    "spearman": "spearman",
+    "kendall-tau-a": "tau-a",
+    "whitened": "corr_cov",
+}
+
+
+@pytest.fixture
+def stacks():
+    rng = np.random.default_rng(0)
+    model = np.stack([correlation_rdm(rng.normal(size=(14, 9))) for _ in range(5)])
+    brain = np.stack([correlation_rdm(rng.normal(size=(14, 9))) for _ in range(5)])
+    return model, brain + 0.5 * model
+
+
+def rsatoolbox(first, second, compare_by):
+    pair = (to_rsatoolbox(rdm, NAMES) for rdm in (first, second))
+    return float(compare(*pair, method=METHODS[compare_by])[0, 0])
+
+
+@pytest.mark.parametrize("compare_by", COMPARISONS)
+@pytest.mark.parametrize("single", [False, True])
+def test_equals_rsatoolbox_on_the_same_mean_rdms(stacks, compare_by, single):
+    model, brain = stacks
+    if single:
+        model = model[:1].round(1)  # with ties
+    splits = split_halves(5)
+    everyone = np.broadcast_to(model, brain.shape)
+    expected = [
+        [
+            rsatoolbox(
+                everyone[half].mean(axis=0), brain[half].mean(axis=0), compare_by
+            )
+            for half in (row, ~row)
+        ]
+        for row in splits.members
+    ]
+    found = half_correlations(model, brain, splits, compare_by)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+    own = [rsatoolbox(*pair, compare_by) for pair in zip(everyone, brain, strict=True)]
+    np.testing.assert_allclose(
+        own_scores(model, brain, compare_by), own, rtol=0, atol=1e-12
+    )
+    ceiling = [
+        rsatoolbox(brain[row].mean(axis=0), brain[~row].mean(axis=0), compare_by)
+        for row in splits.members
+    ]
+    np.testing.assert_allclose(
+        noise_ceiling(brain, splits, compare_by), ceiling, rtol=0, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("compare_by", set(COMPARISONS) - {"cosine"})
+def test_an_rdm_that_does_not_vary_has_no_score(stacks, compare_by):
+    _, brain = stacks
+    flat = np.full((1, brain.shape[1]), 0.1) + 1e-17
+    assert np.isnan(half_scores(flat, brain, split_halves(5), compare_by)).all()
+    lost = np.full((1, brain.shape[1]), np.nan)
+    assert np.isnan(half_scores(lost, brain, split_halves(5), compare_by)).all()
+
+
+def test_an_unknown_measure_is_refused(stacks):
+    with pytest.raises(ValueError, match=r"compare_by .*'spearmann'.*spearman"):
+        half_correlations(*stacks, split_halves(5), "spearmann")
