@@ -18,3 +18,13 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the folder ../shared with reference numbers and data")
     return folder
+
+
+@pytest.fixture(scope="module")
+def offline_cache(tmp_path_factory):
+    """A cache for all tests of a module, without a network."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("VERSA_CACHE", str(folder))
+        patch.setenv("VERSA_OFFLINE", "1")
+        yield folder

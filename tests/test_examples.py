@@ -29,15 +29,6 @@ def example(name):
     return module
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("cache")
-        patch.setenv("VERSA_CACHE", str(folder))
-        patch.setenv("VERSA_OFFLINE", "1")
-        yield folder
-
-
 # ---- the leak, on pure noise --------------------------------------------------
 
 
@@ -88,13 +79,13 @@ def human_it(images92, data):
 
 
 @pytest.fixture(scope="module")
-def imagenet(images92, data, human_it, cache):
+def imagenet(images92, data, human_it, offline_cache):
     """All convolutions of the pretrained network."""
     return images92.fit(images92.pretrained(data), "imagenet", human_it)
 
 
 @pytest.fixture(scope="module")
-def untrained(images92, human_it, cache):
+def untrained(images92, human_it, offline_cache):
     """Small convolutions of the untrained ones: the large ones take longer."""
     fits = []
     for seed in images92.SEEDS:
@@ -211,14 +202,14 @@ def test_network_predicts_voxels(digits69, data):
     assert r.max() == pytest.approx(0.869, abs=0.005)
 
 
-def test_one_subject_is_refused(digits69, data, cache):
+def test_one_subject_is_refused(digits69, data, offline_cache):
     assert digits69.one_subject(data).startswith("n_subjects must be at least 2")
 
 
 # ---- own data -----------------------------------------------------------------
 
 
-def test_own_data_page(tmp_path, monkeypatch, cache, capsys):
+def test_own_data_page(tmp_path, monkeypatch, offline_cache, capsys):
     """Its code runs as it stands."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
@@ -248,7 +239,7 @@ def test_own_data_page(tmp_path, monkeypatch, cache, capsys):
 
 
 @pytest.mark.slow
-def test_ipcl_on_photographs(tmp_path, cache):
+def test_ipcl_on_photographs(tmp_path, offline_cache):
     pytest.importorskip("skimage")
     photographs = example("ipcl_photographs")
     photographs.cut(tmp_path / "images")

@@ -25,16 +25,7 @@ SHAPES = {"simulated-orientation": (7, 40), "simulated-inanimate": (10, 72)}
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("cache")
-        patch.setenv("VERSA_CACHE", str(folder))
-        patch.setenv("VERSA_OFFLINE", "1")
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def network(cache):
+def network(offline_cache):
     return versa.load_model(KNOWN_NETWORK)
 
 
@@ -45,7 +36,7 @@ def network(cache):
         pytest.param("simulated-inanimate", marks=pytest.mark.slow),
     ],
 )
-def dataset(request, cache):
+def dataset(request, offline_cache):
     return versa.load_dataset(request.param)
 
 

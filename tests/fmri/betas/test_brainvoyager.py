@@ -3,7 +3,6 @@
 import dataclasses
 import gzip
 import itertools
-import json
 import sys
 
 import nibabel
@@ -441,14 +440,6 @@ def test_points_outside_the_data_are_told(caplog):
     for nothing in ([[99, 0, 0]], []):
         with pytest.raises(ValueError, match="VOI V1 must have voxels in the data"):
             voi_sector("V1", nothing, *grid)
-
-
-@pytest.fixture(scope="module")
-def real(shared):
-    folder = shared / "data" / "brainvoyager"
-    if not folder.is_dir():
-        pytest.skip("needs real BrainVoyager files")
-    return folder, json.loads((folder / "expected.json").read_text())
 
 
 def test_real_volumes(real):

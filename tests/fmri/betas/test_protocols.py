@@ -1,7 +1,6 @@
 """Protocols and designs of BrainVoyager: real files, and hand-made ones."""
 
 import gzip
-import json
 
 import numpy as np
 import pandas as pd
@@ -133,14 +132,6 @@ def test_designs(tmp_path):
     path.write_text(SDM.replace("houses", "faces"))
     with pytest.raises(ValueError, match="predictors must be unique; repeated: 'faces"):
         read_sdm(path)
-
-
-@pytest.fixture(scope="module")
-def real(shared):
-    folder = shared / "data" / "brainvoyager"
-    if not folder.is_dir():
-        pytest.skip("needs real BrainVoyager files")
-    return folder, json.loads((folder / "expected.json").read_text())
 
 
 @pytest.mark.parametrize(

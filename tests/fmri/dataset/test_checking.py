@@ -33,7 +33,6 @@ from versa.fmri.dataset.braindata import BrainDataset
 from versa.fmri.dataset.checking import check_dataset
 from versa.fmri.dataset.folder import read_dataset, write_dataset
 from versa.fmri.dataset.problems import Problem
-from versa.fmri.dataset.stimuli import StimulusSet
 
 
 def errors_of(problems):
@@ -291,20 +290,6 @@ def test_no_folder_is_an_error(tmp_path):
 def test_real_raw_bids_is_named(shared):
     (one,) = check_dataset(shared / "data" / "haxby2001")
     assert one.text.startswith("is a raw BIDS dataset")
-
-
-def test_real_rdms_are_without_errors(shared, tmp_path):
-    from scipy.spatial.distance import squareform
-
-    data = shared / "data" / "images92"
-    with np.load(data / "rdms_cichy2014_EVC_IT.npz") as file:
-        rdms = {
-            name: [squareform(rdm, checks=False) for rdm in file[name][:4]]
-            for name in ("EVC", "IT")
-        }
-    stimuli = StimulusSet.from_folder(data / "stimuli")
-    dataset = BrainDataset("cichy2014", stimuli, list("1234"), rdms=rdms)
-    assert not errors_of(check_dataset(write_dataset(dataset, tmp_path / "out")))
 
 
 def test_problems_know_their_levels():

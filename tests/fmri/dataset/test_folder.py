@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from versa.fmri.dataset.braindata import BrainDataset
+from versa.fmri.dataset.checking import check_dataset
 from versa.fmri.dataset.folder import read_dataset, write_dataset
 from versa.fmri.dataset.stimuli import StimulusSet
 from versa.fmri.sectors.sector import Sector
@@ -180,7 +181,9 @@ def test_real_rdms_and_photographs_come_back(shared, tmp_path):
         }
     stimuli = StimulusSet.from_folder(data / "stimuli")
     dataset = BrainDataset("cichy2014", stimuli, ["1", "2", "3"], rdms=rdms)
-    assert_same(read_dataset(write_dataset(dataset, tmp_path / "out")), dataset)
+    folder = write_dataset(dataset, tmp_path / "out")
+    assert_same(read_dataset(folder), dataset)
+    assert not [one for one in check_dataset(folder) if one.level == "error"]
 
 
 # ---- what other programs see ----------------------------------------------------

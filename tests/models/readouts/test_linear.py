@@ -10,40 +10,13 @@ from torch import nn
 from torch.nn import functional
 from torchvision import transforms
 
-from versa.models.building import build_seeded
-from versa.models.preprocess import IMAGENET, Preprocess
+from tests.models.readouts.conftest import VALIDATION
+from versa.models.preprocess import IMAGENET
 from versa.models.readouts.images import accuracy, class_ranks
 from versa.models.readouts.linear import readout_linear, readout_rates, training_crop
 from versa.models.vision import VisionModel
 
-VALIDATION = Preprocess(20, 16, *IMAGENET)
 SHORT = {"layer": "4", "epochs": 3, "batch_size": 4, "peak_lr": 0.5, "seed": 7}
-
-
-def small_network():
-    return nn.Sequential(
-        nn.Conv2d(3, 6, 5, stride=3),
-        nn.BatchNorm2d(6),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(6 * 16, 8),
-        nn.Dropout(0.5),
-    )
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Threads of torch that wait for a busy core take longer than these networks."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
-def model():
-    module = build_seeded(small_network, 0)
-    return VisionModel("small", module, VALIDATION, ("4",), None, VALIDATION)
 
 
 def photographs(n_images, seed):

@@ -8,15 +8,13 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
-from threadpoolctl import threadpool_limits
-from torch import nn
 from torch.nn import functional
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from versa.models.building import build_seeded
-from versa.models.preprocess import IMAGENET, Preprocess
+from tests.models.readouts.conftest import VALIDATION
+from versa.models.preprocess import IMAGENET
 from versa.models.readouts.images import (
     class_ranks,
     labelled_images,
@@ -26,35 +24,7 @@ from versa.models.readouts.maps import embedding_map
 from versa.models.readouts.neighbours import _class_scores, knn_accuracy, readout_knn
 from versa.models.vision import VisionModel
 
-VALIDATION = Preprocess(20, 16, *IMAGENET)
 COLOURS = ("blue", "green", "lime", "pink", "red", "teal")
-
-
-def small_network():
-    return nn.Sequential(
-        nn.Conv2d(3, 6, 5, stride=3),
-        nn.BatchNorm2d(6),
-        nn.ReLU(inplace=True),
-        nn.Flatten(),
-        nn.Linear(6 * 16, 8),
-        nn.Dropout(0.5),
-    )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Threads that wait for a busy core take longer than these networks."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
-        yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
-def model():
-    module = build_seeded(small_network, 0)
-    return VisionModel("small", module, VALIDATION, ("2", "4"), None, VALIDATION)
 
 
 def write_folder(root, n_images, seed):
