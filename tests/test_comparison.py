@@ -1,10 +1,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
+from statsmodels.stats.power import TTestPower
 
 import versa
 from tests.synthetic import SECTORS, synthetic_fit
 from versa.result import METHODS, best_layer_scores
+from versa.stats.parity import bayes_factor
 from versa.stats.splits import SplitHalves, split_halves
 from versa.stats.ttests import corrected_paired_ttest
 
@@ -18,9 +21,10 @@ def test_table(results):
     comparison = versa.compare(results)
     table = comparison.pairs()
     assert list(table) == [
-        "method", "sector", "model_a", "model_b", "r_a", "r_b", "difference", "t",
-        "df", "p", "p_corrected", "significant", "df_subjects", "p_subjects",
-        "p_corrected_subjects", "significant_subjects",
+        "method", "sector", "model_a", "model_b", "r_a", "r_b", "difference",
+        "ci_low", "ci_high", "detectable", "t", "df", "p", "p_corrected",
+        "significant", "df_subjects", "p_subjects", "p_corrected_subjects",
+        "significant_subjects",
     ]  # fmt: skip
     assert len(table) == len(METHODS) * len(SECTORS) * 3
     assert comparison.family == len(SECTORS) * 3
@@ -34,6 +38,51 @@ def test_table(results):
     assert row.p_corrected == pytest.approx(min(1, expected.pvalue * 6))
     assert row.significant == (row.p < 0.05 / 6)
     assert row.p_subjects == pytest.approx(corrected_paired_ttest(*z, df=6).pvalue)
+
+
+def test_interval_of_a_difference(results):
+    z = [np.arctanh(best_layer_scores(results[i], "rsa", "aOTC").r) for i in (0, 2)]
+    test = corrected_paired_ttest(*z, df=6)
+    table = versa.compare(results, family=1).pairs()
+    row = table[(table.method == "rsa") & (table.sector == "aOTC")].iloc[1]
+    middle = np.mean(z)
+    found = [*stats.t.interval(0.95, 6, test.difference, test.standard_error)]
+    spread = test.standard_error * np.sqrt(7)
+    found.append(TTestPower().solve_power(nobs=7, alpha=0.05, power=0.8) * spread)
+    expected = [np.tanh(middle + d / 2) - np.tanh(middle - d / 2) for d in found]
+    assert [row.ci_low, row.ci_high, row.detectable] == pytest.approx(expected)
+    assert ((table.ci_low > 0) | (table.ci_high < 0)).equals(table.p_subjects < 0.05)
+    larger = versa.compare(results, family=30).pairs()
+    assert (larger.detectable > table.detectable).all()
+    raw = versa.compare(results, family=1, on_z=False).pairs().loc[row.name]
+    r = [best_layer_scores(results[i], "rsa", "aOTC").r for i in (0, 2)]
+    test = corrected_paired_ttest(*r, df=6)
+    expected = stats.t.interval(0.95, 6, test.difference, test.standard_error)
+    assert (raw.ci_low, raw.ci_high) == pytest.approx(expected)
+
+
+def test_parity(results):
+    table = versa.compare(results, equivalence=0.2, family=1).pairs()
+    assert list(table)[7:14] == [
+        "ci_low", "ci_high", "detectable", "ci90_low", "ci90_high", "p_equivalence",
+        "bayes_factor",
+    ]  # fmt: skip
+    assert list(table)[-1] == "verdict"
+    within = (table.ci90_low > -0.2) & (table.ci90_high < 0.2)
+    assert within.equals(table.p_equivalence < 0.05)
+    expected = np.where(
+        within, "on par", np.where(table.significant_subjects, "different", "no")
+    )
+    assert set(table.verdict) == {"on par", "different"} | {"cannot tell"} & set(
+        table.verdict
+    )
+    assert (table.verdict == np.where(expected == "no", "cannot tell", expected)).all()
+    np.testing.assert_allclose(table.bayes_factor, bayes_factor(table.t, 7))
+    equal = versa.compare([synthetic_fit("a"), synthetic_fit("b")], equivalence=0.05)
+    assert (equal.pairs().verdict == "on par").all()
+    assert "verdict" in versa.compare(results[:1], equivalence=0.1).pairs()
+    with pytest.raises(ValueError, match="equivalence must be between 0 and 2"):
+        versa.compare(results, equivalence=0)
 
 
 def test_results_one_by_one_are_a_list_of_them(results):

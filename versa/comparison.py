@@ -41,10 +41,11 @@ class Comparison:
         In the order given.
     table : DataFrame
         Pairwise comparisons of cross-validated best layers: ``method, sector,
-        model_a, model_b, r_a, r_b, difference`` (of the mean r), ``t, df, p,
-        p_corrected, significant`` (J - 1 degrees of freedom, the paper's) and ``df,
-        p, p_corrected, significant`` again with the ending ``_subjects`` (subjects
-        - 1, calibrated). The statistic is the same for both.
+        model_a, model_b, r_a, r_b, difference`` (of the mean r), ``ci_low, ci_high``
+        and ``detectable`` (see :meth:`pairs`), ``t, df, p, p_corrected, significant``
+        (J - 1 degrees of freedom, the paper's) and ``df, p, p_corrected, significant``
+        again with the ending ``_subjects`` (subjects - 1, closer to nominal). The
+        statistic is the same for both.
     family : int
         Number of tests that the Bonferroni correction counts.
     baseline : str or None
@@ -55,6 +56,8 @@ class Comparison:
         Level of significance, of corrected p.
     on_z : bool
         Whether differences of Fisher z were tested, or of r.
+    equivalence : float or None
+        Margin of the tests of equivalence, in r.
     """
 
     results: tuple[FitResult, ...]
@@ -64,6 +67,7 @@ class Comparison:
     test_train_ratio: float
     alpha: float = 0.05
     on_z: bool = True
+    equivalence: float | None = None
 
     def layers(self) -> "pd.DataFrame":
         """Score of every layer of every model.
@@ -91,7 +95,21 @@ class Comparison:
         Returns
         -------
         table : DataFrame
-            The attribute `table`.
+            The attribute `table`. ``ci_low, ci_high``: 95% interval of A - B with
+            subjects - 1 degrees of freedom, made in Fisher z and given in r around the
+            mean z of the two models (:func:`versa.stats.parity.difference_of_r`), so
+            that 0 is outside it where ``p_subjects`` is below .05. ``detectable``: the
+            difference of r that a study with this number of subjects, this spread and
+            this mean z finds in 80% of cases, by the test with subjects - 1 degrees of
+            freedom at ``alpha / family``.
+
+            With a margin of equivalence also ``ci90_low, ci90_high`` (90%),
+            ``p_equivalence`` (two one-sided tests with the margin in r, subjects - 1
+            degrees of freedom, not corrected for the family), ``bayes_factor`` (for a
+            difference, :func:`versa.stats.parity.bayes_factor` of ``t`` and the number
+            of subjects) and, last, ``verdict``: "on par" where ``p_equivalence`` is
+            below `alpha`, else "different" where ``significant_subjects``, else
+            "cannot tell".
         """
         return self.table
 
@@ -191,6 +209,7 @@ def compare(
     test_train_ratio: float | str = 1.0,
     alpha: float = 0.05,
     on_z: bool = True,
+    equivalence: float | None = None,
 ) -> Comparison:
     """Compare the cross-validated best layers of networks, pair by pair.
 
@@ -214,6 +233,9 @@ def compare(
         Level, before it is divided by the family.
     on_z : bool, default=True
         Test differences of Fisher z, or of r (False).
+    equivalence : float, optional
+        Margin in r, such as .05: test as well whether networks are on par, that is
+        differ by less, see :meth:`Comparison.pairs`. Choose it before looking.
 
     Returns
     -------
@@ -240,6 +262,8 @@ def compare(
         raise ValueError(unknown("baseline", baseline, names))
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must be between 0 and 1; got {alpha}.")
+    if equivalence is not None and not 0 < equivalence < 2:
+        raise ValueError(f"equivalence must be between 0 and 2; got {equivalence}.")
     if baseline is None:
         pairs = list(itertools.combinations(names, 2))
     else:
@@ -256,7 +280,13 @@ def compare(
             for result in results
         }
         tests = pairwise_tests(
-            scores, pairs, len(first.subjects), test_train_ratio=ratio, on_z=on_z
+            scores,
+            pairs,
+            len(first.subjects),
+            test_train_ratio=ratio,
+            on_z=on_z,
+            level=alpha / max(family, 1),
+            equivalence=equivalence,
         )
         tests.insert(0, "method", method)
         tests.insert(1, "sector", sector)
@@ -267,7 +297,24 @@ def compare(
         place = list(table.columns).index(f"p{ending}")
         table.insert(place + 1, f"p_corrected{ending}", corrected)
         table.insert(place + 2, f"significant{ending}", corrected < alpha)
-    return Comparison(results, table, family, baseline, ratio, alpha, on_z)
+    if equivalence is not None:
+        table["verdict"] = _verdicts(table, alpha)
+    return Comparison(results, table, family, baseline, ratio, alpha, on_z, equivalence)
+
+
+def _verdicts(table: "pd.DataFrame", alpha: float) -> list[str | None]:
+    """In words; None for a pair without a test."""
+    tests = table[["p_subjects", "p_equivalence", "significant_subjects"]]
+    return [
+        None
+        if np.isnan(p)
+        else "on par"
+        if p_equivalence < alpha
+        else "different"
+        if significant
+        else "cannot tell"
+        for p, p_equivalence, significant in tests.itertuples(index=False)
+    ]
 
 
 def _require_same(results: Sequence[FitResult]) -> None:

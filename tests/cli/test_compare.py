@@ -162,6 +162,13 @@ def test_one_model_has_no_pairs(saved, capsys):
     assert "Pairwise" not in capsys.readouterr().out
 
 
+def test_equivalence(saved, capsys):
+    assert compare_command([*saved, "--equivalence", "0.3"]) == 0
+    printed = capsys.readouterr().out
+    assert "p equiv." in printed
+    assert "verdict" in printed
+
+
 def test_literal_ratio(saved, capsys):
     assert compare_command([*saved, "--ratio", "literal"]) == 0
     literal = capsys.readouterr().out
@@ -273,6 +280,10 @@ def test_help_and_version(capsys):
         (
             ["{net}", "--dataset", "{tiny}", "--family", "0"],
             "--family must be 1 or more",
+        ),
+        (
+            ["{net}", "--dataset", "{tiny}", "--equivalence", "0"],
+            "--equivalence must be between 0 and 2",
         ),
         (
             ["{net}", "--dataset", "{tiny}", "--ratio", "-1"],

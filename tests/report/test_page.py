@@ -339,6 +339,29 @@ def test_summary_against_a_baseline_and_alone():
     assert "no network has a score" in summary_sentences(nowhere, nowhere.best())[1]
 
 
+def test_words_of_parity():
+    fits = [reported_fit(f"net{n}", n, shift=0.3 * n) for n in range(3)]
+    comparison = compare(fits, baseline="net1", equivalence=0.05)
+    rows = comparison.pairs()
+    rows = rows[(rows.method == "versa-debiased") & (rows.sector == "aOTC")]
+    assert rows.verdict.tolist() == ["different", "different"]
+    text = summary_sentences(comparison, comparison.best())[-1]
+    assert "Against net1, different: net0, net2." in text
+    wide = compare(fits, baseline="net1", equivalence=0.6)
+    text = summary_sentences(wide, wide.best())[-1]
+    assert "Against net1, on par within ±.6: net0, net2." in text
+    assert "margin of ±0.6 in r" in " ".join(methods_paragraphs(wide))
+    close = [reported_fit(f"net{n}", n) for n in range(2)]
+    plain = compare(close)
+    row = plain.pairs().iloc[-1]
+    detected = f"{plain.pairs().detectable[3]:.2f}".removeprefix("0")
+    text = summary_sentences(plain, plain.best())[-1]
+    assert f"this study detects differences of {detected}." in text, row
+    asked = compare(close, equivalence=0.01)
+    text = summary_sentences(asked, asked.best())[-1]
+    assert f"cannot tell (this study detects {detected}): net" in text
+
+
 def test_methods_name_the_settings(comparison):
     text = " ".join(methods_paragraphs(comparison))
     for part in (

@@ -53,7 +53,8 @@ methods:
 
 intervals and tests:
   Nadeau-Bengio corrected over all half-splits, with J - 1 degrees of freedom (the
-  paper; J split evaluations; rejects too often) and S - 1 (S subjects; calibrated).
+  paper; J split evaluations; rejects too often) and S - 1 (S subjects; closer to
+  nominal).
 
 examples:
   versa-compare alexnet_gn_untrained alexnet_gn_untrained:seed=1 \\
@@ -132,6 +133,12 @@ def _add_fit(add: Callable[..., object]) -> None:
         metavar="N",
         type=int,
         help="tests in the Bonferroni family (default: those made; the paper's: 30)",
+    )
+    add(
+        "--equivalence",
+        metavar="R",
+        type=float,
+        help="margin in r, such as .05: also test whether networks are on par",
     )
     add(
         "--ratio",
@@ -240,6 +247,7 @@ def _compare(options: argparse.Namespace) -> int:
         baseline=baseline,
         family=options.family,
         test_train_ratio=options.ratio,
+        equivalence=options.equivalence,
     )
     _print(comparison)
     if folder is not None:
@@ -284,6 +292,9 @@ def _require_sensible(options: argparse.Namespace, fresh: Sequence[str]) -> None
     ratio = options.ratio
     if ratio != "literal" and not (math.isfinite(ratio) and ratio >= 0):
         raise ValueError(f"--ratio must be 0 or more, or 'literal'; got {ratio}.")
+    margin = options.equivalence
+    if margin is not None and not 0 < margin < 2:
+        raise ValueError(f"--equivalence must be between 0 and 2; got {margin}.")
     if not fresh:
         given = [flag for flag, name in _FIT_ONLY.items() if getattr(options, name)]
         if given:
@@ -424,6 +435,7 @@ def _write(comparison: "Comparison", folder: Path, options: argparse.Namespace) 
             "family": comparison.family,
             "baseline": comparison.baseline,
             "test_train_ratio": comparison.test_train_ratio,
+            "equivalence": comparison.equivalence,
         },
         "fits": [result.provenance for result in comparison.results],
     }

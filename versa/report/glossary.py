@@ -110,6 +110,48 @@ GLOSSARY = {
         "−2 to 2.",
         "Above 0, network A is more similar to the brain than B.",
     ),
+    "95% CI A - B": Term(
+        "95% confidence interval of the difference, with S − 1 degrees of freedom: "
+        "made in Fisher z, and given in r around the mean z of the two networks.",
+        "two differences of r, low and high.",
+        "All differences that the data do not rule out. Where 0 is inside, p (S-1) is "
+        "above 0.05.",
+    ),
+    "detectable": Term(
+        "The difference of r that a study with as many subjects, which differ as much, "
+        "finds in 80% of cases, by the test with S − 1 degrees of freedom at the level "
+        "that is left after Bonferroni correction.",
+        "0 to 2.",
+        "Where none was found, this says how large a difference may have been missed.",
+    ),
+    "90% CI A - B": Term(
+        "90% confidence interval of the difference, made as the one of 95%.",
+        "two differences of r, low and high.",
+        "Where it lies within the margin of equivalence, p equiv. is below 0.05.",
+    ),
+    "p equiv.": Term(
+        "p of the test of equivalence (two one-sided tests, S − 1 degrees of freedom): "
+        "probability of a difference this small or smaller if the true one were as "
+        "large as the margin.",
+        _P_SCALE,
+        "Below 0.05 the networks are on par within the margin. It is not corrected for "
+        "the number of pairs: to say that all pairs are on par needs no correction, to "
+        "pick out some does.",
+    ),
+    "BF10": Term(
+        "Bayes factor of the difference (JZS, Cauchy prior of scale 0.707), of t as a "
+        "paired t over the subjects: how much likelier the data are if the networks "
+        "differ.",
+        "0 and above; 1 is undecided.",
+        "Above 3 speaks for a difference, below 1/3 for none.",
+    ),
+    "verdict": Term(
+        "What may be said of the pair.",
+        "on par, different or cannot tell; a dash is no test.",
+        "On par: p equiv. is below 0.05. Different: not so, and significant with S − 1 "
+        "degrees of freedom after correction. Cannot tell: neither; see what was "
+        "detectable.",
+    ),
     "t": Term(
         "Statistic of the paired t-test over the splits, with the correction of Nadeau "
         "and Bengio for their overlap.",

@@ -86,7 +86,9 @@ def write_report(
             heading: (f"g{n}", term)
             for n, (heading, term) in enumerate(GLOSSARY.items())
         },
-        bibtex=bibtex(results),
+        bibtex=bibtex(
+            results, parity=any(part.equivalence is not None for part in parts)
+        ),
         created=_created(results),
     )
     with atomic_write(path) as temporary:

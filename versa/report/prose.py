@@ -78,26 +78,68 @@ def _differences(comparison: Comparison, method: str, sector: str, top: str) -> 
         return ""
     rows = select(table, method=method, sector=sector)
     after = "after Bonferroni correction, with S − 1 degrees of freedom"
-    if comparison.baseline is not None:
-        held = rows[rows["significant_subjects"]]
-        if held.empty:
-            return (
-                f" Of {_counted(len(rows), 'other network')}, none differs "
-                f"significantly from {comparison.baseline} ({after})."
-            )
-        higher = int((held["difference"] > 0).sum())
-        return (
-            f" Of {_counted(len(rows), 'other network')}, {higher} score significantly "
-            f"higher and {len(held) - higher} significantly lower than "
-            f"{comparison.baseline} ({after})."
-        )
-    rows = rows[(rows["model_a"] == top) | (rows["model_b"] == top)]
+    standard = comparison.baseline or top
+    if comparison.baseline is None:
+        rows = rows[(rows["model_a"] == top) | (rows["model_b"] == top)]
     n_held = int(rows["significant_subjects"].sum())
-    if n_held == 0:
-        others = "the other network" + ("s" if len(rows) > 1 else "")
-        return f" It is not significantly different from {others} ({after})."
     others = _counted(len(rows), "other network")
-    return f" It differs significantly from {n_held} of {others} ({after})."
+    if comparison.baseline is None and n_held == 0:
+        others = "the other network" + ("s" if len(rows) > 1 else "")
+        text = f" It is not significantly different from {others} ({after})."
+    elif comparison.baseline is None:
+        text = f" It differs significantly from {n_held} of {others} ({after})."
+    elif n_held == 0:
+        text = f" Of {others}, none differs significantly from {standard} ({after})."
+    else:
+        higher = int((rows["significant_subjects"] & (rows["difference"] > 0)).sum())
+        text = (
+            f" Of {others}, {higher} score significantly higher and {n_held - higher} "
+            f"significantly lower than {standard} ({after})."
+        )
+    if comparison.equivalence is None and n_held == 0:
+        return text + _could_be_found(rows)
+    return text + _verdicts(comparison, rows, standard)
+
+
+def _could_be_found(rows: "pd.DataFrame") -> str:
+    """What difference these studies detect, where none was found."""
+    found = rows["detectable"].dropna()
+    if found.empty:
+        return ""
+    return f" With 80% power this study detects differences of {_span(found)}."
+
+
+def _verdicts(comparison: Comparison, rows: "pd.DataFrame", standard: str) -> str:
+    """Which networks are on par with one, which differ, and where nobody can tell."""
+    margin = comparison.equivalence
+    if margin is None:
+        return ""
+    parts = []
+    for verdict, words in (
+        ("on par", f"on par within ±{margin:g}".replace("±0.", "±.")),
+        ("different", "different"),
+        ("cannot tell", "cannot tell"),
+    ):
+        these = select(rows, verdict=verdict)
+        if len(these):
+            names = [
+                a if b == standard else b
+                for a, b in zip(these["model_a"], these["model_b"], strict=True)
+            ]
+            if verdict == "cannot tell":
+                words += f" (this study detects {_span(these['detectable'])})"
+            parts.append(f"{words}: {listing(names)}")
+    return f" Against {standard}, {'; '.join(parts)}." if parts else ""
+
+
+def _span(values: "pd.Series") -> str:
+    low, high = _short(values.min()), _short(values.max())
+    return low if low == high else f"{low} to {high}"
+
+
+def _short(r: float) -> str:
+    """A difference of correlations without its leading zero, such as .17."""
+    return f"{r:.{2 if r >= 0.01 else 3}f}".removeprefix("0")
 
 
 def cautions(comparison: Comparison, best: "pd.DataFrame") -> list[str]:
@@ -363,7 +405,7 @@ def _statistics(comparison: Comparison) -> str:
         "for their overlap (Nadeau & Bengio, 2003; Bouckaert & Frank, 2004), with "
         f"n_test / n_train = {comparison.test_train_ratio:.4g} and J = {n_scores} "
         f"split evaluations; we give them with J − 1 = {n_scores - 1} degrees of "
-        f"freedom and, calibrated, with S − 1 = {n_subjects - 1}."
+        f"freedom and, closer to nominal error rates, with S − 1 = {n_subjects - 1}."
     )
     if not len(comparison.table):
         return text
@@ -372,11 +414,21 @@ def _statistics(comparison: Comparison) -> str:
     else:
         pairs = f"All networks and the baseline {comparison.baseline}"
     scale = "Fisher z" if comparison.on_z else "r"
-    return text + (
+    text += (
         f" {pairs} were compared in each sector by two-sided paired t-tests with the "
         f"same correction on differences of the best layers' {scale}; p-values were "
         f"Bonferroni-corrected for a family of {comparison.family} tests, significant "
         f"at corrected p < {comparison.alpha:g}."
+    )
+    if comparison.equivalence is None:
+        return text
+    around = " around the mean Fisher z of both" if comparison.on_z else ""
+    return text + (
+        " Two networks were called on par where two one-sided tests (Lakens, 2017) "
+        f"with S − 1 degrees of freedom and a margin of ±{comparison.equivalence:g} in "
+        f"r{around} gave p < {comparison.alpha:g}, not corrected for the number of "
+        "pairs; Bayes factors are JZS (Rouder et al., 2009; Cauchy scale .707) of the "
+        "corrected t as a paired t over the subjects."
     )
 
 

@@ -44,20 +44,46 @@ _ALWAYS = (
   doi       = {10.1007/978-3-540-24775-3_3},
 }""",
 )
+_PARITY = (
+    """\
+@article{lakens2017,
+  author  = {Lakens, Dani{\\"e}l},
+  title   = {Equivalence Tests: A Practical Primer for t Tests, Correlations, and
+             Meta-Analyses},
+  journal = {Social Psychological and Personality Science},
+  volume  = {8},
+  number  = {4},
+  pages   = {355--362},
+  year    = {2017},
+  doi     = {10.1177/1948550617697177},
+}""",
+    """\
+@article{rouder2009,
+  author  = {Rouder, Jeffrey N. and Speckman, Paul L. and Sun, Dongchu and Morey,
+             Richard D. and Iverson, Geoffrey},
+  title   = {Bayesian t tests for accepting and rejecting the null hypothesis},
+  journal = {Psychonomic Bulletin \\& Review},
+  volume  = {16},
+  pages   = {225--237},
+  year    = {2009},
+  doi     = {10.3758/PBR.16.2.225},
+}""",
+)
 _ADDRESS = re.compile(r"https?://[^\s,;)]+")
 _SPECIAL = re.compile(r"([&%$#_{}])")
 
 
-def bibtex(results: Sequence[FitResult]) -> str:
+def bibtex(results: Sequence[FitResult], *, parity: bool = False) -> str:
     """BibTeX of the methods, the software, the datasets and the networks.
 
-    Datasets and networks are cited as their own records say, word for word.
+    Datasets and networks are cited as their own records say, word for word. `parity`
+    adds the tests of equivalence.
     """
     versions = {
         result.provenance.get("versions", {}).get("versa") for result in results
     }
     version = ", ".join(sorted(v for v in versions if v)) or versa.__version__
-    entries = [*_ALWAYS, _software(version)]
+    entries = [*_ALWAYS, *(_PARITY if parity else ()), _software(version)]
     datasets = {
         result.dataset: str(result.provenance["dataset"].get("citation") or "")
         for result in results

@@ -1,4 +1,6 @@
 from . import intervals as intervals
+from . import parity as parity
+from . import power as power
 from . import selection as selection
 from . import splits as splits
 from . import tables as tables

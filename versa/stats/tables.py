@@ -11,7 +11,14 @@ from numpy.typing import ArrayLike
 
 from versa.cache import atomic_write
 from versa.stats.intervals import corrected_interval, fisher_mean, fisher_z
-from versa.stats.ttests import corrected_paired_ttest
+from versa.stats.parity import (
+    bayes_factor,
+    difference_of_r,
+    difference_of_z,
+    equivalence_test,
+)
+from versa.stats.power import detectable_effect
+from versa.stats.ttests import CorrectedTTest, corrected_paired_ttest
 
 # How a column is called where people read it; the CSV keeps the names of the left.
 _HEADINGS = {
@@ -26,6 +33,8 @@ _HEADINGS = {
     "r_a": "r A",
     "r_b": "r B",
     "difference": "A - B",
+    "p_equivalence": "p equiv.",
+    "bayes_factor": "BF10",
     "t": "t",
     "df": "df",
     "p": "p",
@@ -40,7 +49,11 @@ _INTERVALS = {  # the columns of two ends, and the heading of the one that is sh
     "ci_low": ("ci_high", "95% CI (J-1)"),
     "ci_low_subjects": ("ci_high_subjects", "95% CI (S-1)"),
 }
-_P_VALUES = ("p", "p_corrected", "p_subjects", "p_corrected_subjects")
+_PAIR_INTERVALS = {  # of a difference, which has one kind only
+    "ci_low": ("ci_high", "95% CI A - B"),
+    "ci90_low": ("ci90_high", "90% CI A - B"),
+}
+_P_VALUES = ("p", "p_corrected", "p_subjects", "p_corrected_subjects", "p_equivalence")
 _PERCENT = ("explained", "chosen")
 # How a text begins that a spreadsheet takes for a formula: by a sign, a wide sign, or
 # blanks before one. A dash alone says that there is no value.
@@ -110,6 +123,8 @@ def pairwise_tests(
     *,
     test_train_ratio: float = 1.0,
     on_z: bool = True,
+    level: float = 0.05,
+    equivalence: float | None = None,
 ) -> pd.DataFrame:
     """Corrected paired t-tests between models, with both degrees of freedom.
 
@@ -125,30 +140,110 @@ def pairwise_tests(
         n_test / n_train.
     on_z : bool, default=True
         Test differences of Fisher z; of r if False.
+    level : float, default=0.05
+        Level of the test whose detectable difference is given.
+    equivalence : float, optional
+        Margin in r of the test of equivalence.
 
     Returns
     -------
     table : DataFrame
-        ``model_a, model_b, r_a, r_b, difference, t, df, p, df_subjects,
-        p_subjects``; a pair with an undefined score has NaN.
+        ``model_a, model_b, r_a, r_b, difference``, what :func:`parity` gives, ``t, df,
+        p, df_subjects, p_subjects``; a pair with an undefined score has NaN.
     """
     rows = []
     for a, b in pairs:
-        r_a, r_b = float(fisher_mean(scores[a])), float(fisher_mean(scores[b]))
         values = [fisher_z(scores[m]) if on_z else scores[m] for m in (a, b)]
-        t = p = p_subjects = np.nan
+        paper = subjects = CorrectedTTest(*[np.nan] * 5)
         if np.isfinite(values).all():
-            t, p, *_ = corrected_paired_ttest(
-                *values, test_train_ratio=test_train_ratio
+            paper, subjects = (
+                corrected_paired_ttest(
+                    *values, test_train_ratio=test_train_ratio, df=df
+                )
+                for df in (None, n_subjects - 1)
             )
-            p_subjects = corrected_paired_ttest(
-                *values, test_train_ratio=test_train_ratio, df=n_subjects - 1
-            ).pvalue
-        tests = (t, scores[a].size - 1, p, n_subjects - 1, p_subjects)
-        rows.append((a, b, r_a, r_b, r_a - r_b, *tests))
+        r_a, r_b = float(fisher_mean(scores[a])), float(fisher_mean(scores[b]))
+        around = float(np.mean(values)) if on_z else None
+        rows.append(
+            {
+                "model_a": a,
+                "model_b": b,
+                "r_a": r_a,
+                "r_b": r_b,
+                "difference": r_a - r_b,
+                **parity(subjects, n_subjects, around, level, equivalence),
+                "t": paper.statistic,
+                "df": scores[a].size - 1,
+                "p": paper.pvalue,
+                "df_subjects": n_subjects - 1,
+                "p_subjects": subjects.pvalue,
+            }
+        )
+    if rows:
+        return pd.DataFrame(rows)
     means = ["model_a", "model_b", "r_a", "r_b", "difference"]
-    columns = [*means, "t", "df", "p", "df_subjects", "p_subjects"]
-    return pd.DataFrame(rows, columns=columns)
+    nothing = parity(CorrectedTTest(*[np.nan] * 5), n_subjects, 0, level, equivalence)
+    tests = ["t", "df", "p", "df_subjects", "p_subjects"]
+    return pd.DataFrame([], columns=[*means, *nothing, *tests])
+
+
+def parity(
+    test: CorrectedTTest,
+    n_subjects: int,
+    around: float | None,
+    level: float,
+    margin: float | None,
+) -> dict[str, float]:
+    """What a test says of how large a difference may be.
+
+    Parameters
+    ----------
+    test : CorrectedTTest
+        With ``n_subjects - 1`` degrees of freedom; NaN if there is none.
+    n_subjects : int
+        Number of subjects.
+    around : float or None
+        Mean Fisher z of both models, where z was tested: all is given in r around it.
+        None where r was tested.
+    level : float
+        Level of the test that should find the detectable difference.
+    margin : float or None
+        Margin in r of the test of equivalence; without one there is none.
+
+    Returns
+    -------
+    row : dict
+        ``ci_low, ci_high`` (95% interval of the difference), ``detectable`` (found with
+        80% power at this number of subjects, spread and level) and, with a margin,
+        ``ci90_low, ci90_high, p_equivalence, bayes_factor``.
+    """
+    from scipy.stats import t as student
+
+    df = n_subjects - 1
+    names = ["ci_low", "ci_high", "detectable"]
+    if margin is not None:
+        names += ["ci90_low", "ci90_high", "p_equivalence", "bayes_factor"]
+    if df < 1 or np.isnan(test.standard_error):
+        return dict.fromkeys(names, np.nan)
+
+    def in_r(difference: float) -> float:
+        return float(
+            difference if around is None else difference_of_r(difference, around)
+        )
+
+    def interval(confidence: float) -> tuple[float, float]:
+        reach = student.ppf((1 + confidence) / 2, df) * test.standard_error
+        return in_r(test.difference - reach), in_r(test.difference + reach)
+
+    found = [*interval(0.95)]
+    spread = test.standard_error * np.sqrt(n_subjects)
+    found.append(in_r(detectable_effect(n_subjects, alpha=level) * spread))
+    if margin is not None:
+        limit = margin if around is None else difference_of_z(margin, around)
+        equivalent = equivalence_test(test.difference, test.standard_error, df, limit)
+        found += [*interval(0.90), float(equivalent.pvalue)]
+        found.append(float(bayes_factor(test.statistic, n_subjects)))
+    return dict(zip(names, found, strict=True))
 
 
 def for_reading(table: pd.DataFrame) -> pd.DataFrame:
@@ -172,9 +267,10 @@ def for_reading(table: pd.DataFrame) -> pd.DataFrame:
     0  0.512  1.00e-05  69
     """
     shown: dict[str, pd.Series] = {}
-    ends = [high for high, _ in _INTERVALS.values()]
+    intervals = _PAIR_INTERVALS if "difference" in table else _INTERVALS
+    ends = [high for high, _ in intervals.values()]
     for column in table.columns:
-        high, heading = _INTERVALS.get(column, (None, ""))
+        high, heading = intervals.get(column, (None, ""))
         if high in table:
             pairs = zip(table[column], table[high], strict=True)
             texts = [
@@ -197,6 +293,8 @@ def _text(value: object, column: str) -> str:
             return f"{value:.3f}" if value >= 0.001 else f"{value:.2e}"
         if column == "t":
             return f"{value:.2f}"
+        if column == "bayes_factor":
+            return f"{value:.3g}"
         if column in _PERCENT:
             return f"{100 * value:.1f}%"
         return f"{value:.3f}"
