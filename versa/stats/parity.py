@@ -97,7 +97,7 @@ class EquivalenceTest(NamedTuple):
 def equivalence_test(
     difference: ArrayLike, standard_error: ArrayLike, df: ArrayLike, margin: ArrayLike
 ) -> EquivalenceTest:
-    """Two one-sided t-tests: is a difference smaller than a margin?
+    """Test by two one-sided t-tests whether a difference is within a margin.
 
     Parameters
     ----------
