@@ -8,6 +8,8 @@ import pytest
 import torch
 import xarray as xr
 from PIL import Image
+from scipy.spatial.distance import pdist
+from scipy.stats import spearmanr
 from torch import nn
 
 import versa
@@ -138,6 +140,45 @@ def test_every_score_by_hand(brain, stimuli):
             assert float(result.ceiling.loc[sector][j]) == pytest.approx(
                 np.corrcoef(*halves)[0, 1]
             )
+
+
+@pytest.mark.parametrize("rdm", ["euclidean", "cosine"])
+def test_other_distances_by_hand(brain, stimuli, rdm):
+    result = fit(brain, rdm=rdm, compare_by="spearman", cache=False)
+    x = features(stimuli, "late")
+
+    def distances(patterns):
+        if rdm == "cosine":
+            return pdist(patterns, "cosine")
+        return pdist(patterns, "sqeuclidean") / patterns.shape[1]
+
+    for sector, responses in brain.responses.items():
+        measured = np.stack([distances(voxels) for voxels in responses])
+        fitted = [loo_ridge(x @ x.T, voxels).predicted for voxels in responses]
+        unbiased = map(debias, fitted, responses)
+        rdms = {
+            "versa": np.stack([distances(p) for p in fitted]),
+            "versa-debiased": np.stack([distances(p) for p in unbiased]),
+            "rsa": np.stack([distances(x)] * len(responses)),
+        }
+        for method, stack in rdms.items():
+            for j, row in enumerate(result.splits.members):
+                for half, who in enumerate((row, ~row)):
+                    means = stack[who].mean(axis=0), measured[who].mean(axis=0)
+                    score = result.scores.loc[method, sector, "late"][j, half]
+                    assert float(score) == pytest.approx(
+                        spearmanr(*means).statistic, abs=1e-9
+                    )
+
+
+def test_measures_are_recorded_and_compared(brain):
+    usual = fit(brain, layers=["late"], name="a")
+    other = fit(brain, layers=["late"], name="b", compare_by="whitened")
+    assert other.provenance["options"]["compare_by"] == "whitened"
+    with pytest.raises(ValueError, match=r"same compare_by \(pearson and whitened\)"):
+        versa.compare(usual, other)
+    with pytest.raises(ValueError, match=r"rdm .*'euclid'.*euclidean"):
+        fit(brain, rdm="euclid")
 
 
 def test_rdms_of_the_subjects_can_be_dropped(brain):

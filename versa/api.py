@@ -54,6 +54,8 @@ def fit(
     alphas: str | ArrayLike = "auto",
     alpha_per_voxel: bool = True,
     standardize: bool = False,
+    rdm: str = "correlation",
+    compare_by: str = "pearson",
     splits: SplitHalves | None = None,
     device: str | None = None,
     preprocess: Callable[..., Any] | None = None,
@@ -95,6 +97,14 @@ def fit(
         Give every unit unit variance over the images before the ridge regression.
         The variance is that of all images, the held-out one included; responses are
         not involved.
+    rdm : {"correlation", "euclidean", "cosine", "crossnobis"}
+        Distance between the patterns of two images, see
+        :func:`versa.fmri.rdm.pattern_rdm`. ``"crossnobis"`` multiplies the betas of odd
+        and even runs, which the dataset must hold; for features and predictions, which
+        hold no noise, it is the euclidean distance.
+    compare_by : {"pearson", "spearman", "kendall-tau-a", "cosine", "whitened"}
+        How RDMs are compared, see :func:`versa.fmri.ceilings.half_correlations`. It
+        is the ``r`` of all tables, and is averaged through Fisher z whatever it is.
     splits : SplitHalves, optional
         Default: all half-splits (1000 random ones beyond 20 subjects).
     device : str, optional
@@ -151,6 +161,8 @@ def fit(
         alphas=alphas,
         alpha_per_voxel=alpha_per_voxel,
         standardize=standardize,
+        rdm=rdm,
+        compare_by=compare_by,
         keep_rdms=keep_rdms,
         progress=progress,
         device=device,

@@ -28,6 +28,14 @@ PAPER_FAMILY = 30
 """Family size of the paper: five models in three sectors of two datasets."""
 
 
+_SAME_OPTIONS = {  # with what results of older versions were made with
+    "alphas": "auto",
+    "alpha_per_voxel": True,
+    "standardize": False,
+    "rdm": "correlation",
+    "compare_by": "pearson",
+}
+
 _SEED = r":seed=\d+$"
 
 
@@ -360,8 +368,8 @@ def _difference(a: FitResult, b: FitResult) -> str | None:
         return "half-splits"
     if a.methods != b.methods:
         return f"methods ({listing(a.methods)} and {listing(b.methods)})"
-    for option in ("alphas", "alpha_per_voxel", "standardize"):
-        of_a, of_b = (r.provenance["options"][option] for r in (a, b))
+    for option, usual in _SAME_OPTIONS.items():
+        of_a, of_b = (r.provenance["options"].get(option, usual) for r in (a, b))
         if of_a != of_b:
             return f"{option} ({of_a} and {of_b})"
     return None

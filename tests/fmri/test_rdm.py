@@ -1,11 +1,15 @@
 import numpy as np
 import pytest
+from rsatoolbox.data import Dataset
+from rsatoolbox.rdm import calc_rdm
 from scipy.spatial.distance import pdist
 
 from versa.fmri.rdm import (
     correlation_rdm,
+    crossnobis_rdm,
     from_rsatoolbox,
     n_images_of,
+    pattern_rdm,
     rdm_from_gram,
     to_rsatoolbox,
 )
@@ -17,9 +21,6 @@ def patterns():
 
 
 def test_equals_pdist_and_rsatoolbox(patterns):
-    from rsatoolbox.data import Dataset
-    from rsatoolbox.rdm import calc_rdm
-
     ours = correlation_rdm(patterns)
     np.testing.assert_allclose(ours, pdist(patterns, "correlation"), atol=1e-14)
     theirs = calc_rdm(Dataset(patterns), method="correlation").get_vectors()[0]
@@ -84,3 +85,47 @@ def test_round_trip_through_rsatoolbox(patterns):
         to_rsatoolbox(stack, ["a", "b"])
     with pytest.raises(ValueError, match="one id per RDM; got 1"):
         to_rsatoolbox(stack, names, subjects=["01"])
+
+
+def rsatoolbox_rdm(patterns, method, **options):
+    dataset = Dataset(np.asarray(patterns), obs_descriptors=options.pop("rows", {}))
+    return calc_rdm(dataset, method=method, **options).get_vectors()[0]
+
+
+def test_distances_equal_rsatoolbox():
+    x, y = np.random.default_rng(0).normal(1, 1, (2, 9, 20))
+    np.testing.assert_allclose(
+        pattern_rdm(x, "euclidean"), rsatoolbox_rdm(x, "euclidean"), atol=1e-13
+    )
+    np.testing.assert_allclose(pattern_rdm(x, "cosine"), pdist(x, "cosine"), atol=1e-13)
+    rows = {"image": [*range(9), *range(9)], "half": [0] * 9 + [1] * 9}
+    expected = rsatoolbox_rdm(
+        np.vstack([x, y]),
+        "crossnobis",
+        rows=rows,
+        descriptor="image",
+        cv_descriptor="half",
+    )
+    np.testing.assert_allclose(crossnobis_rdm(x, y), expected, atol=1e-13)
+    for measure in ("euclidean", "cosine", "correlation"):
+        found = rdm_from_gram(x @ x.T, x.sum(axis=1), 20, measure)
+        np.testing.assert_allclose(found, pattern_rdm(x, measure), atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "measure", "message"),
+    [
+        ([[1, 2], [0, 0]], "cosine", r"zero everywhere; rows \[1\]"),
+        ([[1, 2], [np.nan, 0]], "euclidean", r"rows \[1\] hold NaN"),
+        ([[1, 2]], "euclidean", "at least 2 images"),
+        ([[1, 2], [3, 4]], "crossnobis", "crossnobis_rdm takes"),
+    ],
+)
+def test_patterns_without_a_distance_are_refused(patterns, measure, message):
+    with pytest.raises(ValueError, match=message):
+        pattern_rdm(patterns, measure)
+
+
+def test_crossnobis_needs_the_same_voxels():
+    with pytest.raises(ValueError, match=r"same images and voxels; got \(3, 4\)"):
+        crossnobis_rdm(np.ones((3, 4)), np.ones((3, 5)))

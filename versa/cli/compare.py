@@ -30,6 +30,8 @@ _FIT_ONLY = {
     "--device": "device",
     "--shared-alpha": "shared_alpha",
     "--standardize": "standardize",
+    "--rdm": "rdm",
+    "--compare-by": "compare_by",
 }
 
 _SHOWN = (
@@ -157,6 +159,20 @@ def _add_fit(add: Callable[..., object]) -> None:
     )
     add("--shared-alpha", action="store_true", help="one alpha for all voxels")
     add("--standardize", action="store_true", help="z-score units over the images")
+    add(
+        "--rdm",
+        metavar="DISTANCE",
+        default=None,
+        help="distance of patterns: correlation (default), euclidean, cosine, "
+        "crossnobis",
+    )
+    add(
+        "--compare-by",
+        metavar="MEASURE",
+        default=None,
+        help="how RDMs are compared: pearson (default), spearman, kendall-tau-a, "
+        "cosine, whitened",
+    )
     add("--device", help="cpu, cuda, ... (default: cpu)")
     add("--batch-size", metavar="N", type=int, default=32, help="images per batch")
     add("--convert-images", action="store_true", help="make images RGB, of any size")
@@ -366,7 +382,8 @@ def _fitted(
         return {}
     brain = versa.load_dataset(options.dataset)
     layers = _layer_list(options)
-    chosen = {} if options.methods is None else {"methods": options.methods}
+    given = {name: getattr(options, name) for name in ("methods", "rdm", "compare_by")}
+    chosen = {name: value for name, value in given.items() if value is not None}
     results = {}
     for name in names:
         results[name] = versa.fit(

@@ -7,7 +7,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from versa.fmri.dataset.braindata import BrainDataset
-from versa.fmri.rdm import correlation_rdm, n_images_of, to_rsatoolbox
+from versa.fmri.rdm import (
+    correlation_rdm,
+    n_images_of,
+    pattern_rdm,
+    to_rsatoolbox,
+)
 from versa.fmri.reliability import two_halves, voxel_reliability
 from versa.fmri.similarity import (
     check_comparison,
@@ -280,11 +285,14 @@ def rdm_reliability(odd: ArrayLike, even: ArrayLike) -> float:
     return float(voxel_reliability(first, second)[0])
 
 
-def subject_rdms(dataset: BrainDataset, sector: str) -> np.ndarray:
+def subject_rdms(
+    dataset: BrainDataset, sector: str, measure: str = "correlation"
+) -> np.ndarray:
     """RDM of every subject in a sector, (n_subjects, n_pairs)."""
     if dataset.responses is None:
         return np.asarray((dataset.rdms or {})[sector])
-    return np.stack(map_in_threads(correlation_rdm, dataset.responses[sector]))
+    voxels = dataset.responses[sector]
+    return np.stack(map_in_threads(lambda x: pattern_rdm(x, measure), voxels))
 
 
 def _checked(

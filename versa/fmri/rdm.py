@@ -14,7 +14,17 @@ from numpy.typing import ArrayLike
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
-__all__ = ["correlation_rdm", "from_rsatoolbox", "rdm_from_gram", "to_rsatoolbox"]
+__all__ = [
+    "correlation_rdm",
+    "crossnobis_rdm",
+    "from_rsatoolbox",
+    "pattern_rdm",
+    "rdm_from_gram",
+    "to_rsatoolbox",
+]
+
+DISTANCES = ("correlation", "euclidean", "cosine", "crossnobis")
+"""Distances between the patterns of two images."""
 
 # Relative variance below which the differences between a row's units are rounding.
 _ROUNDING = 64 * np.finfo(float).eps
@@ -67,6 +77,104 @@ def correlation_rdm(patterns: ArrayLike) -> np.ndarray:
     return rdm_from_covariance(centred @ centred.T)
 
 
+def pattern_rdm(patterns: ArrayLike, measure: str = "correlation") -> np.ndarray:
+    """Distance between every pair of images.
+
+    Parameters
+    ----------
+    patterns : array-like of shape (n_images, n_units)
+        Voxel betas or unit activations, in any unit.
+    measure : {"correlation", "euclidean", "cosine"}
+        ``1 - r``; the squared euclidean distance divided by n_units, as in
+        rsatoolbox; or ``1 - cos``. See :func:`crossnobis_rdm` for the fourth.
+
+    Returns
+    -------
+    rdm : ndarray of shape (n_images * (n_images - 1) // 2,)
+        In the pair order of ``pdist``; unitless, or in the squared unit of
+        `patterns` for ``"euclidean"``.
+
+    Raises
+    ------
+    ValueError
+        If `patterns` is not 2-D, has fewer than two images or units, holds NaN, or
+        has a row whose distances are undefined (constant for ``"correlation"``, zeros
+        for ``"cosine"``).
+
+    Examples
+    --------
+    >>> pattern_rdm([[0, 3], [4, 0], [0, 6]], "euclidean")
+    array([12.5,  4.5, 26. ])
+    """
+    if measure == "correlation":
+        return correlation_rdm(patterns)
+    if measure not in ("euclidean", "cosine"):
+        raise ValueError(
+            "measure must be correlation, euclidean or cosine for one set of patterns; "
+            f"got {measure!r}. crossnobis_rdm takes those of two halves of the runs."
+        )
+    x = _patterns(patterns)
+    if measure == "cosine":
+        if not x.any(axis=1).all():
+            zero = np.flatnonzero(~x.any(axis=1)).tolist()
+            raise ValueError(f"patterns must not be zero everywhere; rows {zero} are.")
+        x = within_range(x, axis=1)
+    return rdm_from_products(x @ x.T, measure, x.shape[1])
+
+
+def crossnobis_rdm(odd: ArrayLike, even: ArrayLike) -> np.ndarray:
+    """Cross-validated squared distance between every pair of images.
+
+    Parameters
+    ----------
+    odd, even : array-like of shape (n_images, n_voxels)
+        Betas of the same images and voxels from two halves of the runs.
+
+    Returns
+    -------
+    rdm : ndarray of shape (n_images * (n_images - 1) // 2,)
+        ``(odd_i - odd_j) . (even_i - even_j) / n_voxels``, as rsatoolbox's crossnobis
+        without a noise precision: 0 on average for two images with the same response,
+        whatever the noise, and negative for about half of such pairs.
+
+    Raises
+    ------
+    ValueError
+        If the halves differ in shape, or one is not (n_images, n_voxels) of numbers.
+
+    References
+    ----------
+    Walther et al. (2016), https://doi.org/10.1016/j.neuroimage.2015.12.012
+
+    Examples
+    --------
+    >>> crossnobis_rdm([[0, 1], [2, 1], [0, 3]], [[0, 2], [2, 2], [0, 2]])
+    array([2., 0., 2.])
+    """
+    first, second = _patterns(odd, "odd"), _patterns(even, "even")
+    if first.shape != second.shape:
+        raise ValueError(
+            "odd and even must have the same images and voxels; got "
+            f"{first.shape} and {second.shape}."
+        )
+    mixed = first @ second.T
+    return rdm_from_products((mixed + mixed.T) / 2, "euclidean", first.shape[1])
+
+
+def _patterns(values: ArrayLike, name: str = "patterns") -> np.ndarray:
+    """Numbers of shape (n_images, n_units), or a refusal."""
+    x = np.asarray(values, dtype=float)
+    if x.ndim != 2 or x.shape[0] < 2 or x.shape[1] < 2:
+        raise ValueError(
+            f"{name} must be (n_images, n_units) with at least 2 images and 2 units; "
+            f"got {x.shape}."
+        )
+    if not np.isfinite(x).all():
+        rows = np.flatnonzero(~np.isfinite(x).all(axis=1)).tolist()
+        raise ValueError(f"{name} must be finite; rows {rows} hold NaN or infinity.")
+    return x
+
+
 def within_range(values: np.ndarray, axis: int | None = None) -> np.ndarray:
     """The values times a power of two, so that their squares are numbers.
 
@@ -79,8 +187,10 @@ def within_range(values: np.ndarray, axis: int | None = None) -> np.ndarray:
     return np.ldexp(values, np.where(odd, -exponent, 0)) if odd.any() else values
 
 
-def rdm_from_gram(gram: np.ndarray, sums: np.ndarray, n_units: int) -> np.ndarray:
-    """Correlation distances of features, from their Gram matrix alone.
+def rdm_from_gram(
+    gram: np.ndarray, sums: np.ndarray, n_units: int, measure: str = "correlation"
+) -> np.ndarray:
+    """Distances of features, from their Gram matrix alone.
 
     Parameters
     ----------
@@ -90,12 +200,15 @@ def rdm_from_gram(gram: np.ndarray, sums: np.ndarray, n_units: int) -> np.ndarra
         Sum of each row of X.
     n_units : int
         Number of columns of X.
+    measure : {"correlation", "euclidean", "cosine", "crossnobis"}
+        As in :func:`pattern_rdm`. Features have no noise, so that their ``crossnobis``
+        is the euclidean distance.
 
     Returns
     -------
     rdm : ndarray of shape (n_images * (n_images - 1) // 2,)
-        As :func:`correlation_rdm` of X; NaN for the pairs of an image whose features
-        do not vary over units.
+        As :func:`pattern_rdm` of X; NaN for the pairs of an image whose distances are
+        undefined, because its features do not vary over units or are all zero.
 
     Examples
     --------
@@ -103,6 +216,8 @@ def rdm_from_gram(gram: np.ndarray, sums: np.ndarray, n_units: int) -> np.ndarra
     >>> rdm_from_gram(x @ x.T, x.sum(axis=1), 3)
     array([2. , 0.5, 1.5])
     """
+    if measure != "correlation":
+        return rdm_from_products(gram, measure, n_units)
     covariance = gram - np.multiply.outer(sums, sums) / n_units
     variance = np.diagonal(covariance)
     flat = variance <= _ROUNDING * np.diagonal(gram)
@@ -119,6 +234,16 @@ def rdm_from_covariance(covariance: np.ndarray) -> np.ndarray:
     rows, columns = _pairs(len(variance))
     r = covariance[rows, columns] * scale[rows] * scale[columns]
     return 1.0 - np.clip(r, -1.0, 1.0)
+
+
+def rdm_from_products(products: np.ndarray, measure: str, n_units: int) -> np.ndarray:
+    """Distances from the products ``X @ X.T`` of patterns, (n_pairs,); for correlation
+    those of patterns without their mean over units."""
+    if measure in ("correlation", "cosine"):
+        return rdm_from_covariance(products)
+    squared = np.diagonal(products)
+    rows, columns = _pairs(len(squared))
+    return (squared[rows] + squared[columns] - 2 * products[rows, columns]) / n_units
 
 
 @functools.lru_cache(maxsize=8)

@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from versa.fmri.encoding import debias, fold_means, solve
-from versa.fmri.rdm import correlation_rdm, rdm_from_covariance, within_range
+from versa.fmri.rdm import pattern_rdm, rdm_from_products, within_range
 from versa.parallel import map_in_threads
 
-# Correlation distances are known to about 1e-16; a whole RDM below this is rounding.
+# Distances are known to about 1e-16 of the patterns' variance; a whole RDM below this
+# is rounding.
 _NO_DISTANCE = 1e-12
 
 
@@ -19,7 +20,8 @@ class EncodingTarget(NamedTuple):
 
     responses: np.ndarray  # (n_images, n_voxels of all subjects)
     parts: tuple[slice, ...]  # columns of each subject
-    shift: np.ndarray  # what debiasing adds, without each subject's mean over voxels
+    shift: np.ndarray  # what debiasing adds, see _base
+    measure: str = "correlation"  # distance of the RDMs
 
 
 class EncodedRdms(NamedTuple):
@@ -35,7 +37,9 @@ class EncodedRdms(NamedTuple):
     at_largest: float
 
 
-def encoding_target(responses: Sequence[np.ndarray]) -> EncodingTarget:
+def encoding_target(
+    responses: Sequence[np.ndarray], measure: str = "correlation"
+) -> EncodingTarget:
     """Put the voxels (n_images, n_voxels) of all subjects side by side."""
     ends = np.cumsum([voxels.shape[1] for voxels in responses]).tolist()
     starts = [0, *ends[:-1]]
@@ -43,8 +47,8 @@ def encoding_target(responses: Sequence[np.ndarray]) -> EncodingTarget:
     together = np.concatenate([within_range(voxels) for voxels in responses], axis=1)
     shift = debias(np.zeros_like(together), together)
     for part in parts:
-        shift[:, part] -= shift[:, part].mean(axis=1, keepdims=True)
-    return EncodingTarget(together, parts, shift)
+        shift[:, part] = _base(shift[:, part], measure)
+    return EncodingTarget(together, parts, shift, measure)
 
 
 def encoded_rdms(
@@ -68,7 +72,7 @@ def encoded_rdms(
         ]
         predicted = [solution.predicted for solution in fitted]
     rdms = map_in_threads(
-        lambda pair: _both_rdms(pair[0], target.shift[:, pair[1]]),
+        lambda pair: _both_rdms(pair[0], target.shift[:, pair[1]], target.measure),
         zip(predicted, target.parts, strict=True),
     )
     grid = fitted[0].grid
@@ -82,31 +86,55 @@ def encoded_rdms(
     )
 
 
-def null_rdms(responses: Sequence[np.ndarray]) -> np.ndarray:
+def null_rdms(
+    responses: Sequence[np.ndarray], measure: str = "correlation"
+) -> np.ndarray:
     """RDMs of the intercept-only encoder, (n_subjects, n_pairs).
 
     They hold the subject's own geometry and noise, because the mean of a fold carries
     the response that was held out.
     """
+    noiseless = _noiseless(measure)
     return np.stack(
-        map_in_threads(lambda voxels: correlation_rdm(fold_means(voxels)), responses)
+        map_in_threads(
+            lambda voxels: pattern_rdm(fold_means(voxels), noiseless), responses
+        )
     )
 
 
+def _noiseless(measure: str) -> str:
+    """The distance for predictions, which hold no noise that a half could share."""
+    return "euclidean" if measure == "crossnobis" else measure
+
+
+def _base(patterns: np.ndarray, measure: str) -> np.ndarray:
+    """Patterns (n_images, n_voxels) whose products give the distances: for correlation
+    those without their mean over voxels."""
+    if measure != "correlation":
+        return patterns
+    return patterns - patterns.mean(axis=1, keepdims=True)
+
+
 def _both_rdms(
-    predicted: np.ndarray, shift: np.ndarray
+    predicted: np.ndarray, shift: np.ndarray, measure: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """RDM of the predictions and of their debiased form, ``predicted + shift``.
 
-    The covariance between images of the second follows from products, without
-    another pass over the voxels.
+    The products between images of the second follow from products, without another
+    pass over the voxels.
     """
-    centred = predicted - predicted.mean(axis=1, keepdims=True)
-    own, mixed = centred @ centred.T, centred @ shift.T
+    base = _base(predicted, measure)
+    own, mixed = base @ base.T, base @ shift.T
     moved = own + mixed + mixed.T + shift @ shift.T
-    return _or_flat(rdm_from_covariance(own)), _or_flat(rdm_from_covariance(moved))
+    return _rdm(own, measure, base.shape[1]), _rdm(moved, measure, base.shape[1])
 
 
-def _or_flat(rdm: np.ndarray) -> np.ndarray:
+def _rdm(products: np.ndarray, measure: str, n_voxels: int) -> np.ndarray:
     """The RDM, or zeros if all its distances are rounding: then it has no geometry."""
-    return rdm if not np.nanmax(rdm, initial=0.0) < _NO_DISTANCE else np.zeros_like(rdm)
+    rdm = rdm_from_products(products, measure, n_voxels)
+    unit = (
+        1.0 if measure in ("correlation", "cosine") else np.trace(products) / n_voxels
+    )
+    if np.nanmax(rdm, initial=0.0) < _NO_DISTANCE * unit:
+        return np.zeros_like(rdm)
+    return rdm

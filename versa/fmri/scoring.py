@@ -21,7 +21,7 @@ from versa.fmri.encoding import (
     alpha_grid,
     mean_eigenvalue,
 )
-from versa.fmri.rdm import rdm_from_gram
+from versa.fmri.rdm import DISTANCES, rdm_from_gram
 from versa.fmri.rsa import (
     EncodedRdms,
     EncodingTarget,
@@ -29,10 +29,10 @@ from versa.fmri.rsa import (
     encoding_target,
     null_rdms,
 )
-from versa.fmri.similarity import own_scores
+from versa.fmri.similarity import check_comparison, own_scores
 from versa.stats.intervals import corrected_interval, fisher_mean
 from versa.stats.splits import SplitHalves
-from versa.wording import listing
+from versa.wording import listing, unknown
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -63,6 +63,10 @@ class ScoreOptions:
         Choose a penalty for each voxel, not one for all voxels of a sector.
     standardize : bool, default=False
         Take the Gram matrices of standardized features, where units are z-scored.
+    rdm : str, default="correlation"
+        Distance between patterns, as in :func:`versa.fit`.
+    compare_by : str, default="pearson"
+        Measure by which RDMs are compared.
     keep_rdms : bool, default=True
         Keep the RDMs of every subject beside their means, in float32.
     progress : bool, default=False
@@ -78,10 +82,15 @@ class ScoreOptions:
     alphas: str | ArrayLike = "auto"
     alpha_per_voxel: bool = True
     standardize: bool = False
+    rdm: str = "correlation"
+    compare_by: str = "pearson"
     keep_rdms: bool = True
     progress: bool = False
 
     def __post_init__(self) -> None:
+        check_comparison(self.compare_by)
+        if self.rdm not in DISTANCES:
+            raise ValueError(unknown("rdm", self.rdm, DISTANCES))
         grid = self.alphas
         alpha_grid(grid, 1.0)  # wrong ones are refused before the long work
         if not isinstance(grid, str):
@@ -131,7 +140,7 @@ def score(
     from tqdm.auto import tqdm
 
     data = _empty(list(grams), brain, splits, options)
-    classic = {layer: _classic_rdm(gram) for layer, gram in grams.items()}
+    classic = {layer: _classic_rdm(gram, options.rdm) for layer, gram in grams.items()}
     with tqdm(
         total=len(brain.sector_names) * len(grams),
         desc=f"{model}: encoding" if options.encode else f"{model}: RSA",
@@ -140,7 +149,7 @@ def score(
     ) as bar:
         for name in brain.sector_names:
             sector = _Sector.of(brain, name, options)
-            _score_brain(_views(data, sector=name), sector, splits)
+            _score_brain(_views(data, sector=name), sector, splits, options)
             for layer, gram in grams.items():
                 rdms = {"rsa": classic[layer]}
                 values = _views(data, sector=name, layer=layer)
@@ -166,11 +175,11 @@ class _Sector:
     @classmethod
     def of(cls, brain: BrainDataset, name: str, options: ScoreOptions) -> "_Sector":
         """The sector of this name."""
-        measured = subject_rdms(brain, name)
+        measured = subject_rdms(brain, name, options.rdm)
         if brain.responses is None:
             return cls(measured, None, None, "")
         responses = brain.responses[name]
-        target = encoding_target(responses) if options.encode else None
+        target = encoding_target(responses, options.rdm) if options.encode else None
         return cls(measured, responses, target, content_key(responses=list(responses)))
 
 
@@ -184,17 +193,22 @@ def _views(data: "xr.Dataset", **place: str) -> dict[str, np.ndarray]:
 
 
 def _score_brain(
-    values: dict[str, np.ndarray], sector: _Sector, splits: SplitHalves
+    values: dict[str, np.ndarray],
+    sector: _Sector,
+    splits: SplitHalves,
+    options: ScoreOptions,
 ) -> None:
     """Fill in what depends on the brains alone."""
     values["brain_rdm"][...] = sector.measured.mean(axis=0)
-    values["ceiling"][...] = noise_ceiling(sector.measured, splits)
+    values["ceiling"][...] = noise_ceiling(sector.measured, splits, options.compare_by)
     if "brain_rdms" in values:
         values["brain_rdms"][...] = sector.measured
     if sector.responses is not None:
         values["n_voxels"][...] = [voxels.shape[1] for voxels in sector.responses]
-        null = half_correlations(null_rdms(sector.responses), sector.measured, splits)
-        values["null"][...] = null
+        null = null_rdms(sector.responses, options.rdm)
+        values["null"][...] = half_correlations(
+            null, sector.measured, splits, options.compare_by
+        )
 
 
 def _score_layer(
@@ -206,7 +220,9 @@ def _score_layer(
 ) -> None:
     """Fill in the scores of one layer, given its RDMs by each method."""
     r = {
-        method: half_correlations(rdms[method], sector.measured, splits)
+        method: half_correlations(
+            rdms[method], sector.measured, splits, options.compare_by
+        )
         for method in {*options.methods, "versa-debiased"} & set(rdms)
     }
     if "versa-debiased" in r:
@@ -214,7 +230,7 @@ def _score_layer(
     for i, method in enumerate(options.methods):
         values["scores"][i] = r[method]
         values["subject_scores"][i] = own_scores(
-            rdms[method], sector.measured, "pearson"
+            rdms[method], sector.measured, options.compare_by
         )
         values["model_rdm"][i] = rdms[method].mean(axis=0)
     for i, method in enumerate(options.encoding_methods):
@@ -267,9 +283,9 @@ def _empty(
     return xr.Dataset(variables, coords=labels)
 
 
-def _classic_rdm(gram: "LayerGram") -> np.ndarray:
+def _classic_rdm(gram: "LayerGram", measure: str) -> np.ndarray:
     """RDM of the units, one for all subjects, (1, n_pairs)."""
-    rdm = rdm_from_gram(gram.gram, gram.sums, gram.n_units)
+    rdm = rdm_from_gram(gram.gram, gram.sums, gram.n_units, measure)
     if np.isnan(rdm).any():
         logger.warning(
             "layer %s has the same value in all units for some images; its classic "
@@ -298,6 +314,7 @@ def _encoded(
         responses=responses_key,
         alphas=options.alphas,
         alpha_per_voxel=options.alpha_per_voxel,
+        **({} if options.rdm == "correlation" else {"rdm": options.rdm}),
     )
     entry = store.read(key) if store else None
     if entry is not None:
