@@ -16,6 +16,7 @@ import versa
 from versa.fmri.encoding import debias, loo_ridge
 from versa.fmri.rdm import correlation_rdm
 from versa.stats.splits import split_halves
+from versa.stats.tables import for_reading
 
 N_IMAGES, SIZE = 12, 16
 
@@ -343,9 +344,50 @@ def test_rdms_only(brain, stimuli):
     assert result.null.isnull().all()
 
 
-def test_one_subject(brain):
-    with pytest.raises(ValueError, match="at least 2 to split a group; got 1"):
-        fit(brain.select(subjects=["a"]))
+def test_one_subject(brain, tmp_path):
+    one = brain.select(subjects=["b"])
+    result = fit(one)
+    assert result.scores.shape == (3, 2, 3, 1, 1)
+    own = result.data["subject_scores"].values[..., 0]
+    np.testing.assert_allclose(result.scores.values[..., 0, 0], own, atol=1e-12)
+    full = fit(brain).data["subject_scores"].sel(subject="b").values
+    np.testing.assert_allclose(own, full, atol=1e-12)
+    layers, best = result.layers(), result.best()
+    blank = ["ci_low", "ci_high_subjects", "ceiling", "explained"]
+    assert layers[blank].isna().all(axis=None)
+    np.testing.assert_allclose(layers["r"], own.transpose(1, 2, 0).ravel(), atol=1e-12)
+    np.testing.assert_allclose(best["r"], own.max(axis=2).T.ravel(), atol=1e-12)
+    assert best[["chosen", *blank]].isna().all(axis=None)
+    assert set(best["choices"]) == {"-"}
+    assert result.provenance["warnings"][0].startswith("one subject has no halves")
+    assert "1 subject, no half-splits" in repr(result)
+    again = versa.load_result(result.save(tmp_path / "one.nc"))
+    assert again.best().equals(best)
+    assert again.splits == split_halves(1)
+
+
+def test_differences_of_one_subject_have_no_test(brain):
+    one = brain.select(subjects=["b"])
+    results = [fit(one, Small(k), name=f"net{k}") for k in range(2)]
+    comparison = versa.compare(results)
+    pairs = comparison.pairs()
+    r_a, r_b = (result.best()["r"].to_numpy() for result in results)
+    assert len(pairs) == 6
+    np.testing.assert_allclose(
+        np.sort(pairs["difference"]), np.sort(r_a - r_b), atol=1e-12
+    )
+    assert pairs[["t", "p", "p_subjects", "p_corrected"]].isna().all(axis=None)
+    assert not pairs[["significant", "significant_subjects"]].any(axis=None)
+    assert set(for_reading(pairs)["sig. Bonf."]) == {"-"}
+
+
+@pytest.mark.parametrize("n_subjects", [2, 3])
+def test_few_subjects(brain, n_subjects):
+    result = fit(brain.select(subjects=list("abcd")[:n_subjects]))
+    assert result.splits.n_splits == (1 if n_subjects == 2 else 3)
+    layers = result.layers()
+    assert layers[["r", "ceiling", "ci_low_subjects"]].notna().all(axis=None)
+    assert f"{n_subjects} subjects" in repr(result)
 
 
 def test_bad_voxels(brain):

@@ -204,8 +204,7 @@ class Comparison:
         first = self.results[0]
         return (
             f"Comparison of {listing(result.model for result in self.results)} on "
-            f"{first.dataset}: {len(first.subjects)} subjects, "
-            f"{first.splits.n_splits} half-splits, Bonferroni family of {self.family}"
+            f"{first.sample}, Bonferroni family of {self.family}"
         )
 
 

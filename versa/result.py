@@ -147,6 +147,11 @@ class FitResult:
         return SplitHalves(self.data["members"].values.astype(bool))
 
     @property
+    def single(self) -> bool:
+        """Whether there is one subject only, and so no halves to compare."""
+        return len(self.subjects) == 1
+
+    @property
     def given_as_rdms(self) -> bool:
         """Whether the dataset came as RDMs, without voxels."""
         return "n_voxels" not in self.data or not self.data["n_voxels"].any()
@@ -154,9 +159,9 @@ class FitResult:
     @property
     def sample(self) -> str:
         """Dataset and numbers of subjects, images and half-splits, for a heading."""
+        people = "1 subject" if self.single else f"{len(self.subjects)} subjects"
         return (
-            f"{self.dataset}: {len(self.subjects)} subjects, {len(self.stimuli)} "
-            f"images, {self.splits.n_splits} half-splits"
+            f"{self.dataset}: {people}, {len(self.stimuli)} images, {self.splits.words}"
         )
 
     def ratio(self, test_train_ratio: float | str) -> float:
@@ -237,7 +242,8 @@ class FitResult:
             ``model, sector, method, layer`` (the one most often chosen), ``chosen``
             (the share of both halves of all splits in which it was), then as in
             :meth:`layers`, and ``choices``, the share of every layer that was chosen
-            at all.
+            at all. Of one subject, who has no halves, it is the layer with the highest
+            score, which is too high: it is not cross-validated. ``chosen`` is NaN.
         """
         import pandas as pd
 
@@ -259,13 +265,9 @@ class FitResult:
                         "sector": sector,
                         "method": method,
                         "layer": top,
-                        "chosen": shares[ranked[0]],
+                        "chosen": np.nan if self.single else shares[ranked[0]],
                         **self._summary(best.r, sector, method, ratio),
-                        "choices": ", ".join(
-                            f"{name} {_percent(shares[name])}"
-                            for name in ranked
-                            if shares[name]
-                        ),
+                        "choices": "-" if self.single else _choices(ranked, shares),
                     }
                 )
         return pd.DataFrame(rows)
@@ -317,11 +319,12 @@ class FitResult:
         return path
 
     def __repr__(self) -> str:
+        people = "1 subject" if self.single else f"{len(self.subjects)} subjects"
         return (
             f"<FitResult: {self.model} against {self.dataset}: "
             f"{len(self.layer_names)} layers, sectors {', '.join(self.sectors)}, "
             f"methods {', '.join(self.methods)}, {len(self.stimuli)} images, "
-            f"{len(self.subjects)} subjects, {self.splits.n_splits} half-splits>\n"
+            f"{people}, {self.splits.words}>\n"
             f"{to_markdown(self._glance())}"
         )
 
@@ -347,7 +350,7 @@ def best_layer_scores(result: FitResult, method: str, sector: str) -> CvMaxLayer
     Returns
     -------
     best : CvMaxLayer
-        ``r`` and ``chosen``, both of shape (n_splits, 2).
+        ``r`` and ``chosen``, both of shape (n_splits, n_halves).
     """
     scores = result.scores.loc[method, sector]
     return cv_max_layer(scores.transpose("layer", "split", "half").values)
@@ -402,6 +405,13 @@ def load_result(path: str | os.PathLike[str]) -> FitResult:
             "provenance or the hashes of its images. Fit again."
         )
     return result
+
+
+def _choices(ranked: list[str], shares: dict[str, float]) -> str:
+    """The layers that were chosen at all, with their shares."""
+    return ", ".join(
+        f"{name} {_percent(shares[name])}" for name in ranked if shares[name]
+    )
 
 
 def _percent(share: float) -> str:

@@ -194,7 +194,7 @@ def test_table_of_responses_and_of_their_rdms():
     with pytest.raises(ValueError, match="V1 of subject 3 has 0 with NaN, 1 constant"):
         ceilings_table(dataset_of(responses={"V1": responses}))
     one = dataset_of(rdms={"V1": stack}).select(subjects="3")
-    with pytest.raises(ValueError, match="at least 2 to split a group; got 1"):
+    with pytest.raises(ValueError, match="at least 2 subjects, whose halves"):
         ceilings_table(one)
 
 

@@ -48,14 +48,25 @@ def test_sampled_beyond_twenty():
     assert split_halves(4, n_splits=100) == split_halves(4)
 
 
+def test_one_subject_is_not_split():
+    one = split_halves(1)
+    assert one.members.tolist() == [[True]]
+    assert one.weights.tolist() == [[[1.0]]]
+    assert (one.n_splits, one.n_halves, one.test_train_ratio) == (1, 1, 1.0)
+    assert one == split_halves(1, n_splits=5) == SplitHalves(one.members)
+    assert split_halves(2).n_halves == 2
+    with pytest.raises(ValueError, match="both halves"):
+        SplitHalves(np.zeros((1, 1), dtype=bool))
+
+
 def test_literal_ratio():
     assert split_halves(10).test_train_ratio == 1
     assert split_halves(7).test_train_ratio == pytest.approx((3 / 4 + 4 / 3) / 2)
 
 
 def test_refuses():
-    with pytest.raises(ValueError, match="at least 2 to split a group; got 1"):
-        split_halves(1)
+    with pytest.raises(ValueError, match="n_subjects must be at least 1; got 0"):
+        split_halves(0)
     with pytest.raises(ValueError, match="n_splits must be at least 1"):
         split_halves(4, n_splits=0)
     with pytest.raises(ValueError, match="both halves"):

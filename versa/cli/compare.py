@@ -423,15 +423,21 @@ def _print(comparison: "Comparison") -> None:
     print(f"{first.sample}\n")
     print("Layer-wise scores\n")
     print(to_markdown(comparison.layers()))
-    print("\nCross-validated best layer (chosen in one half, scored in the other)\n")
+    print(
+        "\nBest layer (the highest score; not cross-validated)\n"
+        if first.single
+        else "\nCross-validated best layer (chosen in one half, scored in the other)\n"
+    )
     print(to_markdown(comparison.best()))
     seeds = comparison.seeds()
     if len(seeds):
-        print("\nOver the seeds (cross-validated best layers)\n")
+        print("\nOver the seeds (best layers, as above)\n")
         print(to_markdown(seeds))
     if len(comparison.table):
         print(
-            f"\nPairwise comparisons (Bonferroni family of {comparison.family}: "
+            "\nPairwise differences (no test over one subject)\n"
+            if first.single
+            else f"\nPairwise comparisons (Bonferroni family of {comparison.family}: "
             f"p < {0.05 / comparison.family:.3g})\n"
         )
         print(to_markdown(comparison.table))

@@ -54,7 +54,8 @@ def noise_ceiling(
     r : ndarray of shape (n_splits,)
         Correlations, one per split. No correction for using half of the
         data, so that they compare directly with model scores. Their average is
-        ``versa.stats.intervals.fisher_mean(r)``.
+        ``versa.stats.intervals.fisher_mean(r)``. NaN for one subject, who has no
+        halves.
 
     Raises
     ------
@@ -72,7 +73,10 @@ def noise_ceiling(
     array([0.5])
     """
     brain = _checked(rdms, splits, "rdms")
-    return split_scores(brain, splits, check_comparison(compare_by))
+    measure = check_comparison(compare_by)
+    if splits.n_halves == 1:
+        return np.full(1, np.nan)
+    return split_scores(brain, splits, measure)
 
 
 def half_correlations(
@@ -98,8 +102,9 @@ def half_correlations(
 
     Returns
     -------
-    r : ndarray of shape (n_splits, 2)
-        Similarity in the first and second half; NaN where an RDM does not vary.
+    r : ndarray of shape (n_splits, n_halves)
+        Similarity in the first and second half; NaN where an RDM does not vary. Of
+        one subject: the one similarity of the own two RDMs.
 
     Notes
     -----
@@ -179,6 +184,11 @@ def ceilings_table(
     from versa.stats.tables import summary  # it loads pandas
 
     dataset.require_clean_voxels()
+    if dataset.n_subjects < 2:
+        raise ValueError(
+            "a noise ceiling must have at least 2 subjects, whose halves are compared; "
+            f"{dataset.name} has one. rdm_reliability compares the halves of the runs."
+        )
     if splits is None:
         splits = split_halves(dataset.n_subjects)
     rows = []

@@ -44,6 +44,13 @@ logger = logging.getLogger("versa")
 ENCODING_METHODS = ("versa", "versa-debiased")
 """Methods that need voxel responses."""
 
+ONE_SUBJECT = (
+    "one subject has no halves to compare: there is no noise ceiling and no interval "
+    "or test over subjects, and the best layer is the one with the highest score, "
+    "which is too high, because it is the best of many and not cross-validated."
+)
+"""What is said of every result with one subject."""
+
 _ENCODED_SCHEMA = "encoded-1"  # counts up when what a cache entry means changes
 _ABOUT = 1 - 1e-6  # for comparing with a bound that was multiplied
 _WORTH_A_WARNING = 0.1  # r; whatever a smaller score is made of, nobody relies on it
@@ -249,7 +256,7 @@ def _empty(
         "sector": list(brain.sector_names),
         "layer": layers,
         "subject": list(brain.subjects),
-        "half": ["first", "second"],
+        "half": ["first", "second"] if splits.n_halves == 2 else ["all"],
     }
     sizes = {name: len(items) for name, items in labels.items()}
     sizes["split"] = splits.n_splits
@@ -344,6 +351,8 @@ def score_warnings(
 def ceiling_warnings(data: "xr.Dataset") -> list[str]:
     """A sentence per sector whose noise ceiling cannot be told from 0."""
     df = data.sizes["subject"] - 1
+    if not df:
+        return [ONE_SUBJECT]
     found = []
     for sector in data["sector"].values:
         mean, low, high = corrected_interval(data["ceiling"].sel(sector=sector), df=df)

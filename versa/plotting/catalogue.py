@@ -227,6 +227,21 @@ def _with_accuracy(comparison: Comparison) -> list[str]:
     ]
 
 
+def _single(subject: Subject) -> bool:
+    """Whether there is one subject only, without halves."""
+    return subject.comparison.results[0].single
+
+
+def _against_ceiling(subject: Subject) -> str:
+    return "" if _single(subject) else ", against the noise ceiling"
+
+
+def _best_layers(subject: Subject) -> str:
+    if _single(subject):
+        return "best layers, which are not cross-validated"
+    return "cross-validated best layers in both halves of all half-splits"
+
+
 def _leak_caption(subject: Subject) -> str:
     text = (
         "The paper's score (versa), the score of an intercept-only encoder (the null) "
@@ -240,10 +255,12 @@ def _leak_caption(subject: Subject) -> str:
 
 def _differences_caption(subject: Subject) -> str:
     comparison = subject.comparison
+    text = f"Differences of the mean scores by the method {subject.method}, row minus "
+    if _single(subject):
+        return text + "column; there is no test over one subject."
     return (
-        f"Differences of the mean scores by the method {subject.method}, row minus "
-        "column, and which are significant after Bonferroni correction (family of "
-        f"{comparison.family}, S − 1 degrees of freedom)."
+        text + "column, and which are significant after Bonferroni correction (family "
+        f"of {comparison.family}, S − 1 degrees of freedom)."
     )
 
 
@@ -285,7 +302,7 @@ CATALOGUE = (
         "Score of every layer",
         lambda s: (
             f"Mean r of each layer by the method {s.method}, from the first to the "
-            "last, against the noise ceiling."
+            f"last{_against_ceiling(s)}."
         ),
         _nothing,
         lambda s: plot_layers(s.comparison, method=s.method),
@@ -294,10 +311,7 @@ CATALOGUE = (
         "best",
         ("method",),
         "Best layers",
-        lambda s: (
-            "Scores of the cross-validated best layers in both halves of all "
-            f"half-splits, by the method {s.method}."
-        ),
+        lambda s: f"Scores of the {_best_layers(s)}, by the method {s.method}.",
         _nothing,
         lambda s: plot_best(s.comparison, method=s.method),
     ),
@@ -323,7 +337,7 @@ CATALOGUE = (
         ("method",),
         "Networks against the baseline",
         lambda s: (
-            "Scores of the cross-validated best layers by the method "
+            f"Scores of the {_best_layers(s)}, by the method "
             f"{s.method}; the band is that of {s.comparison.baseline}."
         ),
         _baseline,

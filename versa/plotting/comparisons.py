@@ -14,12 +14,14 @@ from versa.plotting.style import (
     SMALL,
     TEXT,
     as_comparison,
+    best_words,
     ci_columns,
     df_text,
     draw_head,
     draw_null,
     draw_violin,
     finish_panel,
+    interval_line,
     letters_wide,
     model_styles,
     panels,
@@ -117,7 +119,9 @@ def plot_diets(
     styles = model_styles(one.model for one in comparison.results)
     labels = _short_names(others)
     lines = [
-        "cross-validated best layer; violins: split evaluations; dots: their means",
+        f"{best_words(standard)}; dots: the score"
+        if standard.single
+        else f"{best_words(standard)}; violins: split evaluations; dots: their means",
         f"baseline: {standard.model}",
     ]
     width = 4.6 if len(sectors) == 1 else max(2.4, 0.7 + 0.3 * len(others))
@@ -210,7 +214,7 @@ def plot_accuracy(
     first = comparison.results[0]
     source = ", else of ".join(_ACCURACIES[kind] for kind in kinds)
     lines = [
-        f"cross-validated best layer; bars: 95% intervals, {df_text(first, df)}",
+        f"{best_words(first)}; {interval_line(first, 'bars', df)}",
         f"published top-1 accuracy on ImageNet of {source}",
     ]
     width = max(3.0, 2.3 * len(sectors)) + _KEY
@@ -307,11 +311,13 @@ def plot_comparison(
     beside = 1.2 + letters_wide(max(len(name) for name in rows))
     width = max(1.3, 1.15 * cell * len(columns)) + beside / len(sectors)
     first = comparison.results[0]
-    lines = ["mean r of the cross-validated best layer: row minus column"]
+    lines = [f"mean r of the {best_words(first)}: row minus column"]
     if baseline is not None:
         lines.append(f"column {numbers[baseline]}: {baseline}")
     lines.append(
-        f"★ corrected p < {comparison.alpha:g} (Bonferroni, {comparison.family} "
+        "no test over one subject"
+        if first.single
+        else f"★ corrected p < {comparison.alpha:g} (Bonferroni, {comparison.family} "
         f"tests, {df_text(first, df)})"
     )
     whole, parts = panels(ax, len(sectors), size=(width, 0.7 + cell * len(rows)))
@@ -425,7 +431,8 @@ def _draw_band(
         label = f"its 95% interval ({df_text(baseline, df)})"
         handles.append(panel.axhspan(*ends, color=BAND, lw=0, zorder=0, label=label))
     line |= {"lw": 0.9, "ls": ":", "label": _RANGE}
-    return handles + [panel.axhline(end, **line) for end in violin_ends(values)]
+    edges = violin_ends(values) if values.size > 1 else ()
+    return handles + [panel.axhline(end, **line) for end in edges]
 
 
 # Parts of plot_accuracy.

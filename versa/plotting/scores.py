@@ -13,13 +13,14 @@ from versa.plotting.style import (
     TEXT,
     ModelStyle,
     as_comparison,
+    best_words,
     ceiling_interval,
     ci_columns,
-    df_text,
     draw_head,
     draw_levels,
     draw_violin,
     finish_panel,
+    interval_line,
     letters_wide,
     model_styles,
     name_layers,
@@ -93,7 +94,7 @@ def plot_layers(
     table = select(comparison.layers(), method=method)
     styles = model_styles(models)
     shared = len({item.layer_names for item in items}) == 1
-    lines = [f"bands: 95% intervals ({df_text(items[0], df, ceiling=True)})"]
+    lines = [interval_line(items[0], "bands", df, ceiling=True)]
     ax, parts = panels(ax, len(sectors), size=(panel_width(len(sectors)), 2.8))
     handles: list[Any] = []
     for name, part in zip(sectors, parts, strict=True):
@@ -166,10 +167,9 @@ def plot_best(
     table = select(comparison.best(), method=method)
     styles = model_styles(item.model for item in items)
     names = [shorten(item.model) for item in items]
-    lines = [
-        "violins: split evaluations (white: median); bars: 95% intervals "
-        f"({df_text(items[0], df, ceiling=True)})"
-    ]
+    lines = [interval_line(items[0], "bars", df, ceiling=True)]
+    violins = "violins: split evaluations (white: median)"
+    lines = [best_words(items[0]), *lines] if items[0].single else [violins, *lines]
     margin = letters_wide(max(map(len, names)))
     width = (2.8 if len(sectors) == 1 else 1.9) + margin / len(sectors)
     ax, parts = panels(ax, len(sectors), size=(width, 0.8 + 0.48 * len(items)))
@@ -237,7 +237,7 @@ def plot_null(
     items = comparison.results
     table = comparison.layers()
     shared = len({item.layer_names for item in items}) == 1
-    lines = [f"bars: 95% intervals ({df_text(items[0], 'subjects')})"]
+    lines = [interval_line(items[0], "bars", "subjects")]
     ax, rows = rows_of_panels(ax, items, len(sectors), shared=shared)
     handles: list[Any] = []
     for n, (item, parts) in enumerate(zip(items, rows, strict=True)):
@@ -333,9 +333,11 @@ def _draw_best(panel: "Axes", y: int, row: "pd.Series", df: str) -> list[Any]:
     )
     # towards the middle of the panel, where there is room
     toward = "right" if row["r"] > 0.5 else "left"
+    share = f" {100 * row['chosen']:.0f}%" if np.isfinite(row["chosen"]) else ""
+    end = high if toward == "right" else low
     panel.annotate(
-        f"{shorten(row['layer'], 20)} {100 * row['chosen']:.0f}%",
-        (high if toward == "right" else low, y + 0.37), ha=toward, va="top",
+        f"{shorten(row['layer'], 20)}{share}",
+        (end if np.isfinite(end) else row["r"], y + 0.37), ha=toward, va="top",
         fontsize=6, color=INK,
         bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.3},
     )  # fmt: skip

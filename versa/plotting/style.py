@@ -160,6 +160,24 @@ def df_text(result: FitResult, df: str, *, ceiling: bool = False) -> str:
     return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
+def interval_line(
+    result: FitResult, what: str, df: str, *, ceiling: bool = False
+) -> str:
+    """What the bars or bands of a figure are; of one subject, why there are none."""
+    if result.single:
+        return "one subject: no noise ceiling, no intervals, no tests"
+    return f"{what}: 95% intervals ({df_text(result, df, ceiling=ceiling)})"
+
+
+def best_words(result: FitResult) -> str:
+    """How the best layer was chosen."""
+    return (
+        "best layer (the highest score, not cross-validated)"
+        if result.single
+        else "cross-validated best layer"
+    )
+
+
 def ceiling_interval(comparison: Comparison, sector: str, df: str) -> Interval:
     """Mean noise ceiling of a sector with its interval."""
     first = comparison.results[0]
@@ -407,6 +425,8 @@ def draw_violin(
         else:
             where = panel.get_yaxis_transform()
             panel.text(0.02, place, "not defined", transform=where, va="center", **kind)
+        return
+    if values.size == 1:  # of one subject; the mean is drawn by the caller
         return
     at, width = np.linspace(*violin_ends(values), 200), np.full(200, 0.2)
     if np.ptp(values) >= 1e-9:  # else there is no density

@@ -50,10 +50,10 @@ def _of_sector(
     place = defined["r"].idxmax()
     top, shown = defined.loc[place], for_reading(defined.loc[[place]]).iloc[0]
     verb = "has the highest score" if len(rows) > 1 else "scores"
-    text = (
-        f"{sector}: {top['model']} {verb}, r = {shown['r']} (95% CI "
-        f"{shown['95% CI (S-1)']}, S − 1 degrees of freedom)"
-    )
+    text = f"{sector}: {top['model']} {verb}, r = {shown['r']}"
+    if comparison.results[0].single:
+        return f"{text}. Its best layer is {top['layer']}, chosen on these same data."
+    text += f" (95% CI {shown['95% CI (S-1)']}, S − 1 degrees of freedom)"
     if np.isfinite(top["ceiling"]):
         text += f", against a noise ceiling of {shown['ceiling']}"
         if sector in unreliable_sectors(comparison):
@@ -161,6 +161,8 @@ def unreliable_sectors(comparison: Comparison) -> list[str]:
 
     Their 95% interval, with S - 1 degrees of freedom, reaches to 0.
     """
+    if comparison.results[0].single:  # there is no ceiling, which the fits say
+        return []
     return [
         sector
         for sector in comparison.results[0].sectors
@@ -180,7 +182,7 @@ def _unreliable(comparison: Comparison) -> list[str]:
 
 def _few_subjects(result: FitResult) -> list[str]:
     n_subjects = len(result.subjects)
-    if n_subjects >= _FEW_SUBJECTS:
+    if n_subjects >= _FEW_SUBJECTS or result.single:
         return []
     return [
         f"There are {n_subjects} subjects only: intervals with S − 1 degrees of "
@@ -378,11 +380,15 @@ def _scores(results: Sequence[FitResult]) -> str:
             "units of the layer for two images) was made without fitting."
         )
     sentences.append(
-        f"In each half of all {n_splits} half-splits of the subjects, the mean RDM of "
-        "the network was correlated (Pearson r) with the mean RDM of the brain; the "
-        "correlation between the brain RDMs of the two halves is the noise ceiling. "
-        "Correlations were averaged as Fisher z. The best layer was cross-validated: "
-        "chosen in one half of the subjects and scored in the other."
+        "Of the one subject, the RDM of the network was correlated (Pearson r) with "
+        "the RDM of the brain. The best layer is the one with the highest score, "
+        "without cross-validation."
+        if result.single
+        else f"In each half of all {n_splits} half-splits of the subjects, the mean "
+        "RDM of the network was correlated (Pearson r) with the mean RDM of the brain; "
+        "the correlation between the brain RDMs of the two halves is the noise "
+        "ceiling. Correlations were averaged as Fisher z. The best layer was "
+        "cross-validated: chosen in one half of the subjects and scored in the other."
     )
     return " ".join(sentences)
 
@@ -399,6 +405,11 @@ def _grid(alphas: Any) -> str:
 
 def _statistics(comparison: Comparison) -> str:
     first = comparison.results[0]
+    if first.single:
+        return (
+            "With one subject there is no noise ceiling, and no interval or test over "
+            "subjects."
+        )
     n_scores, n_subjects = 2 * first.splits.n_splits, len(first.subjects)
     text = (
         "95% confidence intervals use the variance over the splits with the correction "

@@ -28,6 +28,13 @@ _NOTES = {
     "seeds": "Of the cross-validated best layers' mean r.",
     "layers": "The score of every layer, without any choice of the best.",
 }
+_NOTES_OF_ONE = {
+    "best": "Each network's layer with the highest score. It is not cross-validated, "
+    "because one subject has no halves, and so it is too high.",
+    "pairs": "Differences of the best layers; there is no test over one subject.",
+    "seeds": "Of the best layers, which are not cross-validated.",
+}
+"""In their place where there is one subject."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +64,15 @@ def score_tables(comparison: Comparison, best: "pd.DataFrame") -> list[ReportTab
         "seeds": comparison.seeds(),
         "layers": comparison.layers(),
     }
+    titles, notes = _TITLES, _NOTES
+    if comparison.results[0].single:
+        titles = titles | {"best": "Best layers, not cross-validated"}
+        notes = notes | _NOTES_OF_ONE
     return [
         _table(
             name,
-            _TITLES[name],
-            _NOTES[name].format(family=comparison.family),
+            titles[name],
+            notes[name].format(family=comparison.family),
             table,
             zlib.compress(to_csv(table).encode("utf-8"), 9),
         )

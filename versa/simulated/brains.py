@@ -95,7 +95,8 @@ def simulate_responses(
     Raises
     ------
     ValueError
-        If the ceiling is not between 0 and that of the noiseless responses.
+        If the ceiling is not between 0 and that of the noiseless responses, or is
+        given for one subject.
 
     Examples
     --------
@@ -113,6 +114,8 @@ def simulate_responses(
     noise = rng.standard_normal(signal.shape)
     scale = 0.0
     if ceiling is not None:
+        if n_subjects < 2:
+            raise ValueError("ceiling must be None for one subject, who has no halves.")
         splits = split_halves(n_subjects) if splits is None else splits
         scale = _noise_scale(signal, noise, ceiling, splits)
     responses = signal + scale * noise

@@ -13,9 +13,9 @@ class CvMaxLayer(NamedTuple):
 
     Attributes
     ----------
-    r : ndarray of shape (n_splits, 2)
+    r : ndarray of shape (n_splits, n_halves)
         Score in each half of the layer that was best in the other half.
-    chosen : ndarray of shape (n_splits, 2), int
+    chosen : ndarray of shape (n_splits, n_halves), int
         Index of that layer; -1 if all scores were NaN.
     """
 
@@ -28,13 +28,16 @@ def cv_max_layer(scores: ArrayLike) -> CvMaxLayer:
 
     Parameters
     ----------
-    scores : array-like of shape (n_layers, n_splits, 2)
+    scores : array-like of shape (n_layers, n_splits, n_halves)
         Scores of each layer in both halves of every split. NaN is never chosen.
+        With ``n_halves = 1``, as of one subject, there is no other half.
 
     Returns
     -------
     best : CvMaxLayer
-        ``r[j, h]`` is the score in half h of the layer chosen in the other half.
+        ``r[j, h]`` is the score in half h of the layer chosen in the other half. With
+        one half it is the highest score, which is not cross-validated: being the best
+        of many makes it too high.
 
     Examples
     --------

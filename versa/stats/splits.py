@@ -21,12 +21,13 @@ class SplitHalves:
     ----------
     members : ndarray of shape (n_splits, n_subjects), bool
         True for the subjects of the first half (of an odd number, the smaller one);
-        the others are the second half.
+        the others are the second half. A group of one subject has no halves: its only
+        row, ``[[True]]``, is the whole of it.
 
     Raises
     ------
     ValueError
-        If `members` is not boolean and 2-D, or a half is empty.
+        If `members` is not boolean and 2-D, or a half of several subjects is empty.
     """
 
     members: np.ndarray
@@ -38,7 +39,8 @@ class SplitHalves:
                 "members must be a boolean array (n_splits, n_subjects) with at least "
                 f"one split; got {members.dtype} {members.shape}."
             )
-        if np.any(members.all(axis=1) | ~members.any(axis=1)):
+        empty = members.all(axis=1) | ~members.any(axis=1)
+        if not members.all() if members.shape == (1, 1) else empty.any():
             raise ValueError("members must leave subjects in both halves of a split.")
         members = members.copy()
         members.flags.writeable = False
@@ -46,8 +48,13 @@ class SplitHalves:
 
     @property
     def n_splits(self) -> int:
-        """Number of splits."""
+        """Number of splits; 1 for one subject, who is scored as a whole."""
         return self.members.shape[0]
+
+    @property
+    def n_halves(self) -> int:
+        """Halves of a split: 2, or 1 for one subject."""
+        return min(2, self.n_subjects)
 
     @property
     def n_subjects(self) -> int:
@@ -56,16 +63,19 @@ class SplitHalves:
 
     @cached_property
     def weights(self) -> np.ndarray:
-        """Weights of a mean over each half, (n_splits, 2, n_subjects)."""
+        """Weights of a mean over each half, (n_splits, n_halves, n_subjects)."""
         halves = np.stack([self.members, ~self.members], axis=1).astype(float)
+        halves = halves[:, : self.n_halves]
         return halves / halves.sum(axis=2, keepdims=True)
 
     @property
     def test_train_ratio(self) -> float:
         """Literal n_test / n_train, averaged over both directions of every split.
 
-        One for an even number of subjects; 25 / 24 for 3 against 4.
+        One for an even number of subjects, and for one alone; 25 / 24 for 3 against 4.
         """
+        if self.n_halves == 1:
+            return 1.0
         first = self.members.sum(axis=1)
         second = self.n_subjects - first
         return float(np.mean((first / second + second / first) / 2))
@@ -77,8 +87,16 @@ class SplitHalves:
 
     __hash__ = None  # type: ignore[assignment]
 
+    @property
+    def words(self) -> str:
+        """How many there are, as in "35 half-splits"."""
+        if self.n_halves == 1:
+            return "no half-splits"
+        return f"{self.n_splits} half-split" + ("s" if self.n_splits > 1 else "")
+
     def __repr__(self) -> str:
-        return f"SplitHalves({self.n_splits} half-splits of {self.n_subjects} subjects)"
+        people = "subject" if self.n_subjects == 1 else "subjects"
+        return f"SplitHalves({self.words} of {self.n_subjects} {people})"
 
 
 def split_halves(
@@ -89,7 +107,7 @@ def split_halves(
     Parameters
     ----------
     n_subjects : int
-        At least 2.
+        1 or more; one subject is not split.
     n_splits : int, optional
         How many to draw at random, without repeats. Default: all of them up to 20
         subjects, 1000 beyond. All of them also if there are no more than that.
@@ -105,7 +123,7 @@ def split_halves(
     Raises
     ------
     ValueError
-        If there are fewer than 2 subjects, or `n_splits` is not positive.
+        If there is no subject, or `n_splits` is not positive.
 
     Examples
     --------
@@ -117,15 +135,15 @@ def split_halves(
     array([[1, 1, 0, 0],
            [1, 0, 1, 0],
            [1, 0, 0, 1]])
+    >>> split_halves(1)
+    SplitHalves(no half-splits of 1 subject)
     """
-    if n_subjects < 2:
-        raise ValueError(
-            f"n_subjects must be at least 2 to split a group; got {n_subjects}. For "
-            "one subject, look at voxel predictions with "
-            "versa.fmri.encoding.loo_ridge."
-        )
+    if n_subjects < 1:
+        raise ValueError(f"n_subjects must be at least 1; got {n_subjects}.")
     if n_splits is not None and n_splits < 1:
         raise ValueError(f"n_splits must be at least 1; got {n_splits}.")
+    if n_subjects == 1:
+        return SplitHalves(np.ones((1, 1), dtype=bool))
     half = n_subjects // 2
     even = n_subjects % 2 == 0
     total = math.comb(n_subjects, half) // (2 if even else 1)

@@ -198,7 +198,11 @@ def _check_about(contents: Contents, problems: Problems) -> None:
     if "participants.tsv" in [one.file for one in problems.found or ()]:
         return
     if n_subjects == 1:
-        problems.warning(path, "has one subject, who cannot be split into halves.")
+        problems.warning(
+            path,
+            "has one subject, who cannot be split into halves: there will be no noise "
+            "ceiling, and no interval or test over subjects.",
+        )
     elif 1 < n_subjects < _FEW_SUBJECTS:
         n_splits = split_halves(n_subjects).n_splits
         word = "half-split" if n_splits == 1 else "half-splits"
