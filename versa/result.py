@@ -152,6 +152,11 @@ class FitResult:
         return len(self.subjects) == 1
 
     @property
+    def people(self) -> str:
+        """How many subjects there are, as in "7 subjects"."""
+        return "1 subject" if self.single else f"{len(self.subjects)} subjects"
+
+    @property
     def given_as_rdms(self) -> bool:
         """Whether the dataset came as RDMs, without voxels."""
         return "n_voxels" not in self.data or not self.data["n_voxels"].any()
@@ -159,10 +164,7 @@ class FitResult:
     @property
     def sample(self) -> str:
         """Dataset and numbers of subjects, images and half-splits, for a heading."""
-        people = "1 subject" if self.single else f"{len(self.subjects)} subjects"
-        return (
-            f"{self.dataset}: {people}, {len(self.stimuli)} images, {self.splits.words}"
-        )
+        return f"{self.dataset}: {self.people}, {len(self.stimuli)} images, {self.splits.words}"
 
     def ratio(self, test_train_ratio: float | str) -> float:
         """n_test / n_train of the corrected variance as a number.
@@ -319,12 +321,11 @@ class FitResult:
         return path
 
     def __repr__(self) -> str:
-        people = "1 subject" if self.single else f"{len(self.subjects)} subjects"
         return (
             f"<FitResult: {self.model} against {self.dataset}: "
             f"{len(self.layer_names)} layers, sectors {', '.join(self.sectors)}, "
             f"methods {', '.join(self.methods)}, {len(self.stimuli)} images, "
-            f"{people}, {self.splits.words}>\n"
+            f"{self.people}, {self.splits.words}>\n"
             f"{to_markdown(self._glance())}"
         )
 

@@ -279,11 +279,11 @@ def for_reading(table: pd.DataFrame) -> pd.DataFrame:
             shown[heading] = pd.Series(texts, index=table.index, dtype=str)
         elif column not in ends:
             heading = _HEADINGS.get(column, column)
-            texts = table[column].map(lambda v, c=column: _text(v, c))
+            cells = table[column].map(lambda v, c=column: _text(v, c))
             p = column.replace("significant", "p")
             if p != column and p in table:
-                texts = texts.where(table[p].notna(), "-")  # no test, no verdict
-            shown[heading] = texts
+                cells = cells.where(table[p].notna(), "-")  # no test, no verdict
+            shown[heading] = cells
     return pd.DataFrame(shown, index=table.index)
 
 
