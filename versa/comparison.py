@@ -204,7 +204,8 @@ class Comparison:
         first = self.results[0]
         return (
             f"Comparison of {listing(result.model for result in self.results)} on "
-            f"{first.dataset}: {first.people}, {first.splits.words}, Bonferroni family of {self.family}"
+            f"{first.dataset}: {first.people}, {first.splits.words}, Bonferroni family "
+            f"of {self.family}"
         )
 
 

@@ -164,7 +164,8 @@ class FitResult:
     @property
     def sample(self) -> str:
         """Dataset and numbers of subjects, images and half-splits, for a heading."""
-        return f"{self.dataset}: {self.people}, {len(self.stimuli)} images, {self.splits.words}"
+        images = f"{len(self.stimuli)} images"
+        return f"{self.dataset}: {self.people}, {images}, {self.splits.words}"
 
     def ratio(self, test_train_ratio: float | str) -> float:
         """n_test / n_train of the corrected variance as a number.
