@@ -54,9 +54,8 @@ def load(folder):
     from torchvision import models
 
     from versa.models.zoo.cards import read_cards
-    from versa.models.zoo.checkpoints import weight_file
     from versa.models.zoo.loading import load_model
-    from versa.models.zoo.weights import install, weights_path
+    from versa.models.zoo.weights import install, weight_file, weights_path
 
     card = read_cards()["barlowtwins_rn50_1000ep"]
     source = models.resnet50()

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from versa.models.architectures import AlexNetGN, L2Norm
-from versa.models.building import build_seeded
+from versa.models.zoo.networks import build_seeded
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 

@@ -15,7 +15,6 @@ from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from versa.models import features
-from versa.models.building import build_seeded
 from versa.models.features import (
     FeatureBuffer,
     LayerGram,
@@ -31,6 +30,7 @@ from versa.models.preprocess import Preprocess
 from versa.models.trial import resolve_layers
 from versa.models.vision import VisionModel
 from versa.models.zoo.loading import load_model
+from versa.models.zoo.networks import build_seeded
 
 N_IMAGES = 7
 PREPROCESS = Preprocess(32, 32, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -13,12 +13,12 @@ from torch import nn
 from versa.cache import ArrayStore
 from versa.models import grams, images
 from versa.models.architectures import L2Norm
-from versa.models.building import build_seeded
 from versa.models.features import ForwardOptions
 from versa.models.grams import cached_grams
 from versa.models.hashes import code_digest
 from versa.models.preprocess import Preprocess
 from versa.models.vision import VisionModel
+from versa.models.zoo.networks import build_seeded
 
 PREPROCESS = Preprocess(16, 16, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
 

@@ -12,7 +12,6 @@ from torchvision import models
 
 from versa.cache import ArrayStore, file_hash
 from versa.fmri.dataset.stimuli import StimulusSet
-from versa.models.building import build_seeded
 from versa.models.features import ForwardOptions, doubtful_features, extract_grams
 from versa.models.grams import cached_grams
 from versa.models.hashes import plain_parts, tensor_digest, weights_digest
@@ -21,6 +20,7 @@ from versa.models.preprocess import Preprocess
 from versa.models.trial import require_usable, resolve_layers, unsteady_warnings
 from versa.models.vision import VisionModel
 from versa.models.zoo.loading import load_model
+from versa.models.zoo.networks import build_seeded
 
 SIDE = 24
 PREPROCESS = Preprocess(SIDE, SIDE, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))

@@ -201,7 +201,7 @@ def _train(options: argparse.Namespace) -> int:
         return _AGAIN
     if end.is_main:
         from versa.models.ipcl.export import EXPORTS, export_run
-        from versa.models.zoo.checkpoints import training_record
+        from versa.models.zoo.reading import training_record
 
         path = Path(options.out) / EXPORTS / f"{Path(options.out).resolve().name}.toml"
         print(f"trained for {end.n_steps} steps.")

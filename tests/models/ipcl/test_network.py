@@ -9,7 +9,6 @@ from torch import nn
 from torch.nn import functional
 
 from versa.models.architectures import AlexNetGN
-from versa.models.building import build_seeded
 from versa.models.ipcl import network as network_module
 from versa.models.ipcl.loss import IPCLLoss
 from versa.models.ipcl.memory_format import (
@@ -25,7 +24,7 @@ from versa.models.ipcl.norms import (
     set_groups,
     take_statistics,
 )
-from versa.models.zoo.networks import build_network
+from versa.models.zoo.networks import build_network, build_seeded
 
 N_VIEWS, N_IMAGES, N_GROUPS = 5, 8, 5
 ROWS = N_VIEWS * N_IMAGES

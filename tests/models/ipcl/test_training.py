@@ -23,7 +23,6 @@ from tests.ipcl_runs import (
     options,
     tiny,
 )
-from versa.models.building import build_seeded
 from versa.models.ipcl import checkpoint, image_source, training
 from versa.models.ipcl.augment import views
 from versa.models.ipcl.checkpoint import load_newest, saved_checkpoints
@@ -38,6 +37,7 @@ from versa.models.ipcl.schedule import epoch_order
 from versa.models.ipcl.sources import ImageTree
 from versa.models.ipcl.training import CHECKPOINTS, CONFIG, train
 from versa.models.zoo.cards import read_card
+from versa.models.zoo.networks import build_seeded
 
 ALONE = Launch()
 N_STEPS = 12

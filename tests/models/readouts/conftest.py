@@ -4,8 +4,8 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 from torch import nn
-
 from versa.models.building import build_seeded
+
 from versa.models.preprocess import IMAGENET, Preprocess
 from versa.models.vision import VisionModel
 

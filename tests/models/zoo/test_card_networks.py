@@ -8,11 +8,10 @@ import pytest
 import torch
 
 from tests.card_files import PUBLISHED
-from versa.models.building import build_seeded, on_meta_device
 from versa.models.layers import default_layers, watch_layers
 from versa.models.zoo.cards import BUILDERS, read_cards
-from versa.models.zoo.layouts import check_state, state_from
-from versa.models.zoo.networks import build_network
+from versa.models.zoo.networks import build_network, build_seeded, on_meta_device
+from versa.models.zoo.state_dicts import check_state, state_from
 
 CARDS = read_cards()
 OWN = [name for name, card in CARDS.items() if card.builder in BUILDERS]

@@ -19,14 +19,18 @@ from tests.card_files import (
     write_card,
 )
 from tests.serving import Reply, old_numpy, server  # noqa: F401
-from versa.models.building import build_seeded
 from versa.models.zoo.cards import read_cards
-from versa.models.zoo.checkpoints import filled, own_network, weight_file
 from versa.models.zoo.layouts import LAYOUTS
-from versa.models.zoo.loading import load_model
-from versa.models.zoo.networks import build_network
+from versa.models.zoo.loading import load_model, own_network
+from versa.models.zoo.networks import (
+    build_network,
+    build_seeded,
+    fill,
+    on_meta_device,
+)
 from versa.models.zoo.prefetch import install_weights, prefetch_weights
-from versa.models.zoo.weights import weights_path
+from versa.models.zoo.state_dicts import StateDict
+from versa.models.zoo.weights import weight_file, weights_path
 
 ALLOW = {"tc": ["numpy_array"], "dino_saycam": ["numpy_scalar", "namespace"]}
 
@@ -239,6 +243,10 @@ def test_a_layout_in_the_card(zoo):
     assert same_output(load_model("net").module, source)
 
 
+def filled(build, state, layout=LAYOUTS["plain"]):
+    return fill(on_meta_device(build), StateDict(state, "toy", layout), build)
+
+
 class Counting(nn.Module):
     """Needs numbers while it is built, and has a buffer that no file holds."""
 
@@ -263,7 +271,7 @@ class Derived(Counting):
 @pytest.mark.parametrize("kind", [Counting, Derived])
 def test_what_no_file_holds_is_built(kind):
     source = trained(kind())
-    module = filled(kind, source.state_dict(), source="toy")
+    module = filled(kind, source.state_dict())
     x = torch.ones(1, 2)
     with torch.no_grad():
         assert torch.equal(module(x), source(x))
@@ -272,20 +280,20 @@ def test_what_no_file_holds_is_built(kind):
 def test_weights_are_neither_copied_nor_initialised():
     state = trained(Residual()).state_dict()
     before = torch.get_rng_state()
-    module = filled(Residual, state, source="toy")
+    module = filled(Residual, state)
     assert torch.equal(torch.get_rng_state(), before)
     assert module.conv1.weight.data_ptr() == state["conv1.weight"].data_ptr()
 
 
 def test_half_precision_becomes_single():
     state = {k: v.half() for k, v in trained(Tiny()).state_dict().items()}
-    assert filled(Tiny, state, source="toy").fc6[1].weight.dtype == torch.float32
+    assert filled(Tiny, state).fc6[1].weight.dtype == torch.float32
 
 
 def test_missing_counters_keep_their_initial_value():
     state = trained(Residual()).state_dict()
     state = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
-    module = filled(Residual, state, LAYOUTS["taskonomy"], source="toy")
+    module = filled(Residual, state, LAYOUTS["taskonomy"])
     assert module.bn1.num_batches_tracked == 0
     fresh = build_seeded(Residual, 0)
     assert not torch.equal(module.conv1.weight, fresh.conv1.weight)

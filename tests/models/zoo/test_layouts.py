@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from versa.models.architectures import AlexNetGN
-from versa.models.zoo.layouts import LAYOUTS, CheckpointLayout, check_state, state_from
+from versa.models.zoo.layouts import LAYOUTS, CheckpointLayout
+from versa.models.zoo.state_dicts import check_state, state_from
 
 
 def tensors(*keys):

@@ -8,9 +8,8 @@ import torch
 from torchvision import models
 
 from versa.models.preprocess import Preprocess
-from versa.models.zoo import checkpoints
 from versa.models.zoo import weights as download
-from versa.models.zoo.libraries import hash_in_name
+from versa.models.zoo.cards import hash_in_name
 from versa.models.zoo.listing import meta_model
 from versa.models.zoo.loading import load_model
 
@@ -33,7 +32,7 @@ def serve(monkeypatch, state, url):
         torch.save(state, path)
         return path
 
-    monkeypatch.setattr(checkpoints, "fetch", lambda file, **_: weights(file))
+    monkeypatch.setattr(download, "fetch", lambda file, **_: weights(file))
 
 
 def test_torchvision_untrained_is_their_initialisation():

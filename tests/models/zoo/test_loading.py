@@ -20,11 +20,10 @@ from versa.models.zoo.cards import (
     read_cards,
     zoo_markdown,
 )
-from versa.models.zoo.checkpoints import weight_file
 from versa.models.zoo.layouts import CheckpointLayout
 from versa.models.zoo.loading import load_model
 from versa.models.zoo.names import find_network
-from versa.models.zoo.weights import weights_path
+from versa.models.zoo.weights import weight_file, weights_path
 
 PREPROCESS = Preprocess(32, 32, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
 

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from versa.models.building import on_meta_device
-from versa.models.zoo.networks import build_network, torchvision_network
+from versa.models.zoo.networks import build_network, on_meta_device, torchvision_network
 
 PLUG_IN = """
 import torch

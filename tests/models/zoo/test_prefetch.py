@@ -8,10 +8,9 @@ from tests.card_files import Residual, packed, trained, write_card
 from tests.serving import server  # noqa: F401
 from versa.cli.data import data_command
 from versa.models.zoo.cards import read_cards
-from versa.models.zoo.checkpoints import weight_file
 from versa.models.zoo.loading import load_model
 from versa.models.zoo.prefetch import install_weights, prefetch_weights, weights_table
-from versa.models.zoo.weights import weights_path
+from versa.models.zoo.weights import weight_file, weights_path
 
 
 def file_of(seed):

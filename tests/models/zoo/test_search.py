@@ -14,7 +14,7 @@ from tests.card_files import PUBLISHED, Residual, other, packed, trained, under
 from versa.models.preprocess import Preprocess
 from versa.models.zoo.layouts import LAYOUTS, CheckpointLayout
 from versa.models.zoo.loading import load_model
-from versa.models.zoo.search import contents, fitting_layouts, same_weights
+from versa.models.zoo.state_dicts import contents, fitting_layouts, same_weights
 
 PREPROCESS = Preprocess(32, 32, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
 COUNTER = "num_batches_tracked"

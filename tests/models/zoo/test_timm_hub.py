@@ -15,8 +15,9 @@ from safetensors.torch import save
 
 from tests.card_files import same_output, trained, write_card
 from versa.models.zoo.loading import load_model
+from versa.models.zoo.networks import timm_with_weights
 from versa.models.zoo.prefetch import prefetch_weights, weights_table
-from versa.models.zoo.timm_hub import fetch_from_hub, hub_file, timm_with_weights
+from versa.models.zoo.weights import fetch_from_hub, hub_file
 
 NAME = "test_resnet.r160_in1k"
 

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from versa.models.building import build_seeded
 from versa.models.ipcl.augment import views
 from versa.models.ipcl.color_jitter import color_jitter_fused
 from versa.models.ipcl.config import TrainConfig
@@ -27,7 +26,8 @@ from versa.models.ipcl.norms import apply_statistics, set_groups, take_statistic
 from versa.models.ipcl.process_group import ProcessGroup
 from versa.models.ipcl.random_numbers import DROPOUT, draws, hashed
 from versa.models.ipcl.spread import SPREAD, moments, spread
-from versa.models.zoo.checkpoints import own_network
+from versa.models.zoo.loading import own_network
+from versa.models.zoo.networks import build_seeded
 
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

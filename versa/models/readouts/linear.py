@@ -17,7 +17,6 @@ from PIL import Image
 from torch.nn import Linear, functional
 
 from versa.cache import atomic_write
-from versa.models.building import build_seeded
 from versa.models.hashes import weights_digest
 from versa.models.ipcl.schedule import one_cycle
 from versa.models.layers import computing_device, on_device
@@ -33,6 +32,7 @@ from versa.models.readouts.images import (
 )
 from versa.models.trial import resolve_layers
 from versa.models.vision import VisionModel
+from versa.models.zoo.networks import build_seeded
 from versa.models.zoo.reading import open_checkpoint
 from versa.wording import listing
 

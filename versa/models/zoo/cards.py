@@ -2,7 +2,7 @@
 
 A card holds the preprocessing too, so the same weights are never used with two
 transforms. Cards are in the package and in the folders that ``VERSA_ZOO`` names;
-`versa.models.zoo.libraries` makes those of torchvision's and timm's networks.
+`versa.models.zoo.names` makes those of torchvision's and timm's networks.
 """
 
 import functools
@@ -28,6 +28,7 @@ BUILDERS = {
     "timm": ("versa.models.zoo.networks", "timm_network"),
     "torchvision": ("versa.models.zoo.networks", "torchvision_network"),
 }
+_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 _PLUG_IN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _FREE = (
     "",  # torchvision records none
@@ -253,6 +254,12 @@ class ModelCard:
             f"{self.name}: the licence of these weights is {self.licence}; check that "
             f"your use is covered. Cite {self.citation or 'its authors'}."
         )
+
+
+def hash_in_name(url: str) -> str:
+    """First digits of a file's SHA-256, if its address names them."""
+    found = _HASH_IN_NAME.search(url)
+    return found.group(1) if found else ""
 
 
 def card_folder() -> Path:

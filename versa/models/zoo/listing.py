@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import torch
 from PIL import Image
 
-from versa.models.building import on_meta_device
 from versa.models.images import network_input
 from versa.models.layers import (
     evaluating,
@@ -17,9 +16,9 @@ from versa.models.layers import (
 )
 from versa.models.trial import resolve_layers
 from versa.models.vision import VisionModel
-from versa.models.zoo.loading import load_model, vision_model
+from versa.models.zoo.loading import load_model, of_card, vision_model
 from versa.models.zoo.names import find_network
-from versa.models.zoo.networks import constructor
+from versa.models.zoo.networks import constructor, on_meta_device
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +32,7 @@ def meta_model(name: str) -> VisionModel:
     named = find_network(name)
     if named.weights:
         raise ValueError(f"name must be of the zoo or of a library; got {name!r}.")
-    return vision_model(named, on_meta_device(constructor(named.card)))
+    return vision_model(of_card(named), on_meta_device(constructor(named.card)))
 
 
 def list_layers(

@@ -1,21 +1,50 @@
-"""A network ready for use: from a name, a card, a module or weights of one's own."""
+"""A network ready for use, in five stages.
+
+| stage | module |
+|---|---|
+| name -> card | `names` (cards are read in `cards`) |
+| card -> file | `weights` |
+| file -> state dict | `state_dicts` (files are opened in `reading`) |
+| state dict -> module | `networks` |
+| module -> `VisionModel` | here |
+
+`load_model` strings them together; no stage calls an earlier one. The two stages from a
+file to its module are a function of their own, because they also prove that a file
+without a published hash is the network's.
+"""
 
 import copy
 import dataclasses
+import functools
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
+from torch import nn
 
 from versa.models.layers import default_layers
 from versa.models.preprocess import Preprocess
 from versa.models.vision import VisionModel
-from versa.models.zoo.checkpoints import load_network, own_network, training_record
+from versa.models.zoo.cards import ModelCard
 from versa.models.zoo.layouts import CheckpointLayout
-from versa.models.zoo.names import Named, find_architecture, find_network
-from versa.models.zoo.networks import constructor
+from versa.models.zoo.names import Named, find_network
+from versa.models.zoo.networks import (
+    build_seeded,
+    constructor,
+    fill,
+    on_meta_device,
+    timm_with_weights,
+)
+from versa.models.zoo.reading import open_checkpoint, training_record
+from versa.models.zoo.state_dicts import Variant, WeightFile, own_file, read_state
+from versa.models.zoo.weights import (
+    Proof,
+    existing_file,
+    fetch_weights,
+    remember_hub_file,
+)
 from versa.records import typed_record
 
 if TYPE_CHECKING:
@@ -24,8 +53,29 @@ if TYPE_CHECKING:
 logger = logging.getLogger("versa")
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be loaded: how its module is built, and what goes with it.
+
+    `layers` are those of the architecture if empty; `card` that of the weights, if they
+    are not the user's, who gives `file` instead or nothing; `variant` is that of
+    `read_state`; `note` what the user must know.
+    """
+
+    label: str
+    build: Callable[[], nn.Module]
+    preprocess: "Transform"
+    validation: Preprocess | None = None
+    layers: tuple[str, ...] = ()
+    card: ModelCard | None = None
+    in_zoo: bool = False
+    file: Path | None = None
+    variant: Variant | None = None
+    note: str = ""
+
+
 def load_model(
-    model: str | torch.nn.Module | VisionModel,
+    model: str | nn.Module | VisionModel,
     *,
     weights: str | Path | None = None,
     preprocess: "Transform | None" = None,
@@ -98,38 +148,185 @@ def load_model(
             raise ValueError(f"seed must come with the name of a model; got {seed}.")
         if options is not None:
             raise ValueError("options must come with the name of an architecture.")
-        return _wrap_module(model, preprocess, name, weights, layout)
-    if weights is not None:
-        if seed is not None:
-            raise ValueError(f"seed must be left out beside weights; got {seed}.")
-        label = f"{model}@{weights}"
-        named = Named(label, find_architecture(model), weights=str(weights))
+        if isinstance(model, VisionModel):
+            return _unchanged(model, preprocess, name, weights)
+        wanted = _of_module(model, preprocess, name, weights)
     else:
-        named = find_network(model, seed)
-    if named.weights:
-        return _own(named, name, preprocess, dict(options or {}), layout)
-    if preprocess is not None or name is not None:
-        raise ValueError(
-            "preprocess and name must come with an nn.Module or with weights=; got the "
-            f"name {model!r}, whose preprocessing is known."
-        )
-    if named.note:
-        logger.warning("%s: %s", model, named.note)
-    module = load_network(named.card, seed=named.seed)
-    return vision_model(named, module.eval().requires_grad_(False))
+        named = find_network(model, seed, weights)  # name -> card
+        if named.weights:
+            wanted = _of_own_weights(named, preprocess, name, options or {})
+        elif preprocess is not None or name is not None:
+            raise ValueError(
+                "preprocess and name must come with an nn.Module or with weights=; got "
+                f"the name {model!r}, whose preprocessing is known."
+            )
+        else:
+            wanted = of_card(named)
+    if wanted.note:
+        logger.warning("%s", wanted.note)
+    if wanted.file is not None:
+        module = own_network(wanted.build, wanted.file, layout, wanted.variant)
+    elif wanted.card is not None and wanted.card.seed is None:
+        path = fetch_weights(wanted.card, proof_of(wanted.card))  # card -> file
+        module = network_of(wanted.card, path)  # file -> state dict -> module
+        remember_hub_file(wanted.card, path)
+    else:
+        module = wanted.build()
+    if module is not model:
+        module.eval().requires_grad_(False)
+    return vision_model(wanted, module)  # module -> VisionModel
 
 
-def vision_model(named: Named, module: torch.nn.Module) -> VisionModel:
-    """The network of a card, with what the card says of its images and layers."""
-    card = named.card
-    return VisionModel(
-        named.label,
-        module,
-        card.preprocess,
-        card.layers or default_layers(module),
-        card if named.in_zoo else None,
-        card.validation,
+def network_of(card: ModelCard, path: Path) -> nn.Module:
+    """The network of a card with the weights of a file."""
+    if card.timm_name:  # timm itself reads its files: it renames and resizes
+        options = {key: value for key, value in card.options.items() if key != "name"}
+        return timm_with_weights(card.timm_name, path, **options)
+    source = f"checkpoint of {card.name}"
+    file = WeightFile(path, source, card.allow, card.rules, card.holds)
+    return _network_from(constructor(card), file)
+
+
+def proof_of(card: ModelCard) -> Proof:
+    """A function that refuses a file that does not hold the network of a card."""
+    constructor(card)  # without its package no file can be proved
+    if card.timm_name:  # timm goes by a file's ending, which a partial file lacks
+        source = f"weights of timm/{card.timm_name}"
+        return functools.partial(open_checkpoint, source=source)
+    return functools.partial(network_of, card)
+
+
+def own_network(
+    build: Callable[[], nn.Module],
+    path: Path,
+    layout: CheckpointLayout | str | None = None,
+    variant: Variant | None = None,
+) -> nn.Module:
+    """A network with the weights of a file of the user; see `read_state`."""
+    return _network_from(
+        build, own_file(existing_file(path, "weights"), layout), variant
     )
+
+
+def _network_from(
+    build: Callable[[], nn.Module], file: WeightFile, variant: Variant | None = None
+) -> nn.Module:
+    network = on_meta_device(build)
+    state = read_state(file, network, variant)  # file -> state dict
+    return fill(network, state, build)  # state dict -> module
+
+
+def vision_model(wanted: Wanted, module: nn.Module) -> VisionModel:
+    """The module with what is known of its images and layers."""
+    return VisionModel(
+        wanted.label,
+        module,
+        wanted.preprocess,
+        wanted.layers or default_layers(module),
+        wanted.card if wanted.in_zoo else None,
+        wanted.validation,
+    )
+
+
+def of_card(named: Named) -> Wanted:
+    """The network of a card; initial weights are made under the seed of the name."""
+    card = named.card
+    build = constructor(card)  # an absent package is told before any download
+    if card.seed is not None:
+        seed = card.seed if named.seed is None else named.seed
+        build = functools.partial(build_seeded, build, seed)
+    return Wanted(
+        named.label,
+        build,
+        card.preprocess,
+        card.validation,
+        card.layers,
+        card,
+        named.in_zoo,
+        note=named.note,
+    )
+
+
+def _of_own_weights(
+    named: Named,
+    preprocess: "Transform | None",
+    name: str | None,
+    options: Mapping[str, Any],
+) -> Wanted:
+    """A known architecture, as its card or the file itself says that it is built."""
+    card, note = named.card, ""
+    constructor(card)  # an absent package is told before an absent file
+    path = existing_file(named.weights, "weights")
+    record = training_record(path)
+    known = dict(card.options)
+    if record.get("builder") == card.builder:
+        known |= record.get("options", {})
+    if preprocess is None and "preprocess" in record:
+        try:
+            preprocess = typed_record(
+                Preprocess, record["preprocess"], within="preprocess"
+            )
+        except ValueError as error:
+            raise ValueError(f"metadata 'versa' of {path}: {error}") from error
+    if preprocess is None:
+        preprocess = card.preprocess
+        note = (
+            f"{name or named.label}: nothing records how the images of its training "
+            f"were prepared; as for {card.builder}, they are prepared by {preprocess}. "
+            "Pass preprocess= if that is wrong."
+        )
+    chosen = known | dict(options)
+    return Wanted(
+        name or named.label,
+        constructor(card, chosen),
+        preprocess,
+        _normalised_alike(card.validation, preprocess),
+        # with other options than the card's, its layers may not be the network's
+        card.layers if chosen == dict(card.options) else (),
+        file=path,
+        variant=lambda more: on_meta_device(constructor(card, {**chosen, **more})),
+        note=note,
+    )
+
+
+def _of_module(
+    model: object,
+    preprocess: "Transform | None",
+    name: str | None,
+    weights: str | Path | None,
+) -> Wanted:
+    """A module of the user, or a copy of it that is filled."""
+    if not isinstance(model, nn.Module):
+        raise ValueError(
+            "model must be a name, an nn.Module or a VisionModel; got "
+            f"{getattr(model, '__name__', type(model).__name__)!r}."
+        )
+    if not callable(preprocess):
+        raise ValueError(
+            "preprocess must come with an nn.Module, as a callable from a PIL image to "
+            f"a tensor (3, height, width); got {preprocess!r}. For example "
+            "versa.Preprocess(224, 224, mean, std)."
+        )
+    label = type(model).__name__
+    if weights is None:
+        return Wanted(label if name is None else name, lambda: model, preprocess)
+    return Wanted(
+        f"{label}@{weights}" if name is None else name,
+        lambda: copy.deepcopy(model),
+        preprocess,
+        file=Path(weights),
+    )
+
+
+def _unchanged(
+    model: VisionModel, preprocess: object, name: object, weights: object
+) -> VisionModel:
+    if any(value is not None for value in (preprocess, name, weights)):
+        raise ValueError(
+            "preprocess, name and weights must come with an nn.Module; got a "
+            "VisionModel, which has its own. Use dataclasses.replace to change it."
+        )
+    return model
 
 
 def _check_arguments(
@@ -148,89 +345,6 @@ def _check_arguments(
     if weights is None and (options is not None or layout is not None):
         given = "options" if options is not None else "layout"
         raise ValueError(f"{given} must come with weights=, the path of your file.")
-
-
-def _wrap_module(
-    model: object,
-    preprocess: "Transform | None",
-    name: str | None,
-    weights: str | Path | None,
-    layout: CheckpointLayout | str | None,
-) -> VisionModel:
-    if isinstance(model, VisionModel):
-        given = {"preprocess": preprocess, "name": name, "weights": weights}
-        if any(value is not None for value in given.values()):
-            raise ValueError(
-                "preprocess, name and weights must come with an nn.Module; got a "
-                "VisionModel, which has its own. Use dataclasses.replace to change it."
-            )
-        return model
-    if not isinstance(model, torch.nn.Module):
-        raise ValueError(
-            "model must be a name, an nn.Module or a VisionModel; got "
-            f"{getattr(model, '__name__', type(model).__name__)!r}."
-        )
-    if not callable(preprocess):
-        raise ValueError(
-            "preprocess must come with an nn.Module, as a callable from a PIL image to "
-            f"a tensor (3, height, width); got {preprocess!r}. For example "
-            "versa.Preprocess(224, 224, mean, std)."
-        )
-    label = type(model).__name__ if name is None else name
-    module = model
-    if weights is not None:
-        module = own_network(lambda: copy.deepcopy(model), Path(weights), layout)
-        module.eval().requires_grad_(False)
-        label = f"{label}@{weights}" if name is None else name
-    return VisionModel(label, module, preprocess, default_layers(module))
-
-
-def _own(
-    named: Named,
-    name: str | None,
-    preprocess: "Transform | None",
-    options: dict[str, Any],
-    layout: CheckpointLayout | str | None,
-) -> VisionModel:
-    """A network of a known architecture with weights of the user."""
-    card, path = named.card, Path(named.weights).expanduser()
-    constructor(card)  # an absent package is told before an absent file
-    record = training_record(path)
-    known = dict(card.options)
-    if record.get("builder") == card.builder:
-        known |= record.get("options", {})
-    if preprocess is None and "preprocess" in record:
-        try:
-            preprocess = typed_record(
-                Preprocess, record["preprocess"], within="preprocess"
-            )
-        except ValueError as error:
-            raise ValueError(f"metadata 'versa' of {path}: {error}") from error
-    chosen = known | options
-    module = own_network(
-        constructor(card, chosen),
-        path,
-        layout,
-        with_options=lambda more: constructor(card, {**chosen, **more}),
-    )
-    label = name or named.label
-    if preprocess is None:
-        preprocess = card.preprocess
-        logger.warning(
-            "%s: nothing records how the images of its training were prepared; as for "
-            "%s, they are prepared by %s. Pass preprocess= if that is wrong.",
-            *(label, card.builder, preprocess),
-        )
-    # with other options than the card's, its layers may not be the network's
-    layers = card.layers if chosen == dict(card.options) else ()
-    return VisionModel(
-        label,
-        module.eval().requires_grad_(False),
-        preprocess,
-        layers or default_layers(module),
-        None,
-        _normalised_alike(card.validation, preprocess),
-    )
 
 
 def _normalised_alike(

@@ -4,15 +4,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from versa.models.zoo.checkpoints import (
+from versa.models.zoo.loading import proof_of
+from versa.models.zoo.names import Named, find_network
+from versa.models.zoo.weights import (
     existing_file,
     fetch_weights,
-    proof_of,
+    hub_file,
+    install,
     weight_file,
+    weights_path,
 )
-from versa.models.zoo.names import Named, find_network
-from versa.models.zoo.timm_hub import hub_file
-from versa.models.zoo.weights import install, weights_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +24,9 @@ def prefetch_weights(name: str) -> Path | None:
     named = find_network(name)
     if named.weights:
         return existing_file(named.weights, f"weights of {name}")
-    return None if named.card.seed is not None else fetch_weights(named.card)
+    if named.card.seed is not None:
+        return None
+    return fetch_weights(named.card, proof_of(named.card))
 
 
 def install_weights(name: str, source: Path) -> Path:

@@ -1,6 +1,7 @@
 """Weight files, opened without running any code that they hold."""
 
 import argparse
+import json
 import pickle
 import re
 import struct
@@ -54,6 +55,39 @@ def open_checkpoint(path: Path, *, source: str, allow: tuple[str, ...] = ()) -> 
             return torch.load(path, map_location="cpu", weights_only=True, mmap=False)
     except Exception as error:  # torch does not say how it ends on a damaged file
         _refuse_checkpoint(path, source, error)
+
+
+def training_record(path: Path) -> dict[str, Any]:
+    """What versa's own training wrote into a safetensors file about its network.
+
+    A table with ``builder``, ``options`` and ``preprocess``; empty for other files.
+    """
+    if not path.is_file() or not begins_as_safetensors(path):
+        return {}
+    import safetensors
+
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get("versa", "{}")
+    except safetensors.SafetensorError:  # the reader of its weights will say so
+        return {}
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"metadata 'versa' of {path} must be JSON; it is not ({error}). Export the "
+            "network again."
+        ) from error
+    kinds = {"builder": str, "options": dict, "preprocess": dict}
+    if not isinstance(record, dict) or any(
+        name in record and not isinstance(record[name], kind)
+        for name, kind in kinds.items()
+    ):
+        raise ValueError(
+            f"metadata 'versa' of {path} must be a table with a text builder and the "
+            f"tables options and preprocess; got {text}. Export the network again."
+        )
+    return record
 
 
 def begins_as_safetensors(path: Path) -> bool:

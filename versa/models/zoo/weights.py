@@ -1,4 +1,4 @@
-"""Weight files: downloaded once, checked at every opening, never trusted.
+"""From a card to its weight file: downloaded once, checked at every opening.
 
 A file is in the cache under the name of its model and the start of its hash, so that
 two files of one name cannot be confused. It is written to a partial file, checked, and
@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from versa.cache import (
@@ -35,6 +36,8 @@ from versa.download import (
     sweep_partials,
 )
 from versa.http import DownloadError
+from versa.models.zoo.cards import ModelCard, hash_in_name
+from versa.wording import listing, one_line
 
 logger = logging.getLogger("versa")
 
@@ -42,6 +45,49 @@ _PREFIX_LENGTH = 10
 _SUFFIX = re.compile(r"(\.(?:pth|pt|ckpt|torch|tar|zip|bin|safetensors|npz|pkl))+$")
 
 Proof = Callable[[Path], object]  # raises ValueError if a file is not the network's
+
+
+def fetch_weights(card: ModelCard, proof: Proof) -> Path:
+    """Weight file of a card that has one: downloaded if need be, and checked.
+
+    `proof` is asked where there is no hash to compare.
+    """
+    if card.file:
+        return existing_file(card.file, f"file of {card.name}.toml")
+    file = weight_file(card)
+    if file is not None:
+        return fetch(file, notice=card.notice, proof=proof)
+    path = fetch_from_hub(card.timm_name)
+    notice_once(card.name, card.notice)
+    return path
+
+
+def weight_file(card: ModelCard) -> RemoteFile | None:
+    """The file that versa downloads; None if none is needed or timm's hub keeps it."""
+    if card.url:
+        urls = (card.url, *card.mirrors)
+        return RemoteFile(card.name, urls, card.sha256, card.md5, card.size)
+    if not card.timm_name:
+        return None
+    import timm
+
+    config: Any = timm.get_pretrained_cfg(card.timm_name)
+    if config.hf_hub_id:
+        return None
+    name = f"timm/{card.timm_name}"
+    return RemoteFile(name, (config.url,), hash_in_name(config.url))
+
+
+def existing_file(path: str | Path, what: str) -> Path:
+    """The path with the user's home folder in it, if it is a file."""
+    path = Path(path).expanduser()
+    if not path.is_file():
+        kind = "is a folder" if path.is_dir() else "does not exist"
+        raise FileNotFoundError(f"{what} must be a file; {path} {kind}.")
+    return path
+
+
+# ---- files in versa's cache ----------------------------------------------------------
 
 
 def weights_path(file: RemoteFile) -> Path:
@@ -132,21 +178,6 @@ def install(
 def has_hash(file: RemoteFile) -> bool:
     """Whether a hash of the file is published, or was recorded at its first use."""
     return bool(_published(file) or _record(file, weights_path(file)))
-
-
-def check_kept(file: RemoteFile, found: Path) -> None:
-    """Refuse (ValueError) a file that another library keeps if its hash has changed."""
-    try:
-        _check(file, found, weights_path(file))
-    except DownloadError as error:
-        raise ValueError(
-            f"weights of {file.name} in {found}: {error.reason}. {error.advice}"
-        ) from None
-
-
-def remember_kept(file: RemoteFile, found: Path) -> None:
-    """Record the hash of a file that another library keeps, unless it is recorded."""
-    _remember(file, weights_path(file), str(found), found=found)
 
 
 def notice_once(key: str, notice: str) -> None:
@@ -303,3 +334,112 @@ def _download(file: RemoteFile, path: Path, proof: Proof | None) -> None:
         otherwise=f"Run it again, or put the file at {path}.",
     )
     _remember(file, path, url)
+
+
+# ---- files in the cache of timm's hub ------------------------------------------------
+
+
+def hub_file(name: str) -> Path | None:
+    """Weight file of a network of timm in the cache of its hub; None if absent."""
+    import timm
+    from huggingface_hub import try_to_load_from_cache
+
+    config: Any = timm.get_pretrained_cfg(name)
+    for file_name in _hub_names(config):
+        found = try_to_load_from_cache(config.hf_hub_id, file_name)
+        if isinstance(found, str) and Path(found).is_file():
+            return Path(found)
+    return None
+
+
+def fetch_from_hub(name: str) -> Path:
+    """Weight file of a network from timm's hub: downloaded if need be, and checked."""
+    import timm
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    config: Any = timm.get_pretrained_cfg(name)
+    found = hub_file(name)
+    if found is not None:
+        return _checked_blob(found, name, config)
+    address = f"{constants.ENDPOINT}/{config.hf_hub_id}"
+    if offline():
+        raise FileNotFoundError(
+            f"weights of timm/{name} are not in the cache and VERSA_OFFLINE forbids "
+            f"the download. Unset it, or put {address} into {constants.HF_HUB_CACHE} "
+            f"with `hf download {config.hf_hub_id}`, or run `versa-data weights "
+            f"timm/{name}` where there is a network."
+        )
+    for file_name in _hub_names(config):
+        try:
+            path = Path(hf_hub_download(config.hf_hub_id, file_name))
+        except LocalEntryNotFoundError as error:  # the hub did not answer
+            unasked = constants.HF_HUB_OFFLINE
+            why = "HF_HUB_OFFLINE is set" if unasked else "there is no connection"
+            raise ConnectionError(
+                f"weights of timm/{name} are not in the cache, and {address} could not "
+                f"be reached ({why}). Run `versa-data weights timm/{name}` where there "
+                f"is a network, and copy {constants.HF_HUB_CACHE} here."
+            ) from error
+        except EntryNotFoundError:
+            continue
+        except Exception as error:  # of the hub, or of what it downloads with
+            raise ConnectionError(
+                f"weights of timm/{name} could not be downloaded from {address}: "
+                f"{one_line(error)}."
+            ) from error
+        return _checked_blob(path, name, config)
+    raise ConnectionError(
+        f"weights of timm/{name} could not be downloaded: {address} holds none of "
+        f"{listing(_hub_names(config))}."
+    )
+
+
+def remember_hub_file(card: ModelCard, path: Path) -> None:
+    """Record the hash of a file of timm's hub that has filled its network.
+
+    Only of files that the hub does not keep under their hash.
+    """
+    if not card.timm_name or weight_file(card) is not None or _names_its_hash(path):
+        return
+    import timm
+
+    config: Any = timm.get_pretrained_cfg(card.timm_name)
+    file = _hub_record(card.timm_name, config)
+    _remember(file, weights_path(file), str(path), found=path)
+
+
+def _hub_names(config: Any) -> tuple[str, ...]:
+    """Names under which the hub may hold the weights, the best first."""
+    named = (config.hf_hub_filename,) if config.hf_hub_filename else ()
+    return (*named, "model.safetensors", "pytorch_model.bin")
+
+
+def _names_its_hash(path: Path) -> bool:
+    """Whether the hub's cache keeps the file under its SHA-256."""
+    return re.fullmatch(r"[0-9a-f]{64}", path.resolve().name) is not None
+
+
+def _hub_record(name: str, config: Any) -> RemoteFile:
+    """Under what the hash of a file that does not name it is recorded."""
+    return RemoteFile(f"timm/{name}", (f"hf-hub:{config.hf_hub_id}",))
+
+
+def _checked_blob(path: Path, name: str, config: Any) -> Path:
+    """The file, if it has the SHA-256 under which it is kept, or that was recorded."""
+    if not _names_its_hash(path):  # a copy, or a system without links
+        file = _hub_record(name, config)
+        try:
+            _check(file, path, weights_path(file))
+        except DownloadError as error:
+            raise ValueError(
+                f"weights of {file.name} in {path}: {error.reason}. {error.advice}"
+            ) from None
+        return path
+    promised = path.resolve().name
+    if file_hash(path) != promised:
+        raise ValueError(
+            f"weights of timm/{name} must have the SHA-256 {promised}; {path} has "
+            "another: the file is damaged. Delete it and run again."
+        )
+    return path
