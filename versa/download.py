@@ -173,6 +173,7 @@ def download(
     much more than `size` bytes are taken, or 100 GB if it is not known.
     """
     session, failures = session or open_session(), list[tuple[str, DownloadError]]()
+    sweep_partials(path.parent)
     for url in urls:
         if failures:
             logger.warning(

@@ -21,7 +21,7 @@ from tests.card_files import (
 from tests.serving import Reply, old_numpy, server  # noqa: F401
 from versa.models.zoo.cards import read_cards
 from versa.models.zoo.layouts import LAYOUTS
-from versa.models.zoo.loading import load_model, own_network
+from versa.models.zoo.loading import load_model, network_from
 from versa.models.zoo.networks import (
     build_network,
     build_seeded,
@@ -30,7 +30,7 @@ from versa.models.zoo.networks import (
 )
 from versa.models.zoo.prefetch import install_weights, prefetch_weights
 from versa.models.zoo.state_dicts import StateDict
-from versa.models.zoo.weights import weight_file, weights_path
+from versa.models.zoo.weights import own_file, weight_file, weights_path
 
 ALLOW = {"tc": ["numpy_array"], "dino_saycam": ["numpy_scalar", "namespace"]}
 
@@ -208,8 +208,8 @@ def test_own_weights_of_a_network_that_reads_while_it_is_built(tmp_path):
     options = {"name": "regnet_y_400mf"}  # its constructor needs numbers
     source = trained(build_network("torchvision", options))
     torch.save(source.state_dict(), tmp_path / "net.pth")
-    module = own_network(
-        lambda: build_network("torchvision", options), tmp_path / "net.pth"
+    module = network_from(
+        lambda: build_network("torchvision", options), own_file(tmp_path / "net.pth")
     ).eval()
     assert same_output(module, source)
 

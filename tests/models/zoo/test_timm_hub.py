@@ -23,7 +23,10 @@ NAME = "test_resnet.r160_in1k"
 
 
 def load_timm(name, **options):
-    return timm_with_weights(name, fetch_from_hub(name), **options)
+    def load(path):
+        return timm_with_weights(path, name, **options)
+
+    return load(fetch_from_hub(name, load))
 
 
 @pytest.fixture

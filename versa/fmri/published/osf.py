@@ -25,7 +25,6 @@ from versa.download import (
     download,
     page_at,
     page_in,
-    sweep_partials,
 )
 from versa.http import DownloadError, open_session, patiently, read_body, refusal
 from versa.records import typed_record
@@ -287,7 +286,6 @@ def _missing(
 def _download(file: OsfFile, pins: _Pins, path: Path, session: "Session") -> None:
     """Download the pinned version of a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    sweep_partials(path.parent)
 
     def accept(part: Path) -> None:
         if fault := file.fault(part):

@@ -26,8 +26,9 @@ from versa.models.ipcl.norms import apply_statistics, set_groups, take_statistic
 from versa.models.ipcl.process_group import ProcessGroup
 from versa.models.ipcl.random_numbers import DROPOUT, draws, hashed
 from versa.models.ipcl.spread import SPREAD, moments, spread
-from versa.models.zoo.loading import own_network
+from versa.models.zoo.loading import network_from
 from versa.models.zoo.networks import build_seeded
+from versa.models.zoo.weights import own_file
 
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -284,8 +285,9 @@ class Learner:
 
     def begin_from(self, weights: Path) -> None:
         """Begin with the weights of a file."""
-        made = own_network(
-            lambda: training_network(self.config.architecture, self._options), weights
+        made = network_from(
+            lambda: training_network(self.config.architecture, self._options),
+            own_file(weights),
         )
         self.network.load_state_dict(made.state_dict())
 

@@ -37,13 +37,13 @@ from versa.models.zoo.networks import (
     on_meta_device,
     timm_with_weights,
 )
-from versa.models.zoo.reading import open_checkpoint, training_record
-from versa.models.zoo.state_dicts import Variant, WeightFile, own_file, read_state
+from versa.models.zoo.reading import training_record
+from versa.models.zoo.state_dicts import Variant, read_state
 from versa.models.zoo.weights import (
-    Proof,
+    WeightFile,
     existing_file,
     fetch_weights,
-    remember_hub_file,
+    own_file,
 )
 from versa.records import typed_record
 
@@ -164,53 +164,25 @@ def load_model(
             wanted = of_card(named)
     if wanted.note:
         logger.warning("%s", wanted.note)
+    network = functools.partial(network_from, wanted.build)
     if wanted.file is not None:
-        module = own_network(wanted.build, wanted.file, layout, wanted.variant)
+        module = network(own_file(wanted.file, layout), wanted.variant)
     elif wanted.card is not None and wanted.card.seed is None:
-        path = fetch_weights(wanted.card, proof_of(wanted.card))  # card -> file
-        module = network_of(wanted.card, path)  # file -> state dict -> module
-        remember_hub_file(wanted.card, path)
-    else:
+        file = fetch_weights(wanted.card, proof=network)  # card -> file
+        module = network(file)  # file -> state dict -> module
+    else:  # initial weights, or a module of the user
         module = wanted.build()
     if module is not model:
         module.eval().requires_grad_(False)
     return vision_model(wanted, module)  # module -> VisionModel
 
 
-def network_of(card: ModelCard, path: Path) -> nn.Module:
-    """The network of a card with the weights of a file."""
-    if card.timm_name:  # timm itself reads its files: it renames and resizes
-        options = {key: value for key, value in card.options.items() if key != "name"}
-        return timm_with_weights(card.timm_name, path, **options)
-    source = f"checkpoint of {card.name}"
-    file = WeightFile(path, source, card.allow, card.rules, card.holds)
-    return _network_from(constructor(card), file)
-
-
-def proof_of(card: ModelCard) -> Proof:
-    """A function that refuses a file that does not hold the network of a card."""
-    constructor(card)  # without its package no file can be proved
-    if card.timm_name:  # timm goes by a file's ending, which a partial file lacks
-        source = f"weights of timm/{card.timm_name}"
-        return functools.partial(open_checkpoint, source=source)
-    return functools.partial(network_of, card)
-
-
-def own_network(
-    build: Callable[[], nn.Module],
-    path: Path,
-    layout: CheckpointLayout | str | None = None,
-    variant: Variant | None = None,
-) -> nn.Module:
-    """A network with the weights of a file of the user; see `read_state`."""
-    return _network_from(
-        build, own_file(existing_file(path, "weights"), layout), variant
-    )
-
-
-def _network_from(
+def network_from(
     build: Callable[[], nn.Module], file: WeightFile, variant: Variant | None = None
 ) -> nn.Module:
+    """A network with the weights of a file; `variant` is that of `read_state`."""
+    if file.timm is not None:  # timm reads its files by itself: it renames and resizes
+        return timm_with_weights(file.path, **file.timm)
     network = on_meta_device(build)
     state = read_state(file, network, variant)  # file -> state dict
     return fill(network, state, build)  # state dict -> module

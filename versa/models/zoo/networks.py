@@ -302,7 +302,7 @@ def _has_meta(module: nn.Module) -> bool:
     )
 
 
-def timm_with_weights(name: str, path: Path, **options: Any) -> nn.Module:
+def timm_with_weights(path: Path, name: str, **options: Any) -> nn.Module:
     """A network of timm, `options` as of ``timm.create_model``, with a file's weights.
 
     Of options only ``num_classes=0`` may change the classifier.

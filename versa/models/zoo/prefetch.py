@@ -1,12 +1,15 @@
 """Weights of networks, downloaded or installed before they are needed."""
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from versa.models.zoo.loading import proof_of
+from versa.models.zoo.loading import network_from
 from versa.models.zoo.names import Named, find_network
+from versa.models.zoo.networks import constructor
 from versa.models.zoo.weights import (
+    card_file,
     existing_file,
     fetch_weights,
     hub_file,
@@ -24,22 +27,30 @@ def prefetch_weights(name: str) -> Path | None:
     named = find_network(name)
     if named.weights:
         return existing_file(named.weights, f"weights of {name}")
-    if named.card.seed is not None:
+    card = named.card
+    if card.seed is not None:
         return None
-    return fetch_weights(named.card, proof_of(named.card))
+    # an absent package is told before any download
+    return fetch_weights(card, partial(network_from, constructor(card))).path
 
 
 def install_weights(name: str, source: Path) -> Path:
     """Copy a weight file that was fetched by other means into the cache, checked."""
     named = find_network(name)
-    file = None if named.weights else weight_file(named.card)
+    card = named.card
+    file = None if named.weights else weight_file(card)
     if file is None:
         raise ValueError(
             f"{name} must be a network whose weight file versa keeps; it is untrained, "
             "has a file of its own, or is kept by timm's hub."
         )
-    proof = proof_of(named.card)
-    return install(file, source, notice=named.card.notice, proof=proof)
+    build = constructor(card)
+    return install(
+        file,
+        source,
+        notice=card.notice,
+        proof=lambda path: network_from(build, card_file(card, path)),
+    )
 
 
 def weights_table(names: Iterable[str]) -> "pd.DataFrame":

@@ -11,17 +11,17 @@ import re
 import sys
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from versa.models.zoo.layouts import LAYOUTS, CheckpointLayout
-from versa.models.zoo.reading import GLOBAL_SETS, open_checkpoint
-from versa.wording import listing, unknown
+from versa.models.zoo.reading import open_checkpoint
+from versa.models.zoo.weights import WeightFile
+from versa.wording import listing
 
 logger = logging.getLogger("versa")
 
@@ -36,21 +36,6 @@ _MEANS = re.compile(r"(?i)(?:^|[^a-z])(?:ema|swa)(?:[^a-z]|$)|teacher|shadow")
 _WRAPPERS = (
     r"(^|\.)(?:(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|module)\.)+"
 )
-
-
-@dataclass(frozen=True)
-class WeightFile:
-    """A file on this machine and how to read it, as its card says or its user.
-
-    `source` names it in the errors, `allow` is that of `open_checkpoint`, `layout` is
-    None where the weights have to be searched for, and `holds` is that of the card.
-    """
-
-    path: Path
-    source: str
-    allow: tuple[str, ...] = GLOBAL_SETS
-    layout: CheckpointLayout | None = None
-    holds: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -108,15 +93,6 @@ def read_state(
             *(source, listing(others)),
         )
     return StateDict(state_from(checkpoint, layout, source=source), source, layout)
-
-
-def own_file(path: Path, layout: CheckpointLayout | str | None) -> WeightFile:
-    """A file of the user, whose `layout` may be a name or not be known."""
-    if isinstance(layout, str):
-        if layout not in LAYOUTS:
-            raise ValueError(unknown("layout", layout, LAYOUTS))
-        layout = LAYOUTS[layout]
-    return WeightFile(path, f"weights {path}", layout=layout)
 
 
 # ---- by a layout ---------------------------------------------------------------------

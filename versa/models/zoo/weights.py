@@ -13,8 +13,8 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,7 +25,6 @@ from versa.cache import (
     file_hash,
     file_lock,
     offline,
-    sweep_leftovers,
 )
 from versa.download import (
     RemoteFile,
@@ -33,11 +32,12 @@ from versa.download import (
     download,
     page_at,
     partial_path,
-    sweep_partials,
 )
 from versa.http import DownloadError
 from versa.models.zoo.cards import ModelCard, hash_in_name
-from versa.wording import listing, one_line
+from versa.models.zoo.layouts import LAYOUTS, CheckpointLayout
+from versa.models.zoo.reading import GLOBAL_SETS
+from versa.wording import listing, one_line, unknown
 
 logger = logging.getLogger("versa")
 
@@ -47,19 +47,61 @@ _SUFFIX = re.compile(r"(\.(?:pth|pt|ckpt|torch|tar|zip|bin|safetensors|npz|pkl))
 Proof = Callable[[Path], object]  # raises ValueError if a file is not the network's
 
 
-def fetch_weights(card: ModelCard, proof: Proof) -> Path:
+@dataclass(frozen=True)
+class WeightFile:
+    """A file on this machine and how to read it, as its card says or its user.
+
+    `source` names it in the errors; `allow` is that of `open_checkpoint`; `layout` is
+    None where the weights have to be searched for; `holds` is that of the card. A file
+    that timm reads by itself has the options of its network, `timm`.
+    """
+
+    path: Path
+    source: str
+    allow: tuple[str, ...] = GLOBAL_SETS
+    layout: CheckpointLayout | None = None
+    holds: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    timm: Mapping[str, Any] | None = None
+
+
+def fetch_weights(card: ModelCard, proof: Callable[[WeightFile], object]) -> WeightFile:
     """Weight file of a card that has one: downloaded if need be, and checked.
 
-    `proof` is asked where there is no hash to compare.
+    Where there is no hash to compare, `proof` is asked; it raises ValueError if a file
+    is not the network's.
     """
+
+    def prove(path: Path) -> None:
+        proof(card_file(card, path))
+
     if card.file:
-        return existing_file(card.file, f"file of {card.name}.toml")
+        return card_file(card, existing_file(card.file, f"file of {card.name}.toml"))
     file = weight_file(card)
     if file is not None:
-        return fetch(file, notice=card.notice, proof=proof)
-    path = fetch_from_hub(card.timm_name)
-    notice_once(card.name, card.notice)
-    return path
+        path = fetch(file, notice=card.notice, proof=prove)
+    else:
+        path = fetch_from_hub(card.timm_name, prove)
+        notice_once(card.name, card.notice)
+    return card_file(card, path)
+
+
+def card_file(card: ModelCard, path: Path) -> WeightFile:
+    """A file, to be read as a card says."""
+    timm = card.options if card.timm_name else None
+    source = f"checkpoint of {card.name}"
+    return WeightFile(path, source, card.allow, card.rules, card.holds, timm)
+
+
+def own_file(
+    path: str | Path, layout: CheckpointLayout | str | None = None
+) -> WeightFile:
+    """A file of the user, whose `layout` may be a name or not be known."""
+    path = existing_file(path, "weights")
+    if isinstance(layout, str):
+        if layout not in LAYOUTS:
+            raise ValueError(unknown("layout", layout, LAYOUTS))
+        layout = LAYOUTS[layout]
+    return WeightFile(path, f"weights {path}", layout=layout)
 
 
 def weight_file(card: ModelCard) -> RemoteFile | None:
@@ -316,9 +358,6 @@ def _unproven(
 
 
 def _download(file: RemoteFile, path: Path, proof: Proof | None) -> None:
-    sweep_leftovers(path.parent)
-    sweep_partials(path.parent)
-
     def accept(part: Path) -> None:
         _check(file, part, path)
         if unproven := _unproven(file, part, proof):
@@ -352,7 +391,7 @@ def hub_file(name: str) -> Path | None:
     return None
 
 
-def fetch_from_hub(name: str) -> Path:
+def fetch_from_hub(name: str, proof: Proof) -> Path:
     """Weight file of a network from timm's hub: downloaded if need be, and checked."""
     import timm
     from huggingface_hub import constants, hf_hub_download
@@ -361,7 +400,7 @@ def fetch_from_hub(name: str) -> Path:
     config: Any = timm.get_pretrained_cfg(name)
     found = hub_file(name)
     if found is not None:
-        return _checked_blob(found, name, config)
+        return _checked_blob(found, name, config, proof)
     address = f"{constants.ENDPOINT}/{config.hf_hub_id}"
     if offline():
         raise FileNotFoundError(
@@ -388,25 +427,11 @@ def fetch_from_hub(name: str) -> Path:
                 f"weights of timm/{name} could not be downloaded from {address}: "
                 f"{one_line(error)}."
             ) from error
-        return _checked_blob(path, name, config)
+        return _checked_blob(path, name, config, proof)
     raise ConnectionError(
         f"weights of timm/{name} could not be downloaded: {address} holds none of "
         f"{listing(_hub_names(config))}."
     )
-
-
-def remember_hub_file(card: ModelCard, path: Path) -> None:
-    """Record the hash of a file of timm's hub that has filled its network.
-
-    Only of files that the hub does not keep under their hash.
-    """
-    if not card.timm_name or weight_file(card) is not None or _names_its_hash(path):
-        return
-    import timm
-
-    config: Any = timm.get_pretrained_cfg(card.timm_name)
-    file = _hub_record(card.timm_name, config)
-    _remember(file, weights_path(file), str(path), found=path)
 
 
 def _hub_names(config: Any) -> tuple[str, ...]:
@@ -415,31 +440,25 @@ def _hub_names(config: Any) -> tuple[str, ...]:
     return (*named, "model.safetensors", "pytorch_model.bin")
 
 
-def _names_its_hash(path: Path) -> bool:
-    """Whether the hub's cache keeps the file under its SHA-256."""
-    return re.fullmatch(r"[0-9a-f]{64}", path.resolve().name) is not None
-
-
-def _hub_record(name: str, config: Any) -> RemoteFile:
-    """Under what the hash of a file that does not name it is recorded."""
-    return RemoteFile(f"timm/{name}", (f"hf-hub:{config.hf_hub_id}",))
-
-
-def _checked_blob(path: Path, name: str, config: Any) -> Path:
+def _checked_blob(path: Path, name: str, config: Any, proof: Proof) -> Path:
     """The file, if it has the SHA-256 under which it is kept, or that was recorded."""
-    if not _names_its_hash(path):  # a copy, or a system without links
-        file = _hub_record(name, config)
-        try:
-            _check(file, path, weights_path(file))
-        except DownloadError as error:
-            raise ValueError(
-                f"weights of {file.name} in {path}: {error.reason}. {error.advice}"
-            ) from None
-        return path
     promised = path.resolve().name
-    if file_hash(path) != promised:
+    if re.fullmatch(r"[0-9a-f]{64}", promised):
+        if file_hash(path) != promised:
+            raise ValueError(
+                f"weights of timm/{name} must have the SHA-256 {promised}; {path} has "
+                "another: the file is damaged. Delete it and run again."
+            )
+        return path
+    # a copy, or a system without links: its hash is recorded once it is proved
+    file = RemoteFile(f"timm/{name}", (f"hf-hub:{config.hf_hub_id}",))
+    try:
+        _check(file, path, weights_path(file))
+    except DownloadError as error:
         raise ValueError(
-            f"weights of timm/{name} must have the SHA-256 {promised}; {path} has "
-            "another: the file is damaged. Delete it and run again."
-        )
+            f"weights of {file.name} in {path}: {error.reason}. {error.advice}"
+        ) from None
+    if not has_hash(file):
+        proof(path)
+        _remember(file, weights_path(file), str(path), found=path)
     return path
