@@ -4,10 +4,10 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 from torch import nn
-from versa.models.building import build_seeded
 
 from versa.models.preprocess import IMAGENET, Preprocess
 from versa.models.vision import VisionModel
+from versa.models.zoo.networks import build_seeded
 
 VALIDATION = Preprocess(20, 16, *IMAGENET)
 
