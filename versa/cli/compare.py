@@ -70,18 +70,9 @@ examples:
 
 
 def compare_command(arguments: Sequence[str] | None = None) -> int:
-    """The console script ``versa-compare``.
+    """The console script ``versa-compare``; ``sys.argv`` by default.
 
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        Command line without the program's name; ``sys.argv`` by default.
-
-    Returns
-    -------
-    code : int
-        0; 2 after one sentence on the standard error that says what to change; 130
-        after Ctrl-C.
+    The exit code is 0; 2 after a sentence that says what to change; 130 after Ctrl-C.
     """
     return run_command(_parser(), _compare, arguments, _interrupted)
 

@@ -22,17 +22,7 @@ _MODEL = (
 def add_readouts(
     parser: Callable[..., argparse.ArgumentParser],
 ) -> dict[str, argparse.ArgumentParser]:
-    """Parsers of the three commands.
-
-    Parameters
-    ----------
-    parser : callable
-        Makes a parser from a name, an action and a description.
-
-    Returns
-    -------
-    parsers : dict of str to ArgumentParser
-    """
+    """Parsers of the three commands; `parser` takes name, action and description."""
     knn = parser(
         "knn", _knn, "Accuracy of the nearest neighbours among the training images."
     )

@@ -36,19 +36,10 @@ examples:
 
 
 def train_command(arguments: Sequence[str] | None = None) -> int:
-    """The console script ``versa-train-ipcl``.
+    """The console script ``versa-train-ipcl``; ``sys.argv`` by default.
 
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        Command line without the program's name; ``sys.argv`` by default.
-
-    Returns
-    -------
-    code : int
-        0; 2 after a sentence on the standard error that says what to change; 75 if a
-        scheduler stopped the training, which the same command continues; 130 after
-        Ctrl-C.
+    The exit code is 0; 2 after a sentence that says what to change; 75 if a scheduler
+    stopped the training, which the same command resumes; 130 after Ctrl-C.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     commands = _commands()

@@ -116,17 +116,13 @@ def test_aal_has_labels_in_steps_and_no_mni152(tmp_path, caplog):
     [
         {"labels": ["Background", *NAMES]},
         {"labels": NAMES},  # earlier versions: the first name is that of label 1
-        {"labels": [name.encode() for name in NAMES]},
         {"labels": np.array(["Background", *NAMES])},
         {"labels": {0: "Background", 1: "V1", 2: "V2", 3: "V3"}},
         {"labels": pd.DataFrame({"index": [0, 3, 2, 1], "name": ["Background", "V3",
                                                                   "V2", "V1"]})},
-        {"labels": np.rec.array([(1, "V1"), (2, "V2"), (3, "V3")],
-                                names=["index", "name"])},
         {"labels": ["?", *NAMES],
          "lut": pd.DataFrame({"index": [0, 1, 2, 3], "name": ["Background", *NAMES],
                               "color": ["#000000"] * 4})},
-        {"labels": ["Background", *NAMES], "indices": ["0", "1", "2", "3"]},
     ],
 )  # fmt: skip
 def test_labels_have_their_names_in_every_form(parts):

@@ -182,23 +182,10 @@ def read_responses(
     stimuli: StimulusSet | None,
     problems: Problems,
 ) -> SubjectResponses | None:
-    """One subject's responses in the voxels of every sector.
+    """One subject's responses in the voxels of every sector; None without a file.
 
-    Parameters
-    ----------
-    func : Path
-        The folder with the files.
-    masks : mapping of str to Path
-        Mask file of each sector.
-    stimuli : StimulusSet or None
-        The images, which the sidecar must list in their order; None if not known.
-    problems : Problems
-        Takes what is wrong; where it raises nothing, what is right is read.
-
-    Returns
-    -------
-    found : SubjectResponses or None
-        None if there is no file of responses.
+    The sidecar must list `stimuli`, if they are known, in their order. What is wrong
+    goes to `problems`; where that raises nothing, what is right is read.
     """
     betas = problems.attempt(func, betas_path, func)
     if betas is None:

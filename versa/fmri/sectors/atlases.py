@@ -292,13 +292,11 @@ def _names_of(parts: Mapping[str, Any], atlas: _Atlas) -> dict[int, str]:
         names = {}
     elif isinstance(labels, Mapping):
         names = labels
-    elif "indices" in parts:  # nilearn's AAL before it had a lut: labels in steps
-        names = dict(zip(parts["indices"], labels, strict=True))
     elif _is_table(labels):
         names = _names_by_label(labels)
     else:
-        names = _names_in_order([_text(name) for name in labels], atlas)
-    texts = {int(label): _text(name) for label, name in names.items()}
+        names = _names_in_order([str(name).strip() for name in labels], atlas)
+    texts = {int(label): str(name).strip() for label, name in names.items()}
     return {
         label: name
         for label, name in texts.items()
@@ -314,8 +312,8 @@ def _names_of_maps(labels: Any, atlas: _Atlas) -> dict[int, str]:
     if isinstance(labels, Mapping):
         labels = [labels[key] for key in sorted(labels)]
     elif _is_table(labels):  # whose rows are the maps, whatever index they have
-        labels = labels[table_columns(["index", *_columns(labels)])[1]]
-    texts = [_text(name) for name in labels]
+        labels = labels[table_columns(["index", *labels.columns])[1]]
+    texts = [str(name).strip() for name in labels]
     if len(texts) == n_maps + 1 and texts[0].lower() in _BACKGROUND:
         texts = texts[1:]
     if len(texts) != n_maps:
@@ -342,26 +340,13 @@ def _names_in_order(names: list[str], atlas: _Atlas) -> dict[int, str]:
 
 
 def _is_table(labels: Any) -> bool:
-    """Whether labels are a DataFrame, or a record array of earlier nilearn."""
-    return hasattr(labels, "columns") or bool(
-        isinstance(labels, np.ndarray) and labels.dtype.names
-    )
-
-
-def _columns(table: Any) -> list[Any]:
-    """Names of the columns of a DataFrame or record array."""
-    return list(table.columns if hasattr(table, "columns") else table.dtype.names)
+    return hasattr(labels, "columns")
 
 
 def _names_by_label(table: Any) -> dict[Any, Any]:
-    """Names of a DataFrame or record array that has a column of labels."""
-    index, name = table_columns(_columns(table))
+    """Names of a DataFrame that has a column of labels."""
+    index, name = table_columns(table.columns)
     return dict(zip(table[index], table[name], strict=True))
-
-
-def _text(name: Any) -> str:
-    """A name as text; earlier versions of nilearn give bytes."""
-    return (name.decode() if isinstance(name, bytes) else str(name)).strip()
 
 
 def _label_image(atlas: _Atlas) -> np.ndarray:

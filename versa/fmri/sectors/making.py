@@ -20,25 +20,7 @@ ON_PLANE = 1e-4  # mm; voxels this close to a plane are on it
 
 
 def union(sectors: Iterable[Sector], *, name: str) -> Sector:
-    """All voxels of some sectors, such as V1, V2 and V3.
-
-    Parameters
-    ----------
-    sectors : iterable of Sector
-        One or more, on one grid.
-    name : str
-        Name of the result.
-
-    Returns
-    -------
-    sector : Sector
-        Every voxel that is in any of them.
-
-    Raises
-    ------
-    ValueError
-        If there is no sector, or the grids differ.
-    """
+    """All voxels of some sectors on one grid, such as V1, V2 and V3."""
     items = list(sectors)
     if not items:
         raise ValueError(f"sector {name} must be the union of one or more; got none.")
@@ -48,32 +30,7 @@ def union(sectors: Iterable[Sector], *, name: str) -> Sector:
 
 
 def without(sector: Sector, *others: Sector) -> Sector:
-    """A sector without the voxels of others.
-
-    Parameters
-    ----------
-    sector : Sector
-        The one to take away from.
-    *others : Sector
-        What to take away, on the same grid.
-
-    Returns
-    -------
-    sector : Sector
-        Of the same name.
-
-    Raises
-    ------
-    ValueError
-        If the grids differ, or nothing is left.
-
-    Examples
-    --------
-    >>> first = Sector("OTC", np.array([[[True, True, False]]]), np.eye(4), "TAL")
-    >>> second = Sector("EarlyV", np.array([[[False, True, True]]]), np.eye(4), "TAL")
-    >>> without(first, second)
-    <Sector OTC: 1 of 1 x 1 x 3 voxels, TAL>
-    """
+    """A sector without the voxels of others on its grid; refuses that none is left."""
     check_same_grid([sector, *others])
     mask = sector.mask.copy()
     for other in others:

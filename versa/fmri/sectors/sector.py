@@ -110,16 +110,15 @@ class Sector:
 
 def check_same_grid(sectors: Iterable[Sector]) -> None:
     """Refuse sectors that differ in space or grid from the first one."""
-    items = list(sectors)
-    for first, other in zip(items[:1] * len(items), items, strict=True):
-        differing: tuple[str, object, object]
+    first, *others = sectors
+    shape = first.mask.shape
+    differing: tuple[str, object, object]
+    for other in others:
         if first.space != other.space:
             differing = "space", first.space, other.space
-        elif first.mask.shape != other.mask.shape:
-            differing = "shape", first.mask.shape, other.mask.shape
-        elif not same_grid(
-            first.mask.shape, first.affine, other.mask.shape, other.affine
-        ):
+        elif shape != other.mask.shape:
+            differing = "shape", shape, other.mask.shape
+        elif not same_grid(shape, first.affine, shape, other.affine):
             differing = "affine", first.affine.tolist(), other.affine.tolist()
         else:
             continue
