@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("versa")
 
-
 _LONGEST_FILE = 10**11  # bytes that are taken where nobody published the size
 _PAGE_LIMIT = 2**20  # bytes of a web page that are read
 _PARTIAL_AGE = 7 * 24 * 3600.0  # seconds
@@ -338,6 +337,7 @@ def page_in(start: bytes) -> str:
 
 
 def page_at(path: Path) -> str:
+    """The same of a file."""
     with open(path, "rb") as file:
         return page_in(file.read(CHUNK))
 

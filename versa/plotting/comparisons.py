@@ -145,7 +145,7 @@ def plot_diets(
             rotation=40, ha="right", rotation_mode="anchor",
         )  # fmt: skip
         finish_panel(panel, name)
-    _share_scores(parts, method)
+    _share_range(parts, method)
     draw_head(whole, standard, lines, handles)
     return whole
 
@@ -241,7 +241,7 @@ def plot_accuracy(
         handles += draw_null(panel, next(iter(rows.values()))["null_r"])
         panel.set_xlabel("top-1 accuracy (%)", fontsize=TEXT)
         finish_panel(panel, name)
-    _share_scores(parts, method)
+    _share_range(parts, method)
     draw_head(whole, first, lines, handles, margin=_KEY)
     _draw_key(whole, fills, markers)
     return whole
@@ -370,8 +370,8 @@ def _scores(result: FitResult, method: str, sector: str) -> np.ndarray:
     return best_layer_scores(result, method, sector).r.ravel()
 
 
-def _share_scores(parts: "Sequence[Axes]", method: str) -> None:
-    """One scale of scores for all panels, written at the first."""
+def _share_range(parts: "Sequence[Axes]", method: str) -> None:
+    """One range for all panels, that of the scores drawn; labelled at the first."""
     ends = np.array([panel.get_ylim() for panel in parts])
     for panel in parts:
         panel.set_ylim(ends.min(), ends.max())

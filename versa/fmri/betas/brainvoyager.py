@@ -60,7 +60,6 @@ _UNSAID = {
 _RESOLUTION_KEYS = ("Resolution", "VTC resolution relative to VMR (1, 2, or 3)")
 _VOI_SPACES = {"TAL": "TAL", "MNI": "MNI152", "BV": None}
 _VTC_HEADER = 1 << 16  # bytes; a VTC starts with two file names and 30 bytes
-# What bvbabel raises at bytes that are not what they should be.
 _CUBE = 256  # voxels of 1 mm: the frame of a VMR in Talairach or MNI space
 _NATIVE_VMP = -1582119980  # first four bytes of a VMP that keeps its own resolution
 _CROSS_CORRELATION = 3  # type of a map that packs a lag and a correlation in one value

@@ -14,7 +14,7 @@ from versa.fmri.betas.events import check_names, warn_of_twins
 from versa.fmri.betas.trials import average_trials, check_estimates, has_estimate
 from versa.fmri.volumes.nifti import (
     check_stated_space,
-    header_space,
+    common_space,
     list_grid,
     read_image,
 )
@@ -247,7 +247,7 @@ def betas_from_images(
     beside = [Path(p) for p in (mask, activity) if p is not None]
     options = ImageOptions(
         subject=subject,
-        space=_space([*files, *beside], space),
+        space=common_space([*files, *beside], space),
         mask=mask,
         activity=activity,
         resample=resample,
@@ -365,20 +365,6 @@ def _check_images(
             else:
                 rows, own = values[None], [name]
             check_estimates(rows, own, f"{what} of subject {subject} ({path.name})")
-
-
-def _space(paths: Sequence[Path], space: str | None) -> str:
-    """The space that is given, or that the files state, against which all are held."""
-    chosen = header_space(paths[0]) if space is None else space
-    if chosen is None:
-        raise ValueError(
-            f"the space of {paths[0].name} must be known: TAL, MNI152..., individual "
-            "or none; neither its name nor its header says it. Pass space=."
-        )
-    check_space(chosen)
-    for path in paths:
-        check_stated_space(path, chosen)
-    return chosen
 
 
 def _check_row_names(given: Any, conditions: Sequence[str], what: str) -> None:

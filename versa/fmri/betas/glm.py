@@ -17,13 +17,12 @@ from versa.fmri.sectors.sector import Sector
 from versa.fmri.volumes.grids import onto_grid, same_grid
 from versa.fmri.volumes.nifti import (
     check_stated_space,
-    header_space,
+    common_space,
     mean_volume,
     read_grid,
     read_mask,
     read_series,
 )
-from versa.fmri.volumes.spaces import check_space
 from versa.wording import listing, unique_names, unknown
 
 if TYPE_CHECKING:
@@ -184,7 +183,7 @@ def fit_betas(
     if not runs:
         raise ValueError(f"subject {subject} must have at least one run; got none.")
     grid = _common_grid(runs)
-    space = _checked_space(runs, space)
+    space = common_space([run.bold for run in runs], space)
     _check_names(runs, settings, subject)
     voxels = _choose_voxels(runs, mask, grid, space, resample)
     conditions = conditions_of(runs, settings)
@@ -237,20 +236,6 @@ def fit_betas(
         unit=settings.unit,
         source=f"GLM of {len(runs)} runs, {settings}",
     )
-
-
-def _checked_space(runs: Sequence[Run], space: str | None) -> str:
-    """The space that is given, or that the first run states; all runs must agree."""
-    found = header_space(runs[0].bold) if space is None else space
-    if found is None:
-        raise ValueError(
-            f"{runs[0].name}: its space must be known; neither name nor header says "
-            "it. Pass space='individual', 'TAL' or 'MNI152...'."
-        )
-    check_space(found)
-    for run in runs:
-        check_stated_space(run.bold, found)
-    return found
 
 
 def _check_names(runs: Sequence[Run], settings: GLMSettings, subject: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from versa.fmri.volumes.scaling import header_step, zero_within
-from versa.fmri.volumes.spaces import FORM_SPACES
+from versa.fmri.volumes.spaces import FORM_SPACES, check_space
 from versa.wording import reading
 
 if TYPE_CHECKING:
@@ -178,6 +178,20 @@ def header_space(path: Path) -> str | None:
     if named := _named_space(path):
         return _NAMES_OF_SPACES.get(named, named)
     return {1: "individual", **FORM_SPACES}.get(codes[0] or codes[1])
+
+
+def common_space(paths: Sequence[Path], space: str | None) -> str:
+    """The space that is given, or that the first image states; all must agree."""
+    chosen = header_space(paths[0]) if space is None else space
+    if chosen is None:
+        raise ValueError(
+            f"the space of {paths[0].name} must be known: TAL, MNI152..., individual "
+            "or none; neither its name nor its header says it. Pass space=."
+        )
+    check_space(chosen)
+    for path in paths:
+        check_stated_space(path, chosen)
+    return chosen
 
 
 def check_stated_space(path: Path, space: str) -> None:
