@@ -142,12 +142,19 @@ def _sweep(leftovers: Iterable[Path]) -> None:
     for leftover in list(leftovers):
         # a folder that cannot be written, or another process swept it first
         with contextlib.suppress(OSError):
-            # the clock of the file system, which may be another than this machine's
-            with tempfile.TemporaryFile(dir=leftover.parent) as probe:
-                now = os.fstat(probe.fileno()).st_mtime
+            now = file_system_time(leftover.parent)
             parts = [leftover, *leftover.rglob("*")]
             if now - max(part.lstat().st_mtime for part in parts) > _LEFTOVER_AGE:
                 shutil.rmtree(leftover, ignore_errors=True)
+
+
+def file_system_time(folder: Path) -> float:
+    """Time by the clock of a folder's file system, maybe another than this machine's.
+
+    In seconds, as times of change are.
+    """
+    with tempfile.TemporaryFile(dir=folder) as probe:
+        return os.fstat(probe.fileno()).st_mtime
 
 
 @contextmanager

@@ -3,28 +3,33 @@
 import bz2
 import gzip
 import time
+import zipfile
 from collections.abc import Callable
 from functools import lru_cache
 from io import BufferedIOBase
 from pathlib import Path
 
+from versa.untrusted import check_expansion
+
 _OPENERS: dict[bytes, Callable[[Path], BufferedIOBase]] = {  # by the first bytes
     b"\x1f\x8b\x08": gzip.GzipFile,
     b"BZh": bz2.BZ2File,
 }
+_ZIP = b"PK\x03"
 _CHUNK = 2**20
 _FRESH = 2.0  # seconds in which a file can change without another time of change
 
 
 def check_whole_stream(path: Path) -> None:
-    """Unpack a gzip or bzip2 file to its end, once per process and state of the file.
+    """Unpack a gzip, bzip2 or zip file to its end, once per process and state of it.
 
     Readers of images stop at the last byte they need, before the check sum: a wrong
-    bit is another number then. Raises what the unpacking raises; other files pass.
+    bit is another number then. Raises what the unpacking raises, and ValueError for a
+    file that unpacks to far more than it is; other files pass.
     """
     with open(path, "rb") as file:
         start = file.read(3)
-    if start not in _OPENERS:
+    if start not in (*_OPENERS, _ZIP):
         return
     state = path.stat()
     fresh = time.time() - state.st_mtime < _FRESH
@@ -35,6 +40,14 @@ def check_whole_stream(path: Path) -> None:
 @lru_cache(maxsize=4096)  # errors are not kept
 def _unpack(path: Path, start: bytes, *_state: int) -> None:
     """Read a compressed file to its end and forget it."""
+    n_bytes = 0
+    if start == _ZIP:
+        with zipfile.ZipFile(path) as packed:
+            check_expansion(path, sum(item.file_size for item in packed.infolist()))
+            if damaged := packed.testzip():
+                raise ValueError(f"the check sum of {damaged} in it is wrong")
+        return
     with _OPENERS[start](path) as stream:
-        while stream.read(_CHUNK):
-            pass
+        while chunk := stream.read(_CHUNK):
+            n_bytes += len(chunk)
+            check_expansion(path, n_bytes)

@@ -1,6 +1,7 @@
 """One wording for every refusal: what, rule, value, next step."""
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -81,6 +82,32 @@ def chosen_names(
         if name not in options:
             raise ValueError(unknown(kind, name, options))
     return unique_names(names, f"{kind}s")
+
+
+def by_number(name: str) -> list[tuple[int, str]]:
+    """Key of a name that puts img2 before img10.
+
+    Examples
+    --------
+    >>> sorted(["img10", "img2", "img1b", "img1"], key=by_number)
+    ['img1', 'img1b', 'img2', 'img10']
+    """
+    parts = re.split("([0-9]+)", name)
+    return [
+        (int(part or 0), "") if row % 2 else (0, part) for row, part in enumerate(parts)
+    ]
+
+
+def in_text_order(names: Iterable[object]) -> bool:
+    """Whether names are sorted as texts, where their numbers have another order.
+
+    Examples
+    --------
+    >>> in_text_order(["run1", "run10", "run2"]), in_text_order(["run2", "run1"])
+    (True, False)
+    """
+    texts = [str(name) for name in names]
+    return texts == sorted(texts) != sorted(texts, key=by_number)
 
 
 def one_line(error: BaseException) -> str:

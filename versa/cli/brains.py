@@ -16,7 +16,8 @@ examples:
 """
 _SECTORS_EPILOG = """\
 A SOURCE is the path of an image with {subject} for the label, or atlas/NAME for an
-atlas that nilearn fetches; after a colon the regions of a label image, with + between.
+atlas that nilearn fetches; after a colon the regions of a label image, with + between,
+or a threshold (mask.nii.gz:>0.5). + also joins sources, as does an option given twice.
 
 examples:
   versa-data sectors study --early-v 'rois/sub-{subject}_visual.nii.gz:1+2+3' \\
@@ -82,7 +83,8 @@ def _add_betas(commands: Any) -> None:
     )
     add("--images", metavar="FOLDER", help="images, called like their conditions")
     add("--name", help="name of the dataset; that of the folder by default")
-    add("--mask", metavar="PATH", help="mask of voxels, with {subject} for the label")
+    add("--mask", metavar="PATH", help="mask of voxels, with {subject} for the label; "
+        "of one with many values also a threshold, mask.nii.gz:>0.5")  # fmt: skip
     add("--space", help="TAL, MNI152..., individual; what the files say by default")
     add("--resample", action="store_true", help="resample masks to the runs' grid")
     add(
@@ -183,6 +185,15 @@ def _pairs(texts: Sequence[str], option: str) -> dict[str, str]:
     return found
 
 
+def _sources(texts: Sequence[str]) -> dict[str, str]:
+    """Texts such as V1=mask.nii.gz as a mapping; sources of one name are joined."""
+    found: dict[str, str] = {}
+    for text in texts:
+        for name, source in _pairs([text], "--sector").items():
+            found[name] = f"{found[name]}+{source}" if name in found else source
+    return found
+
+
 def _counts(texts: Sequence[str]) -> dict[str, int]:
     """Texts such as V1=100 as a mapping."""
     found = {}
@@ -230,14 +241,17 @@ def _add_sectors(commands: Any) -> None:
     )
     add = parser.add_argument
     add("folder", metavar="FOLDER", help="dataset folder with betas")
-    add("--early-v", metavar="SOURCE", help="V1 to V3")
-    add("--otc", metavar="SOURCE", help="occipito-temporal cortex")
+    add("--early-v", action="append", metavar="SOURCE",
+        help="V1 to V3 (given twice: both, as + joins)")  # fmt: skip
+    add("--otc", action="append", metavar="SOURCE",
+        help="occipito-temporal cortex (given twice: both)")  # fmt: skip
     add(
         "--sector",
         action="append",
         default=[],
         metavar="NAME=SOURCE",
-        help="a sector as it is drawn (repeatable; + joins two sources)",
+        help="a sector as it is drawn (repeatable; + joins two sources, as does one "
+        "NAME given twice)",
     )
     add("--active", metavar="MAP",
         help="contrast [all > rest]: active (default, what `betas` left), betas (their "
@@ -266,7 +280,7 @@ def _add_sectors(commands: Any) -> None:
 def _sectors(options: argparse.Namespace) -> int:
     from versa.fmri.study.sectors import add_sectors, choose_sectors, paper_sectors
 
-    plain = _pairs(options.sector, "--sector")
+    plain = _sources(options.sector)
     recipe = options.early_v is not None and options.otc is not None
     if not recipe and (options.early_v is not None or options.otc is not None):
         raise ValueError("--early-v and --otc must be given together; one is missing.")
@@ -290,7 +304,11 @@ def _sectors(options: argparse.Namespace) -> int:
     common = {name: value for name, value in given.items() if value is not None}
     made: dict[str, Any]
     if recipe:
-        made = {"early": options.early_v, "occipito_temporal": options.otc, **common}
+        made = {
+            "early": "+".join(options.early_v),
+            "occipito_temporal": "+".join(options.otc),
+            **common,
+        }
         found = paper_sectors(options.folder, **made)
     else:
         counts = _counts(options.most_active)

@@ -42,6 +42,7 @@ def test_conditions_called_like_files(tmp_path, images):
     names = [f"{name}.png" for name in CONDITIONS]
     folder = tmp_path / "study"
     folder.mkdir()
+    (folder / "dataset_description.json").write_text('{"Name": "mine"}')
     betas = ConditionBetas(
         "01",
         names,

@@ -49,6 +49,7 @@ def study(tmp_path):
     rng = np.random.default_rng(0)
     folder = tmp_path / "study"
     folder.mkdir()
+    (folder / "dataset_description.json").write_text('{"Name": "mine"}')
     (folder / "participants.tsv").write_text(
         "participant_id\n" + "".join(f"sub-{s}\n" for s in SUBJECTS)
     )
@@ -459,7 +460,7 @@ def test_masks_of_many_values_by_a_threshold(study, tmp_path, text, chosen):
 @pytest.mark.parametrize(
     ("text", "refusal"),
     [
-        (">2", r"LOC.nii.gz must have voxels above 2; its largest value is 1"),
+        (">2", r"LOC.nii.gz must have voxels from 2 on; its largest value is 1"),
         (">=0", r"must be above 0, .* got >=0"),
         (">-1", r"must be above 0, .* got >-1"),
         ("1>0.5", r"threshold and resample='linear' are for probabilities"),

@@ -33,10 +33,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from versa.fmri.betas.conditions import ConditionBetas
-from versa.fmri.betas.trials import check_estimates
 from versa.fmri.sectors.sector import Sector
 from versa.fmri.volumes.spaces import check_space
-from versa.fmri.volumes.voxels import PathLike, Volume, gather_voxels
+from versa.fmri.volumes.voxels import (
+    PathLike,
+    Volume,
+    empty_volumes,
+    gather_voxels,
+    refuse_empty,
+)
 from versa.wording import listing, reading, unique_names, unknown
 
 logger = logging.getLogger("versa")
@@ -79,11 +84,12 @@ class BrainVoyagerImage:
         shape = " x ".join(map(str, self.values.shape))
         return f"<BrainVoyagerImage: {shape}, {self.space}>"
 
-    def sector(self, name: str) -> Sector:
-        """The mask of an MSK file as a sector: the voxels that are not 0."""
-        mask = self.values != 0
+    def sector(self, name: str, least: float | None = None) -> Sector:
+        """The mask of an MSK file as a sector: the voxels that are not 0, or those
+        from the value `least` on."""
+        mask = self.values != 0 if least is None else self.values >= least
         inside = self.values[mask]
-        if mask.ndim != 3 or (inside != inside[:1]).any():
+        if mask.ndim != 3 or (least is None and (inside != inside[:1]).any()):
             raise ValueError(
                 f"sector {name}: the image must be one mask (x, y, z) of 0 and one "
                 f"other value; got {self.values.shape}, with values from "
@@ -257,13 +263,12 @@ def read_vmp(
                 f"{options.count(name)} times among {listing(options)}."
             )
     chosen = [maps[options.index(name)] for name in wanted]
-    for name, volume, _ in chosen:
-        check_estimates(volume[None], [name], f"maps of subject {subject}")
 
     def read() -> Iterator[Volume]:
         for name, volume, image in chosen:
             yield f"map {name}", 0, volume, image.affine
 
+    refuse_empty(empty_volumes(read, mask=mask), wanted, f"maps of subject {subject}")
     values, inside, affine = gather_voxels(read, mask=mask)
     return ConditionBetas(
         subject,

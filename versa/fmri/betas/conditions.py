@@ -10,6 +10,7 @@ from versa.fmri.dataset.braindata import BrainDataset
 from versa.fmri.dataset.stimuli import StimulusSet
 from versa.fmri.sectors.sector import Sector
 from versa.fmri.volumes.grids import same_grid
+from versa.fmri.volumes.voxels import check_estimates
 from versa.wording import listing, unique_names
 
 
@@ -22,7 +23,7 @@ class ConditionBetas:
     Parameters
     ----------
     subject : str
-        Label such as ``"01"``.
+        Label such as ``"01"``, with or without ``sub-``.
     conditions : sequence of str, length n_conditions
         Names of the rows, unique.
     values : array-like of shape (n_conditions, n_voxels)
@@ -45,7 +46,8 @@ class ConditionBetas:
     Raises
     ------
     ValueError
-        If shapes or names do not belong together.
+        If shapes or names do not belong together, or a condition is 0 or NaN in all
+        voxels, as where nothing was estimated.
 
     Examples
     --------
@@ -73,6 +75,7 @@ class ConditionBetas:
 
     def __post_init__(self) -> None:
         put = functools.partial(object.__setattr__, self)
+        put("subject", self.subject.removeprefix("sub-"))
         what = f"betas of subject {self.subject}"
         put("conditions", unique_names(self.conditions, f"conditions of {what}"))
         grid = Sector("mask", self.mask, self.affine, self.space)  # checks all three
@@ -98,6 +101,9 @@ class ConditionBetas:
                     f"{part} of {what} must be {rule}, that is {wanted} for the "
                     f"{shape[0]} conditions and the mask; got {array.shape}.{turned}"
                 )
+            if array.ndim == 2:
+                whole = f"{part} of subject {self.subject}"
+                check_estimates(array, self.conditions, whole)
             view = array.view()
             view.flags.writeable = False
             put(part, view)
@@ -254,7 +260,7 @@ def dataset_from_betas(
     Examples
     --------
     >>> mask = np.ones((1, 1, 3), dtype=bool)
-    >>> values = [[0, 0, 0], [1, 2, 3], [3, 2, 1]]
+    >>> values = [[0, 0, 1], [1, 2, 3], [3, 2, 1]]
     >>> betas = ConditionBetas(
     ...     "01", ["rest", "cup", "dog"], values, mask, np.eye(4), "individual"
     ... )

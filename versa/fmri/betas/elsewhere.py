@@ -11,18 +11,21 @@ from numpy.typing import ArrayLike
 
 from versa.fmri.betas.conditions import ConditionBetas
 from versa.fmri.betas.events import check_names, warn_of_twins
-from versa.fmri.betas.trials import average_trials, check_estimates, has_estimate
+from versa.fmri.betas.trials import average_trials
 from versa.fmri.volumes.nifti import (
     check_stated_space,
     common_space,
     list_grid,
-    read_image,
+    mask_file,
 )
 from versa.fmri.volumes.spaces import check_space
 from versa.fmri.volumes.voxels import (
     PathLike,
+    empty_volumes,
     read_map,
     read_voxels,
+    refuse_empty,
+    volumes_of,
 )
 from versa.wording import chosen_names, listing, unknown
 
@@ -125,9 +128,6 @@ def betas_from_array(
     """
     for what, given in (("values", values), ("odd", odd), ("even", even)):
         _check_row_names(given, conditions, f"{what} of subject {subject}")
-        if given is not None and np.ndim(given) == 2:
-            rows = np.asarray(given, dtype=np.float64)
-            check_estimates(rows, conditions, f"{what} of subject {subject}")
     _check_conditions(conditions, subject)
     if mask is None:
         if space != "none" or affine is not None:
@@ -194,7 +194,8 @@ def betas_from_images(
         See :class:`~versa.Sector`; by default what the file names say
         in ``space-<name>``.
     mask : path-like, optional
-        Image of the voxels to read; by default all.
+        Image of the voxels to read, also with a threshold, ``mask.nii.gz:>0.5``; by
+        default all.
     odd, even : as `images`, optional
         The same conditions over odd and over even runs.
     activity : path-like, optional
@@ -242,9 +243,13 @@ def betas_from_images(
     if not parts.get("images"):
         raise ValueError(f"images of subject {subject} must be at least one; got none.")
     _check_conditions(names, subject)
-    _check_images(parts, names, subject)
+    for what, paths in parts.items():
+        # volumes of one image, or an image of each
+        volumes = volumes_of(paths, [len(names) // len(paths)] * len(paths))
+        empty = empty_volumes(volumes, mask=mask, resample=resample)
+        refuse_empty(empty, names, f"{what} of subject {subject} ({paths[0].name})")
     files = [path for part in parts.values() for path in part]
-    beside = [Path(p) for p in (mask, activity) if p is not None]
+    beside = [mask_file(p) for p in (mask, activity) if p is not None]
     options = ImageOptions(
         subject=subject,
         space=common_space([*files, *beside], space),
@@ -286,10 +291,10 @@ def betas_from_runs(
     if conditions is not None:
         wanted = chosen_names(conditions, "condition", wanted)
     used = [one for one in images if one[0] in wanted]
-    beside = [path for path in (options.mask, options.activity) if path]
+    beside = [mask_file(path) for path in (options.mask, options.activity) if path]
     for path in [path for _, _, path in used] + beside:
         check_stated_space(Path(path), options.space)
-    used = _estimated(used, options.subject)
+    used = _estimated(used, options)
     for run in dict.fromkeys(runs):
         missing = set(wanted) - {name for name, own, _ in used if own == run}
         if missing:
@@ -319,15 +324,18 @@ def betas_from_runs(
 
 
 def _estimated(
-    images: Sequence[tuple[str, int, PathLike]], subject: str
+    images: Sequence[tuple[str, int, PathLike]], options: ImageOptions
 ) -> list[tuple[str, int, PathLike]]:
     """Images that hold an estimate; others are named. Each condition must have one.
 
     Where a run has no event of a condition, or was not estimated, programs leave an
     image of 0 or NaN, which is no response of 0.
     """
-    kept = [one for one in images if has_estimate(read_image(Path(one[2]))[0])]
-    empty = [one for one in images if one not in kept]
+    subject = options.subject
+    volumes = volumes_of([path for _, _, path in images])
+    rows = empty_volumes(volumes, mask=options.mask, resample=options.resample)
+    empty = [images[row] for row in rows]
+    kept = [one for row, one in enumerate(images) if row not in set(rows)]
     if empty:
         said = listing(f"{n!r} of run {run} ({Path(p).name})" for n, run, p in empty)
         logger.warning(
@@ -350,21 +358,6 @@ def _check_conditions(conditions: Sequence[str], subject: str) -> None:
     texts = [name for name in conditions if isinstance(name, str)]
     check_names([name for name in texts if name], f"conditions of subject {subject}")
     warn_of_twins(texts, f"conditions of subject {subject}")
-
-
-def _check_images(
-    parts: Mapping[str, Sequence[Path]], names: Sequence[str], subject: str
-) -> None:
-    """Refuse images of conditions, or volumes of one, that hold no estimate."""
-    for what, paths in parts.items():
-        one = len(paths) == 1 and len(names) > 1
-        for name, path in zip(names, paths, strict=False):
-            values, _ = read_image(path)
-            if values.ndim == 4 and one:
-                rows, own = np.moveaxis(values, -1, 0), names
-            else:
-                rows, own = values[None], [name]
-            check_estimates(rows, own, f"{what} of subject {subject} ({path.name})")
 
 
 def _check_row_names(given: Any, conditions: Sequence[str], what: str) -> None:

@@ -14,7 +14,7 @@ from versa.fmri.volumes.grids import same_grid
 from versa.fmri.volumes.nifti import read_grid
 from versa.fmri.volumes.spaces import check_space
 from versa.fmri.volumes.voxels import PathLike
-from versa.wording import listing, reading, unique_names, unknown
+from versa.wording import in_text_order, listing, reading, unique_names, unknown
 
 logger = logging.getLogger("versa")
 
@@ -85,6 +85,13 @@ def read_feat(
         raise ValueError(
             "folders must be different .feat folders, one per run; got "
             f"{listing(paths) or 'none'}."
+        )
+    if in_text_order(paths):
+        logger.warning(
+            "FEAT folders count as runs 1, 2, ... as they are given, in the order of "
+            "their names as texts: %s. Give them in the order of their numbers, or "
+            "odd and even runs are others.",
+            listing((path.name for path in paths), limit=4),
         )
     estimates = []
     for run, path in enumerate(paths, start=1):

@@ -18,12 +18,13 @@ from versa.fmri.volumes.grids import onto_grid, same_grid
 from versa.fmri.volumes.nifti import (
     check_stated_space,
     common_space,
+    mask_file,
     mean_volume,
     read_grid,
     read_mask,
     read_series,
 )
-from versa.wording import listing, unique_names, unknown
+from versa.wording import in_text_order, listing, unique_names, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -156,7 +157,8 @@ def fit_betas(
     settings : GLMSettings, optional
         Response, drifts, noise, scaling.
     mask : Sector or path-like, optional
-        The voxels. By default those that the brain masks of all runs share, or, if a
+        The voxels; a path may have a threshold behind it, ``mask.nii.gz:>0.5``. By
+        default those that the brain masks of all runs share, or, if a
         run has none, those that nilearn finds in the mean image of the first run.
     space : str, optional
         Space of the images; by default what their names or headers say.
@@ -182,6 +184,12 @@ def fit_betas(
     settings = settings or GLMSettings()
     if not runs:
         raise ValueError(f"subject {subject} must have at least one run; got none.")
+    if in_text_order(run.name for run in runs):
+        logger.warning(
+            "runs of subject %s are in the order of their names as texts: %s. Give "
+            "them in the order of their numbers, or odd and even runs are others.",
+            *(subject, listing((run.name for run in runs), limit=4)),
+        )
     grid = _common_grid(runs)
     space = common_space([run.bold for run in runs], space)
     _check_names(runs, settings, subject)
@@ -304,8 +312,8 @@ def _choose_voxels(
             )
         given = [(mask.mask, mask.affine, f"mask {mask.name}")]
     elif mask is not None:
-        check_stated_space(Path(mask), space)
-        given = [(*read_mask(Path(mask)), str(mask))]
+        check_stated_space(mask_file(mask), space)
+        given = [(*read_mask(mask), str(mask))]
     else:
         paths = [run.brain_mask for run in runs]
         if None in paths:

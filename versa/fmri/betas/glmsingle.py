@@ -14,12 +14,17 @@ from typing import Any
 import numpy as np
 
 from versa.fmri.betas.conditions import ConditionBetas
-from versa.fmri.betas.trials import average_trials, has_estimate
+from versa.fmri.betas.trials import average_trials
 from versa.fmri.volumes.grids import same_grid
-from versa.fmri.volumes.nifti import check_stated_space, read_image, read_mask
+from versa.fmri.volumes.nifti import (
+    check_stated_space,
+    mask_file,
+    read_image,
+    read_mask,
+)
 from versa.fmri.volumes.spaces import check_space
-from versa.fmri.volumes.voxels import PathLike
-from versa.untrusted import load_mat, open_hdf5
+from versa.fmri.volumes.voxels import PathLike, has_estimate
+from versa.untrusted import check_expansion, load_mat, open_hdf5
 from versa.wording import listing, reading, unknown
 
 logger = logging.getLogger("versa")
@@ -107,7 +112,7 @@ def read_glmsingle(
     check_space(space)
     for image in (mask, like):
         if image is not None:
-            check_stated_space(Path(image), space)
+            check_stated_space(mask_file(image), space)
     betas, written_by = _betas(path)
     names = list(trials)
     if betas.ndim not in (2, 4) or betas.shape[-1] != len(names):
@@ -117,14 +122,15 @@ def read_glmsingle(
             "a beta are to be left out of trials."
         )
     runs = _checked_with_design(path, design, names, runs)
-    betas, names, runs = _estimated_trials(betas, names, runs, path)
     if betas.ndim == 4 and betas.shape[1:3] != (1, 1):
-        rows, inside, affine = _of_volumes(betas, path, mask, like)
+        asked, affine = _asked_voxels(betas.shape[:3], path, mask, like)
+        betas, names, runs = _estimated_trials(betas, names, runs, path, asked)
+        rows, inside = _of_volumes(betas, path, asked)
     else:
         order = voxel_order or {"Python": "C", "MATLAB": "F"}[written_by]
-        rows, inside, affine = _of_mask(
-            betas.reshape(len(betas), -1), path, mask, order
-        )
+        betas = betas.reshape(len(betas), -1)
+        betas, names, runs = _estimated_trials(betas, names, runs, path, ...)
+        rows, inside, affine = _of_mask(betas, path, mask, order)
     usable = np.isfinite(rows).all(axis=0) & (rows != 0).any(axis=0)
     if not usable.all():
         logger.info(
@@ -154,10 +160,17 @@ def read_glmsingle(
 
 
 def _estimated_trials(
-    betas: np.ndarray, names: list[str], runs: Sequence[object] | None, path: Path
+    betas: np.ndarray,
+    names: list[str],
+    runs: Sequence[object] | None,
+    path: Path,
+    asked: Any,
 ) -> tuple[np.ndarray, list[str], Sequence[object] | None]:
-    """Trials that have an estimate; those that are 0 or NaN everywhere are named."""
-    empty = [row for row in range(len(names)) if not has_estimate(betas[..., row])]
+    """Trials that have an estimate; those that are 0 or NaN everywhere are named.
+
+    `asked` are the voxels to look at.
+    """
+    empty = [n for n in range(len(names)) if not has_estimate(betas[..., n][asked])]
     if not empty:
         return betas, names, runs
     logger.warning(
@@ -207,7 +220,7 @@ def _content(path: Path, keys: Sequence[str]) -> dict[str, Any] | np.ndarray:
 
     if h5py.is_hdf5(path):
         with reading(path, "a whole HDF5 file"), open_hdf5(path) as file:
-            return {k: _hdf5_array(file[k]) if k in keys else None for k in file}
+            return {k: _hdf5_array(path, file[k]) if k in keys else None for k in file}
     if path.suffix == ".mat":
         with reading(path, "a MATLAB file"):
             return load_mat(path, variable_names=list(keys))
@@ -217,10 +230,11 @@ def _content(path: Path, keys: Sequence[str]) -> dict[str, Any] | np.ndarray:
     )
 
 
-def _hdf5_array(item: Any) -> np.ndarray | None:
+def _hdf5_array(path: Path, item: Any) -> np.ndarray | None:
     """Numbers of an HDF5 file; MATLAB stores their axes in reverse."""
     if getattr(item, "shape", None) is None or item.dtype.kind not in "iuf":
         return None  # a group, an empty dataset or texts
+    check_expansion(path, item.nbytes)
     values = np.asarray(item[()])
     return values.T if "MATLAB_class" in item.attrs else values
 
@@ -257,38 +271,44 @@ def _unpickled(path: Path) -> dict[str, Any] | np.ndarray:
     return inner
 
 
-def _of_volumes(
-    betas: np.ndarray, path: Path, mask: PathLike | None, like: PathLike | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Betas (n_trials, n_voxels) of whole volumes, their mask and affine."""
+def _asked_voxels(
+    grid: tuple[int, ...], path: Path, mask: PathLike | None, like: PathLike | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels of whole volumes that are asked for, by default all, and their affine."""
     reference = mask if like is None else like
     if reference is None:
         raise ValueError(
             f"{path} does not say where its voxels are; pass like=, an image that was "
             "analysed, or mask=, on the same grid."
         )
-    values, affine = read_image(Path(reference))
-    inside = np.ones(betas.shape[:3], dtype=bool)
-    shapes = {Path(reference): values.shape[:3]}
+    values, affine = read_image(mask_file(reference))
+    inside = np.ones(grid, dtype=bool)
+    shapes = {mask_file(reference): values.shape[:3]}
     if mask is not None:
-        inside, mask_affine = read_mask(Path(mask))
-        shapes[Path(mask)] = inside.shape
+        inside, mask_affine = read_mask(mask)
+        shapes[mask_file(mask)] = inside.shape
         if not same_grid(inside.shape, mask_affine, inside.shape, affine):
             raise ValueError(
                 f"{mask} must have the affine of {reference}, {affine.tolist()}; got "
                 f"{mask_affine.tolist()}."
             )
     for image, shape in shapes.items():
-        if shape != betas.shape[:3]:
+        if shape != grid:
             raise ValueError(
-                f"{image} must have the grid of the betas, {betas.shape[:3]}; got "
-                f"{shape}."
+                f"{image} must have the grid of the betas, {grid}; got {shape}."
             )
+    return inside, affine
+
+
+def _of_volumes(
+    betas: np.ndarray, path: Path, inside: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Betas (n_trials, n_voxels) of those of the voxels that have some; their mask."""
     # most of a volume is no brain: voxels without betas are dropped before the copy
     inside = inside & np.isfinite(betas).all(axis=3) & (betas != 0).any(axis=3)
     if not inside.any():
         raise ValueError(f"{path} must hold betas of at least one voxel; got none.")
-    return betas[inside].T, inside, affine
+    return betas[inside].T, inside
 
 
 def _of_mask(
@@ -302,7 +322,7 @@ def _of_mask(
             f"{path} holds {len(betas)} voxels without their places; pass mask=, the "
             "image of the voxels that were analysed."
         )
-    inside, affine = read_mask(Path(mask))
+    inside, affine = read_mask(mask)
     n_voxels = int(np.count_nonzero(inside))
     if n_voxels != len(betas):
         raise ValueError(

@@ -156,9 +156,10 @@ def find_runs(
         Events whose times need not be known; see :func:`read_events`.
     slice_time_ref : float, optional
         When in the repetition time the scans count as taken, from 0 to 1. By default
-        StartTime in the sidecar, and without it 0; images whose slices were corrected
-        to a time that no sidecar states count as corrected to the middle slice, as
-        fMRIPrep did before 21.0, with a warning.
+        StartTime in the sidecar, and without it 0, with a warning where slices have
+        times (SliceTiming) and nothing says whether they were corrected. Images whose
+        slices were corrected to a time that no sidecar states count as corrected to
+        the middle slice, as fMRIPrep did before 21.0, with a warning.
     repetition_time : {"sidecar", "header"}, optional
         Which counts if they differ; by default that is refused.
 
@@ -179,6 +180,7 @@ def find_runs(
     images = folder if derivatives is None else Path(derivatives)
     runs = []
     guessed: list[str] = []
+    uncorrected: list[str] = []
     for path in _bold_images(images, subject, dict(filters or {})):
         own = _entities(path)
         tables = _inherited(folder, own, "events", ".tsv")
@@ -195,7 +197,9 @@ def find_runs(
         reference = slice_time_ref
         if reference is None:
             reference, known = _slice_time_ref(path, about, t_r)
-            guessed += [path.name] if not known else []
+            if known is None:
+                uncorrected.append(path.name)
+            guessed += [path.name] if known is False else []
         signals, kept, beside = _confounds(path, images, own, confounds)
         mask = _brain_mask(path)
         runs.append(
@@ -225,6 +229,14 @@ def find_runs(
             "repetition time. State it by --slice-time-ref (slice_time_ref=).",
             listing(guessed, limit=3),
             runs[-1].slice_time_ref,
+        )
+    if uncorrected:
+        logger.warning(
+            "%s have slices of their own times (SliceTiming) and do not say whether "
+            "these were corrected; they are taken as not corrected: scans count as "
+            "taken at the start of their repetition time. If they were corrected, say "
+            "to when: --slice-time-ref (slice_time_ref=).",
+            listing(uncorrected, limit=3),
         )
     return runs
 
@@ -397,10 +409,11 @@ def _repetition_time(bold: Path, about: Mapping[str, Any], wanted: str | None) -
 
 def _slice_time_ref(
     bold: Path, about: Mapping[str, Any], t_r: float
-) -> tuple[float, bool]:
+) -> tuple[float, bool | None]:
     """Where in the repetition time slice-time correction put the scans; if it is known.
 
-    fMRIPrep before 21.0 corrected to the mean of the slices' times, and did not say so.
+    None: slices have times, and nothing says whether they were corrected. fMRIPrep
+    before 21.0 corrected to the mean of the slices' times, and did not say so.
     """
     corrected = about.get("SliceTimingCorrected")
     start = about.get("StartTime")
@@ -414,6 +427,13 @@ def _slice_time_ref(
                 f"{t_r} s; got {start!r}."
             )
         return float(start) / t_r, True
+    if corrected not in (None, True, False):
+        raise ValueError(
+            f"SliceTimingCorrected of {bold.name} must be true or false; got "
+            f"{corrected!r}. Correct it in the sidecar."
+        )
+    if corrected is None and slices and not derived:
+        return 0.0, None
     if corrected is False or not (corrected or (derived and slices)):
         return 0.0, True
     try:

@@ -13,7 +13,7 @@ from versa.fmri.betas.elsewhere import ImageOptions, betas_from_runs
 from versa.fmri.volumes.nifti import open_image
 from versa.fmri.volumes.spaces import check_space
 from versa.fmri.volumes.voxels import PathLike
-from versa.untrusted import load_mat, open_hdf5
+from versa.untrusted import check_expansion, load_mat, open_hdf5
 from versa.wording import listing, reading
 
 logger = logging.getLogger("versa")
@@ -153,8 +153,9 @@ def _spm_names(path: Path) -> tuple[dict[int, str], str]:
         if h5py.is_hdf5(path):
             with open_hdf5(path) as file:
                 cells = file["SPM/xX/name"]
-                names = [_characters(file[cell]) for cell in np.ravel(cells[()])]
-                basis = _characters(file["SPM/xBF/name"])
+                check_expansion(path, cells.nbytes)
+                names = [_characters(path, file[cell]) for cell in np.ravel(cells[()])]
+                basis = _characters(path, file["SPM/xBF/name"])
         else:
             tree = load_mat(
                 path, struct_as_record=False, squeeze_me=True, variable_names=["SPM"]
@@ -164,8 +165,9 @@ def _spm_names(path: Path) -> tuple[dict[int, str], str]:
     return dict(enumerate(names, start=1)), basis
 
 
-def _characters(dataset: Any) -> str:
+def _characters(path: Path, dataset: Any) -> str:
     """Text of a MATLAB array of characters in HDF5."""
+    check_expansion(path, dataset.nbytes)
     return "".join(map(chr, np.ravel(dataset[()])))
 
 

@@ -16,30 +16,13 @@ from versa.fmri.betas.events import (
     read_events,
     warn_of_twins,
 )
-from versa.wording import chosen_names, listing, unknown
+from versa.fmri.volumes.voxels import has_estimate
+from versa.wording import chosen_names, in_text_order, listing, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
 
 logger = logging.getLogger("versa")
-
-
-def has_estimate(values: np.ndarray) -> bool:
-    """Whether a beta image or row was estimated: programs leave 0 or NaN for none."""
-    return bool((np.isfinite(values) & (values != 0)).any())
-
-
-def check_estimates(rows: np.ndarray, names: Sequence[str], what: str) -> None:
-    """Refuse rows (n_conditions, n_voxels) of which one was never estimated."""
-    empty = [
-        name for name, row in zip(names, rows, strict=False) if not has_estimate(row)
-    ]
-    if empty:
-        raise ValueError(
-            f"{what} must have an estimate of each condition; {listing(empty)} "
-            f"{'is' if len(empty) == 1 else 'are'} 0 or NaN in all voxels, as where "
-            "nothing was estimated. Leave these conditions out."
-        )
 
 
 def average_trials(
@@ -193,6 +176,13 @@ def trials_from_events(
     """
     if isinstance(events, str | os.PathLike) or hasattr(events, "iloc"):
         raise ValueError("events must be a list of tables, one per run; got one table.")
+    paths = [table for table in events if isinstance(table, str | os.PathLike)]
+    if in_text_order(map(os.fspath, paths)):
+        logger.warning(
+            "tables of events count as runs 1, 2, ... as they are given, which is the "
+            "order of their names as texts: %s. Give them in the order of the betas.",
+            listing((os.path.basename(path) for path in paths), limit=4),
+        )
     trials: list[str] = []
     runs: list[int] = []
     seen: set[str] = set()

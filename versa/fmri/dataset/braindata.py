@@ -16,6 +16,7 @@ from versa.fmri.dataset.stimuli import StimulusSet
 from versa.fmri.rdm import is_rsatoolbox, pattern_names
 from versa.fmri.sectors.sector import Sector, check_same_grid
 from versa.fmri.volumes.spaces import check_space
+from versa.fmri.volumes.voxels import check_estimates, has_estimate
 from versa.wording import chosen_names, listing, unique_names
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class BrainDataset:
     responses : mapping of str to sequence of array-like, optional
         For each sector one array of shape (n_images, n_voxels) per subject; n_voxels
         may differ between subjects. The index of a DataFrame must be the image names.
+        An image that is 0 or NaN in all voxels was never estimated and is refused.
     rdms : mapping of str to array-like of shape (n_subjects, n_pairs), optional
         For each sector one RDM per subject, in the pair order of
         ``scipy.spatial.distance.pdist``; or squares (n_subjects, n_images, n_images),
@@ -312,6 +314,15 @@ def bad_columns(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return broken, (values == values[0]).all(axis=0) & ~broken
 
 
+def check_images(values: np.ndarray, names: Sequence[str], what: str) -> None:
+    """Refuse responses of which those to one image were never estimated.
+
+    One voxel may well be 0; values that are all 0 or NaN are found as bad voxels.
+    """
+    if values.shape[1] > 1 and has_estimate(values):
+        check_estimates(values, names, what)
+
+
 def _check_scale(values: np.ndarray, what: str) -> None:
     """Refuse columns whose differences are too small or large to be squared."""
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused
@@ -394,6 +405,7 @@ def _checked_responses(
                 )
             if array.shape[1] == 0:
                 raise ValueError(f"{what} must have at least one voxel; got none.")
+            check_images(array, dataset.stimuli.names, what)
             arrays.append(array)
         checked[sector] = tuple(arrays)
     return MappingProxyType(checked)

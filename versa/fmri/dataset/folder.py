@@ -204,13 +204,33 @@ def _write_description(dataset: BrainDataset, folder: Path) -> None:
         "Unit": dataset.unit,
         "Space": dataset.space,
         "HasCoordinates": dataset.sectors is not None,
-        "SHA256": {
-            path.relative_to(folder).as_posix(): file_hash(path)
-            for path in sorted(folder.glob("sub-*/**/*"))
-            if _HASHED.search(path.name)
-        },
+        "SHA256": hashes_below(folder),
     }
-    write_json(folder / "dataset_description.json", about)
+    write_json(folder / DESCRIPTION, about)
+
+
+def hashes_below(folder: Path, start: str = "") -> dict[str, str]:
+    """SHA-256 of betas, masks, maps and RDMs, by their path with `start` in front."""
+    return {
+        start + path.relative_to(folder).as_posix(): file_hash(path)
+        for path in sorted(folder.rglob("*"))
+        if _HASHED.search(path.name) and path.is_file()
+    }
+
+
+def write_own(folder: Path, **entries: Any) -> None:
+    """Put entries of the object ``versa`` into a description, whole or not at all.
+
+    Those of SHA256 are added to the ones that are there, or removed by None.
+    """
+    about, own = read_description(folder)
+    before = own.get("SHA256", {})
+    if "SHA256" in entries and isinstance(before, dict):
+        table = {**before, **entries["SHA256"]}
+        entries["SHA256"] = {file: text for file, text in table.items() if text}
+    path = folder / DESCRIPTION
+    with atomic_write(path) as temporary:
+        write_json(temporary, {**about, "versa": {**own, **entries}})
 
 
 def write_stimuli(stimuli: StimulusSet, folder: Path) -> None:

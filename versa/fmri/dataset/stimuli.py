@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from versa.cache import content_key, file_hash
-from versa.wording import listing, unique_names
+from versa.wording import in_text_order, listing, unique_names
 
 logger = logging.getLogger("versa")
 
@@ -109,7 +109,8 @@ class StimulusSet:
         paths : iterable of path-like
             The files, in the order of the conditions.
         names : iterable of str, optional
-            Ids of the images; by default the file names without suffix.
+            Ids of the images; by default the file names without suffix, with a warning
+            if they are sorted as texts where their numbers have another order.
 
         Returns
         -------
@@ -140,6 +141,13 @@ class StimulusSet:
                 f"image files must exist; {len(missing)} of {len(files)} are missing: "
                 f"{listing(missing)}."
             )
+        if names is None and in_text_order(file.name for file in files):
+            logger.warning(
+                "images of %s are in the order of their names as texts, %s, and not in "
+                "that of their numbers; rows of data without names must be in this "
+                "order. StimulusSet.from_paths takes any other.",
+                *(files[0].parent, listing((file.stem for file in files), limit=4)),
+            )
         for text, odd in image_oddities(files).items():
             logger.warning("images %s %s", listing(file.name for file in odd), text)
         return cls(tuple(ids), tuple(files), tuple(file_hash(file) for file in files))
@@ -169,15 +177,7 @@ class StimulusSet:
         ValueError
             If the folder is missing or holds no image.
         """
-        files = image_files(folder, pattern)
-        if files != sorted(files, key=lambda file: _by_number(file.name)):
-            logger.warning(
-                "images of %s are in the order of their names as texts, %s, and not in "
-                "that of their numbers; rows of data without names must be in this "
-                "order. StimulusSet.from_paths takes any other.",
-                *(folder, listing((file.stem for file in files), limit=4)),
-            )
-        return cls.from_paths(files)
+        return cls.from_paths(image_files(folder, pattern))
 
     def check_same(
         self,
@@ -307,15 +307,3 @@ def _oddity(file: Path) -> str:
             "Save the frame that was shown as an image of its own."
         )
     return ""
-
-
-def _by_number(name: str) -> list[tuple[int, str]]:
-    """Key of a name that puts img2 before img10.
-
-    >>> sorted(["img10", "img2", "img1b", "img1"], key=_by_number)
-    ['img1', 'img1b', 'img2', 'img10']
-    """
-    parts = re.split("([0-9]+)", name)
-    return [
-        (int(part or 0), "") if row % 2 else (0, part) for row, part in enumerate(parts)
-    ]

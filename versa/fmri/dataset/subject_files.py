@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from versa.fmri.dataset.braindata import BrainDataset
+from versa.fmri.dataset.braindata import BrainDataset, check_images
 from versa.fmri.dataset.problems import Problems
 from versa.fmri.dataset.stimuli import StimulusSet
 from versa.fmri.dataset.tables import (
@@ -220,7 +220,10 @@ def read_responses(
         sector = problems.attempt(betas, Sector, name, mask, exact, space or "none")
         if sector is None:
             break  # the affine is that of all sectors
-        found.responses[name] = take_voxels(volumes, mask)
+        found.responses[name] = values = take_voxels(volumes, mask)
+        names = stimuli.names if stimuli is not None else conditions or ()
+        whole = f"{betas}: the responses of {name}"
+        problems.attempt(betas, check_images, values, list(map(str, names)), whole)
         found.sectors[name] = sector
     return found
 
@@ -286,7 +289,8 @@ def _read_mask_like(
     path: Path, shape: tuple[int, ...], affine: np.ndarray, betas: str
 ) -> np.ndarray:
     """A mask on the grid of the responses."""
-    mask, own_affine = read_mask(path)
+    advice = "Choose its voxels by a threshold first."
+    mask, own_affine = read_mask(path, advice=advice)
     if mask.shape != shape:
         raise ValueError(
             f"{path} must have the shape of {betas}, {shape}; got {mask.shape}."

@@ -34,6 +34,7 @@ from versa.fmri.volumes.nifti import (
     check_stated_space,
     read_image,
     read_mask,
+    split_threshold,
     take_voxels,
 )
 from versa.wording import listing, unique_names, unknown
@@ -286,11 +287,14 @@ def _mask(
     affine: np.ndarray,
 ) -> np.ndarray:
     """The voxels of a part of a sector, on the grid of the volumes."""
-    path, part = archive.path(archive.mapping.masks.file, **words), str(words["sector"])
+    source = archive.path(archive.mapping.masks.file, **words)
+    part = str(words["sector"])
+    place, least = split_threshold(str(source))
+    path = Path(place)
     what, kind = archive.name(path), ending(path.name)
     if kind.startswith(".nii"):
         check_stated_space(path, archive.mapping.dataset.space)
-        mask, own_affine = read_mask(path)
+        mask, own_affine = read_mask(source)
         return onto_grid(mask, own_affine, shape, affine, what=what)
     from versa.fmri.betas.brainvoyager import read_voi, read_volumes, voi_sector
 
@@ -300,7 +304,7 @@ def _mask(
         if part not in areas:
             raise ValueError(f"{what}: {unknown('the VOI', part, areas)}")
         return voi_sector(part, areas[part], shape, affine, space).mask
-    own = read_volumes(path, **stated).sector(part)
+    own = read_volumes(path, **stated).sector(part, least)
     return onto_grid(own.mask, own.affine, shape, affine, what=what)
 
 

@@ -34,7 +34,8 @@
     same_values_allowed = false           # may two subjects or sectors be the same?
 
     [masks]                               # only for volumes
-    file = "{subject}/rois.voi"           # .voi .msk .nii (also .gz)
+    file = "{subject}/rois.voi"           # .voi .msk .nii (also .gz); of .msk and .nii
+                                          # also a threshold: "{subject}.nii.gz:>0.5"
 
     [conditions]
     number = 72
@@ -63,6 +64,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from versa.fmri.published.files import ending
+from versa.fmri.volumes.nifti import split_threshold
 from versa.fmri.volumes.spaces import check_space
 from versa.records import read_record
 from versa.wording import listing, unique_names, unknown
@@ -361,7 +363,8 @@ def _check_responses(mapping: ArchiveMapping) -> None:
 
 def _check_masks(mapping: ArchiveMapping) -> None:
     """Refuse sectors of volumes that cannot be told apart."""
-    file, kind = mapping.masks.file, ending(mapping.masks.file)
+    file, threshold = split_threshold(mapping.masks.file)
+    kind = ending(file)
     if mapping.dataset.space == "none":
         raise ValueError(
             "dataset.space must be stated for volumes, such as TAL; got none."
@@ -370,6 +373,11 @@ def _check_masks(mapping: ArchiveMapping) -> None:
         raise ValueError(
             "masks.file must give the sectors of the volumes, as .voi, .msk or .nii; "
             f"got {file!r}."
+        )
+    if threshold is not None and kind == ".voi":
+        raise ValueError(
+            "masks.file must be an image to have a threshold; got "
+            f"{mapping.masks.file!r}. Leave the threshold out."
         )
     _check_place("masks", file, "")
     if "sector" in _placeholders(mapping.responses.file):

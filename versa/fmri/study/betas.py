@@ -12,11 +12,12 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from versa.cache import atomic_write, file_hash
+from versa.cache import atomic_write, file_hash, file_system_time
 from versa.fmri.betas.conditions import ConditionBetas
 from versa.fmri.betas.glm import GLMSettings, conditions_of, fit_betas
 from versa.fmri.betas.runs import Run, find_runs, find_subjects, has_runs
@@ -31,6 +32,7 @@ from versa.fmri.dataset.tables import (
     write_table,
 )
 from versa.fmri.study.files import (
+    Input,
     read_betas,
     read_conditions,
     read_inputs,
@@ -38,12 +40,15 @@ from versa.fmri.study.files import (
     write_subject,
 )
 from versa.fmri.study.images import images_by_name, match_images, write_images
+from versa.fmri.volumes.nifti import mask_file
 from versa.wording import listing
 
 if TYPE_CHECKING:
     import pandas as pd
 
 logger = logging.getLogger("versa")
+
+_SETTLED = 3600.0  # seconds since a file's change; clocks of two disks differ by less
 
 
 def estimate_betas(
@@ -81,8 +86,8 @@ def estimate_betas(
     settings : GLMSettings, optional
         See :func:`~versa.fmri.betas.fit_betas`.
     mask : str, optional
-        Path of the mask of voxels, with ``{subject}`` for the label. By default as in
-        `fit_betas`.
+        Path of the mask of voxels, with ``{subject}`` for the label and maybe a
+        threshold, ``mask-{subject}.nii.gz:>0.5``. By default as in `fit_betas`.
     space : str, optional
         Space of the images. By default what names or headers say, and "individual" for
         images of a raw BIDS folder.
@@ -137,7 +142,9 @@ def estimate_betas(
     here = [label for label in labels if label in done]
     for label in here:
         runs = find_runs(source, label, **find)
-        _check_inputs(folder, label, _inputs(runs, _of_subject(mask, label), source))
+        before = read_inputs(folder, label)
+        now = _inputs(runs, _of_subject(mask, label), source, folder, before or {})
+        _check_inputs(folder, label, before, now)
     if here:
         logger.info("%s: betas of %s are there already.", folder, listing(here))
     conditions = read_conditions(folder, done[0]) if done else ()
@@ -151,7 +158,7 @@ def estimate_betas(
         if available is not None:
             match_images(conditions_of(runs, settings), available, images)
         own_mask = _of_subject(mask, label)
-        inputs = _inputs(runs, own_mask, source)
+        inputs = _inputs(runs, own_mask, source, folder)
         betas = fit_betas(
             runs,
             label,
@@ -284,28 +291,47 @@ def _of_subject(mask: str | None, label: str) -> str | None:
     return None if mask is None else mask.replace("{subject}", label)
 
 
-def _inputs(runs: Sequence[Run], mask: str | None, source: Path) -> dict[str, str]:
-    """SHA-256 of every file that the betas of a subject depend on, by its path.
+def _inputs(
+    runs: Sequence[Run],
+    mask: str | None,
+    source: Path,
+    folder: Path,
+    before: Mapping[str, Input] = MappingProxyType({}),
+) -> dict[str, Input]:
+    """Every file that the betas of a subject depend on, by its path.
 
-    A mask that is given takes the place of the masks beside the images.
+    A mask that is given takes the place of the masks beside the images. A file of the
+    size and times that it had before is not hashed again. Times that were young when
+    they were noted are not trusted: a file may change twice within one tick.
     """
+    trusted = (file_system_time(folder) - _SETTLED) * 1e9
     files = {path for run in runs for path in run.inputs}
     if mask is not None:
         files -= {run.brain_mask for run in runs if run.brain_mask is not None}
-        files.add(Path(mask))
+        files.add(mask_file(mask))
     found = {}
     for path in sorted(files):
         near = path.is_relative_to(source)
         shown = path.relative_to(source) if near else path.resolve()
         if not path.is_file():
             raise ValueError(f"{path} must exist; it is missing.")
-        found[shown.as_posix()] = file_hash(path)
+        facts = path.stat()
+        state = [facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns]
+        known = before.get(shown.as_posix())
+        if known is None or known.state != state:
+            settled = max(state[1:]) < trusted
+            known = Input(file_hash(path), state if settled else None)
+        found[shown.as_posix()] = known
     return found
 
 
-def _check_inputs(folder: Path, label: str, now: Mapping[str, str]) -> None:
+def _check_inputs(
+    folder: Path,
+    label: str,
+    before: Mapping[str, Input] | None,
+    now: Mapping[str, Input],
+) -> None:
     """Refuse betas whose events, images, masks, confounds or sidecars have changed."""
-    before = read_inputs(folder, label)
     if before is None:
         logger.warning(
             "%s does not say from which files the betas of sub-%s were made, so that "
@@ -315,7 +341,7 @@ def _check_inputs(folder: Path, label: str, now: Mapping[str, str]) -> None:
         return
     both = before.keys() & now.keys()
     parts = {
-        "changed": [path for path in both if before[path] != now[path]],
+        "changed": [p for p in both if before[p].sha256 != now[p].sha256],
         "new": now.keys() - before.keys(),
         "gone": before.keys() - now.keys(),
     }

@@ -10,6 +10,7 @@ import numpy as np
 
 from versa.cache import atomic_write
 from versa.fmri.betas.conditions import ConditionBetas
+from versa.fmri.dataset.folder import hashes_below, write_own
 from versa.fmri.dataset.subject_files import (
     betas_path,
     exact_affine,
@@ -44,12 +45,19 @@ class Grid(NamedTuple):
         return space == self.space and same_grid(shape, affine, self.shape, self.affine)
 
 
+class Input(NamedTuple):
+    """A file that betas were made from."""
+
+    sha256: str
+    state: list[int] | None  # size, and times of change in ns; None: not to be trusted
+
+
 def write_subject(
-    betas: ConditionBetas, folder: Path, *, inputs: Mapping[str, str] | None = None
+    betas: ConditionBetas, folder: Path, *, inputs: Mapping[str, Input] | None = None
 ) -> None:
     """Write one subject's betas and maps as float32, its whole folder atomically.
 
-    `inputs` are the files that the betas were made from, and their SHA-256.
+    `inputs` are the files that the betas were made from.
     """
     check_labels("subject", [betas.subject])
     stem = f"sub-{betas.subject}"
@@ -83,8 +91,11 @@ def write_subject(
                 about = {"Conditions": list(betas.conditions), "Units": betas.unit,
                          **about, "Source": betas.source}  # fmt: skip
             if inputs is not None and what == "desc-betas_stat":
-                about["Inputs"] = dict(inputs)
+                about["Inputs"] = {name: one.sha256 for name, one in inputs.items()}
+                about["InputStates"] = {name: one.state for name, one in inputs.items()}
             write_json(func / f"{stem}_{what}.json", about)
+        # first, so that no file is ever there without its hash
+        write_own(folder, SHA256=hashes_below(temporary, f"{stem}/"))
 
 
 def read_betas(folder: str | os.PathLike[str], subject: str) -> ConditionBetas:
@@ -184,15 +195,18 @@ def read_conditions(folder: str | os.PathLike[str], subject: str) -> tuple[str, 
     return tuple(map(str, conditions))
 
 
-def read_inputs(folder: Path, subject: str) -> dict[str, str] | None:
-    """SHA-256 of the files that a subject's betas were made from; None if not said."""
+def read_inputs(folder: Path, subject: str) -> dict[str, Input] | None:
+    """The files that a subject's betas were made from; None if it is not said."""
     path = sidecar_path(_betas_file(folder, subject))
-    inputs = read_json(path).get("Inputs")
-    if inputs is not None and not isinstance(inputs, dict):
+    about = read_json(path)
+    inputs, states = about.get("Inputs"), about.get("InputStates", {})
+    if inputs is None:
+        return None
+    if not isinstance(inputs, dict) or not isinstance(states, dict):
         raise ValueError(
             f"{path} must map files to their SHA-256 as Inputs; got {inputs!r}."
         )
-    return inputs
+    return {name: Input(digest, states.get(name)) for name, digest in inputs.items()}
 
 
 def voxels_with_betas(folder: Path, subject: str, mask: np.ndarray) -> np.ndarray:

@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from versa.cache import atomic_write, file_hash
+from versa.fmri.dataset.folder import write_own
 from versa.fmri.dataset.subject_files import files_by_sector
 from versa.fmri.dataset.tables import (
     check_labels,
     read_description,
     read_participants,
-    write_json,
 )
 from versa.fmri.reliability import reliable_voxels
 from versa.fmri.sectors.atlases import atlas_sector, fetch_atlas
@@ -50,6 +50,7 @@ from versa.fmri.volumes.nifti import (
     check_stated_space,
     read_image,
     read_mask,
+    split_threshold,
     write_image,
 )
 from versa.wording import listing, unknown
@@ -64,7 +65,6 @@ _WHOLE = re.compile(r"^atlas/|\.nii(\.gz)?(:[^/]*)?$")  # a source, with its reg
 _IMAGE = re.compile(r"\.nii(\.gz)?$")
 _NEXT = re.compile(r"atlas/|([A-Za-z]:)?[^:+]*\.nii(\.gz)?(?=[:+]|$)")
 _NEXT_IN_A_FOLDER = re.compile(r"([A-Za-z]:)?[^:]*/[^:+]*\.nii(\.gz)?(?=[:+]|$)")
-_THRESHOLD = re.compile(r"\s*(>=?)\s*([+-]?[\d.]+(?:[eE][+-]?\d+)?)\s*$")
 _Sectors = dict[str, dict[str, Sector]]  # subject -> name -> sector
 
 
@@ -266,30 +266,30 @@ def add_sectors(
     }
     for label in subjects:
         _check_files(folder / f"sub-{label}" / "func", label, names)
-    about, own = read_description(folder)
+    own = read_description(folder)[1]
     listed = list(dict.fromkeys([*own.get("Sectors", []), *names]))
-    path = folder / "dataset_description.json"
     # until all masks are in place the folder does not name them: it is never read with
     # new masks of some subjects and old ones of others
-    own["Sectors"] = [name for name in listed if name not in names]
-    own["SectorRecipe"] = {
-        **{k: v for k, v in own.get("SectorRecipe", {}).items() if k not in names},
-        **dict.fromkeys(names, recipe),
+    files = {
+        (label, name): f"sub-{label}/func/sub-{label}_desc-{name}_mask.nii"
+        for label in subjects
+        for name in names
     }
-    _write_json_whole(path, {**about, "versa": own})
+    recipes = {k: v for k, v in own.get("SectorRecipe", {}).items() if k not in names}
+    write_own(
+        folder,
+        Sectors=[name for name in listed if name not in names],
+        SectorRecipe={**recipes, **dict.fromkeys(names, recipe)},
+        SHA256=dict.fromkeys(files.values()),
+    )
     hashes = {}
-    for label in subjects:
-        func = folder / f"sub-{label}" / "func"
-        for name, sector in masks[label].items():
-            file = func / f"sub-{label}_desc-{name}_mask.nii"
-            with atomic_write(file) as temporary:
-                values = sector.mask.astype(np.uint8)
-                write_image(temporary, values, sector.affine, sector.space)
-            hashes[file.relative_to(folder).as_posix()] = file_hash(file)
-    own["Sectors"] = listed
-    if "SHA256" in own:
-        own["SHA256"] = {**own["SHA256"], **hashes}
-    _write_json_whole(path, {**about, "versa": own})
+    for (label, name), file in files.items():
+        sector = masks[label][name]
+        with atomic_write(folder / file) as temporary:
+            values = sector.mask.astype(np.uint8)
+            write_image(temporary, values, sector.affine, sector.space)
+            hashes[file] = file_hash(temporary)
+    write_own(folder, Sectors=listed, SHA256=hashes)
 
 
 def read_region(
@@ -326,10 +326,7 @@ def _read_part(source: str, name: str, grid: Grid, resample: str | None) -> Sect
     if labels:
         sector = labelled(path, labels)
     else:
-        # the largest number below: a mask from the threshold on
-        above = None if threshold is None else float(np.nextafter(threshold, -np.inf))
-        advice = f"State a threshold after a colon, such as {path.name}:>0.5."
-        mask, own = read_mask(path, above=above, advice=advice)
+        mask, own = read_mask(source)
         found = onto_grid(mask, own, shape, affine, what=str(path), resample=resample)
         sector = Sector(name, found, affine, space)
     for sentence in against_name(sector, path.name, of_file=True):
@@ -372,15 +369,7 @@ def _split(source: str) -> tuple[str, list[str | int], float | None]:
     place, colon, regions = source.rpartition(":")
     if not colon or "/" in regions or re.search(r"\.nii(\.gz)?$", regions):
         return source, [], None
-    threshold = None
-    if match := _THRESHOLD.search(regions):
-        regions, sign, number = regions[: match.start()], match[1], float(match[2])
-        threshold = float(np.nextafter(number, np.inf)) if sign == ">" else number
-        if not 0 < threshold < np.inf:
-            raise ValueError(
-                f"the threshold of source {source!r} must be above 0, where voxels "
-                f"outside of the region are; got {match[0].strip()}."
-            )
+    regions, threshold = split_threshold(regions)
     parts = [part.strip() for part in regions.split("+") if part.strip()]
     labels = [int(part) if part.isdigit() else part for part in parts]
     return place, labels, threshold
@@ -520,8 +509,3 @@ def _with_betas(folder: Path, subject: str, sector: Sector) -> Sector:
         voxels_with_betas(folder, subject, sector.mask),
         subject,
     )
-
-
-def _write_json_whole(path: Path, content: Mapping[str, Any]) -> None:
-    with atomic_write(path) as temporary:
-        write_json(temporary, content)

@@ -1,6 +1,7 @@
 """Volumes on disk, and the voxels in them: the only place that opens NIfTI files."""
 
 import logging
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from versa.fmri.volumes.scaling import header_step, zero_within
+from versa.fmri.volumes.scaling import exact_zeros, header_step, zero_within
 from versa.fmri.volumes.spaces import FORM_SPACES, check_space
 from versa.wording import reading
 
@@ -25,6 +26,7 @@ _NAMES_OF_SPACES = {
     "Talairach": "TAL",
 }
 _FORM_CODES = {"TAL": 3, "MNI": 4}  # anything else is 2, "aligned"
+_THRESHOLD = re.compile(r"\s*(>=?)\s*([+-]?[\d.]+(?:[eE][+-]?\d+)?)\s*$")
 
 
 @contextmanager
@@ -51,7 +53,8 @@ def read_image(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     Returns
     -------
     values : ndarray of shape (x, y, z) or (x, y, z, n_images)
-        As stored, after the scaling of the header; a memory map where possible.
+        As stored, after the scaling of the header; a memory map where possible. What
+        a header with an intercept makes of a stored 0, such as 1e-5, is 0.
     affine : ndarray of shape (4, 4)
         From voxel indices to mm.
 
@@ -61,7 +64,7 @@ def read_image(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         If the file is missing, is not a NIfTI image, is cut, or is not of numbers.
     """
     with open_image(Path(path)) as image:
-        values = np.asanyarray(image.dataobj)
+        values = exact_zeros(np.asanyarray(image.dataobj), image)
     if values.dtype.kind not in "biuf":
         raise ValueError(f"{path} must hold real numbers; got {values.dtype}.")
     return values, image.affine
@@ -82,25 +85,52 @@ def one_volume(values: np.ndarray, path: Path, what: str) -> np.ndarray:
     return values
 
 
+def split_threshold(source: str) -> tuple[str, float | None]:
+    """A source of voxels without its threshold, and from which value on they count.
+
+    >>> split_threshold("rois/sub-01_LOC.nii.gz:>=0.5")
+    ('rois/sub-01_LOC.nii.gz', 0.5)
+    """
+    match = _THRESHOLD.search(source)
+    if match is None:
+        return source, None
+    try:
+        number = float(match[2])
+    except ValueError:
+        number = np.nan
+    least = float(np.nextafter(number, np.inf)) if match[1] == ">" else number
+    if not 0 < least < np.inf:
+        raise ValueError(
+            f"the threshold of source {source!r} must be above 0, where voxels "
+            f"outside of the region are; got {match[0].strip()}."
+        )
+    return source[: match.start()].removesuffix(":"), least
+
+
+def mask_file(source: str | os.PathLike[str]) -> Path:
+    """The file of a mask that may be given with a threshold, ``mask.nii.gz:>0.5``."""
+    return Path(split_threshold(os.fspath(source))[0])
+
+
 def read_mask(
-    path: Path,
-    *,
-    above: float | None = None,
-    advice: str = "Choose its voxels by a threshold first.",
+    source: str | os.PathLike[str], *, advice: str | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Boolean mask (x, y, z) and affine of an image of 0 (or NaN) and one other value.
 
-    True is where the image is neither 0 nor NaN, or larger than `above` if that is
-    given: then it may have any values. An empty mask is refused.
+    True is where the image is neither 0 nor NaN; with a threshold behind the path
+    (``mask.nii.gz:>0.5``), where it is larger: then it may have any values. An empty
+    mask is refused. `advice` ends the sentence on an image of several values.
     """
+    place, least = split_threshold(os.fspath(source))
+    path = Path(place)
     values, affine = read_image(path)
     values = one_volume(values, path, "a mask")
-    if above is not None:
+    if least is not None:
         values = values.astype(np.float64)
-        mask = np.asarray(values > above)
+        mask = np.asarray(values >= least)
         if not mask.any():
             raise ValueError(
-                f"{path} must have voxels above {above:g}; its largest value is "
+                f"{path} must have voxels from {least:g} on; its largest value is "
                 f"{np.nanmax(values, initial=-np.inf):g}. Choose a lower threshold."
             )
         return mask, affine
@@ -116,7 +146,8 @@ def read_mask(
     if not (inside == inside[0]).all():
         raise ValueError(
             f"{path} must be a mask of 0 and one other value; got values from "
-            f"{inside.min():g} to {inside.max():g}. {advice}"
+            f"{inside.min():g} to {inside.max():g}. "
+            + (advice or f"State a threshold after a colon, such as {path.name}:>0.5.")
         )
     return mask, affine
 

@@ -28,6 +28,18 @@ def zero_within(values: np.ndarray, step: float) -> np.ndarray:
     return np.abs(values) <= step / 2 + _ROUNDING * largest * (step > 0)
 
 
+def exact_zeros(values: np.ndarray, image: Any) -> np.ndarray:
+    """Values of an image with 0 where its integers stand for 0.
+
+    With an intercept (``scl_inter``) they do so up to half a step: where programs wrote
+    0 for "no data", 1e-5 comes back.
+    """
+    step = header_step(image)
+    if not step or not float(getattr(image.dataobj, "inter", 0.0)):
+        return values
+    return np.where(zero_within(values, step), values.dtype.type(0), values)
+
+
 def whole_labels(image: np.ndarray, what: str, step: float = 0.0) -> np.ndarray:
     """Labels of an image as whole numbers, however the file stores them.
 

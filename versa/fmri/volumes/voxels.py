@@ -10,28 +10,66 @@ import numpy as np
 
 from versa.fmri.volumes.grids import onto_grid
 from versa.fmri.volumes.nifti import one_volume, read_image, read_mask
+from versa.wording import listing
 
 logger = logging.getLogger("versa")
 
 PathLike = str | os.PathLike[str]
 Volume = tuple[str, int, np.ndarray, np.ndarray]  # what it is, group, values, affine
 
+_FIRST = 1024  # values of a row that are looked at before all others
 _COVERED = 0.999  # part of an interpolated voxel that must come from measured ones
 
 
-def read_voxels(
-    paths: Sequence[PathLike],
+def has_estimate(values: np.ndarray) -> bool:
+    """Whether a beta image or row was estimated: programs leave 0 or NaN for none."""
+    first = values.reshape(-1)[:_FIRST]  # mostly enough
+    return any(
+        bool((np.isfinite(part) & (part != 0)).any()) for part in (first, values)
+    )
+
+
+def check_estimates(rows: np.ndarray, names: Sequence[str], what: str) -> None:
+    """Refuse rows (n_conditions, n_voxels) of which one was never estimated."""
+    refuse_empty(
+        [n for n, row in enumerate(rows) if not has_estimate(row)], names, what
+    )
+
+
+def refuse_empty(rows: Sequence[int], names: Sequence[str], what: str) -> None:
+    """Refuse conditions, by their numbers, that were never estimated."""
+    if rows:
+        raise ValueError(
+            f"{what} must have an estimate of each condition; "
+            f"{listing(names[row] for row in rows)} "
+            f"{'is' if len(rows) == 1 else 'are'} 0 or NaN in all voxels, as where "
+            "nothing was estimated. Leave these conditions out."
+        )
+
+
+def empty_volumes(
+    volumes: Callable[[], Iterator[Volume]],
     *,
-    n_volumes: Sequence[int] | None = None,
-    groups: Sequence[int] | None = None,
     mask: PathLike | None = None,
     resample: str | None = None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Voxels that have data in all of several images; see `gather_voxels`.
+) -> list[int]:
+    """Which volumes hold no estimate: they are 0 or NaN in all voxels of the mask."""
+    empty = []
+    for row, (_, _, volume, affine) in enumerate(volumes()):
+        inside = volume
+        if mask is not None:
+            inside = volume[_mask_like(mask, volume.shape, affine, resample)]
+        if not has_estimate(inside):
+            empty.append(row)
+    return empty
 
-    `n_volumes`: how many volumes each image must hold, by default 1. `groups`: which
-    images were made together, such as those of one run; by default all.
-    """
+
+def volumes_of(
+    paths: Sequence[PathLike],
+    n_volumes: Sequence[int] | None = None,
+    groups: Sequence[int] | None = None,
+) -> Callable[[], Iterator[Volume]]:
+    """The volumes of images, for `gather_voxels`; arguments as of `read_voxels`."""
     counts = [1] * len(paths) if n_volumes is None else list(n_volumes)
     numbers = [0] * len(paths) if groups is None else list(groups)
 
@@ -48,6 +86,23 @@ def read_voxels(
             for row in range(count):
                 yield path.name, group, values[..., row], affine
 
+    return volumes
+
+
+def read_voxels(
+    paths: Sequence[PathLike],
+    *,
+    n_volumes: Sequence[int] | None = None,
+    groups: Sequence[int] | None = None,
+    mask: PathLike | None = None,
+    resample: str | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Voxels that have data in all of several images; see `gather_voxels`.
+
+    `n_volumes`: how many volumes each image must hold, by default 1. `groups`: which
+    images were made together, such as those of one run; by default all.
+    """
+    volumes = volumes_of(paths, n_volumes, groups)
     return gather_voxels(volumes, mask=mask, resample=resample)
 
 
@@ -106,7 +161,7 @@ def gather_voxels(
     for has_data in nonzero.values():
         inside = inside & has_data
     if mask is not None:
-        inside = inside & _asked(Path(mask), inside, affine, resample)
+        inside = inside & _asked(mask, inside, affine, resample)
     if not inside.any():
         raise ValueError(
             "the images must share at least one voxel with data; none of "
@@ -120,12 +175,10 @@ def gather_voxels(
 
 
 def _asked(
-    path: Path, inside: np.ndarray, affine: np.ndarray, resample: str | None
+    path: PathLike, inside: np.ndarray, affine: np.ndarray, resample: str | None
 ) -> np.ndarray:
     """A mask on the grid of the voxels with data; says how many have none."""
-    asked, own = read_mask(path)
-    how = None if resample is None else "nearest"
-    asked = onto_grid(asked, own, inside.shape, affine, what=str(path), resample=how)
+    asked = _mask_like(path, inside.shape, affine, resample)
     n_lost = int(np.count_nonzero(asked & ~inside))
     if n_lost:
         logger.info(
@@ -136,6 +189,15 @@ def _asked(
             path,
         )
     return asked
+
+
+def _mask_like(
+    path: PathLike, shape: tuple[int, ...], affine: np.ndarray, resample: str | None
+) -> np.ndarray:
+    """A mask on a grid."""
+    asked, own = read_mask(path)
+    how = None if resample is None else "nearest"
+    return onto_grid(asked, own, shape, affine, what=str(path), resample=how)
 
 
 def _placed(
