@@ -26,8 +26,8 @@ from versa.models.features import (
 )
 from versa.models.grams import probe
 from versa.models.images import network_input, read_rgb
+from versa.models.passes import resolve_layers
 from versa.models.preprocess import Preprocess
-from versa.models.trial import resolve_layers
 from versa.models.vision import VisionModel
 from versa.models.zoo.loading import load_model
 from versa.models.zoo.networks import build_seeded

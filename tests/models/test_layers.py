@@ -10,17 +10,17 @@ from torch import nn
 from torchvision import models
 
 from versa.models.architectures import AlexNetGN
-from versa.models.layers import (
-    default_layers,
+from versa.models.layers import default_layers
+from versa.models.passes import (
     evaluating,
     output_rows,
     require_all_ran,
+    resolve_layers,
     run_network,
     single_tensor,
     watch_layers,
 )
 from versa.models.preprocess import Preprocess
-from versa.models.trial import resolve_layers
 from versa.models.vision import VisionModel
 from versa.models.zoo.loading import load_model
 

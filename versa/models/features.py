@@ -15,17 +15,18 @@ import numpy as np
 import torch
 
 from versa.models.images import ImageInputs, image_inputs
-from versa.models.layers import (
+from versa.models.layers import requested_layers
+from versa.models.passes import (
     computing_device,
     evaluating,
     on_device,
     output_rows,
-    requested_layers,
     require_all_ran,
+    require_usable,
     run_network,
+    unsteady_warnings,
     watch_layers,
 )
-from versa.models.trial import require_usable, unsteady_warnings
 from versa.models.vision import VisionModel
 from versa.wording import listing
 

@@ -39,19 +39,17 @@ from versa.models.images import (
     require_same_hashes,
     require_unchanged,
 )
-from versa.models.layers import (
+from versa.models.layers import requested_layers
+from versa.models.passes import (
+    Tried,
     computing_device,
     device_of,
-    requested_layers,
-)
-from versa.models.preprocess import Preprocess
-from versa.models.trial import (
-    Tried,
     keep_usable,
     require_usable,
     try_layers,
     unsteady_warnings,
 )
+from versa.models.preprocess import Preprocess
 from versa.models.vision import VisionModel
 
 logger = logging.getLogger("versa")

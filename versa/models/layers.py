@@ -1,10 +1,6 @@
-"""Which layers of a network to look at, and how to look without leaving a trace."""
+"""Which layers of a network to look at."""
 
-import logging
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -14,8 +10,6 @@ from versa.models.architectures import AlexNetGN
 from versa.models.taskonomy import TaskonomyEncoder
 from versa.models.vision import VisionModel
 from versa.wording import listing, unique_names, unknown
-
-logger = logging.getLogger("versa")
 
 # torchvision's AlexNet: the ReLUs, the last pool, the fully connected ones
 _ALEXNET = tuple(f"features.{k}" for k in (1, 4, 7, 9, 11, 12))
@@ -35,8 +29,6 @@ _PASSING_ON = (
     nn.AlphaDropout,
     nn.FeatureAlphaDropout,
 )
-_OTHERS = "Name another layer; versa.list_layers shows those that can be analysed."
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _WRAPPED = 0.9  # share of a network above which what holds it is a wrapper
 _PASSING_ON_NAMES = ("DropPath", "StochasticDepth", "PatchDropout")
@@ -237,223 +229,6 @@ def _require_python(module: nn.Module, layers: Sequence[str]) -> None:
         )
 
 
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Eval mode and no gradients for a while; every submodule's mode and every buffer
-    comes back, as some networks count or average in each forward pass."""
-    modes = {part: part.training for part in module.modules()}
-    buffers = [
-        (part, name, buffer, buffer._version, buffer.detach().clone())
-        for part in modes
-        for name, buffer in part._buffers.items()
-        if buffer is not None and not (buffer.is_meta or buffer.is_inference())
-    ]
-    try:
-        module.eval()
-        with torch.no_grad():
-            yield
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
-        for part, name, buffer, version, before in buffers:
-            part._buffers[name] = buffer  # it may have been replaced, or written to
-            if buffer._version != version:
-                with torch.no_grad():
-                    buffer.copy_(before)
-
-
-def device_of(module: nn.Module) -> torch.device:
-    """Device of the first parameter or buffer; the CPU if there is none."""
-    for tensor in (*module.parameters(), *module.buffers()):
-        return tensor.device
-    return torch.device("cpu")
-
-
-def computing_device(
-    module: nn.Module, device: str | torch.device | None
-) -> torch.device:
-    """The device that was asked for, if it is there; by default the module's own."""
-    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-        if is_lazy(tensor) or tensor.is_meta:
-            state = "no shape yet (a lazy module)"
-            if not is_lazy(tensor):
-                state = "no numbers (it is on the meta device)"
-            raise ValueError(
-                f"the network must have its weights; {name} has {state}. Load them "
-                "first."
-            )
-    if device is None:
-        return device_of(module)
-    try:
-        place = torch.device(device)
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        reason = lines[0].rstrip(".")
-        raise ValueError(
-            f"device must exist on this machine; got {str(device)!r} ({reason}). Pass "
-            "'cpu'."
-        ) from None
-    if place.type == "meta":
-        raise ValueError("device must hold numbers; got 'meta'. Pass 'cpu'.")
-    return place
-
-
-@contextmanager
-def on_device(module: nn.Module, place: torch.device) -> Iterator[None]:
-    """Module on another device for a while; refused if it is on several."""
-    homes = {t.device for t in (*module.parameters(), *module.buffers())}
-    home = device_of(module)
-    if home == place or not homes:
-        yield
-        return
-    if len(homes) > 1:
-        raise ValueError(
-            f"device must be left out for a module on several devices; got {place} for "
-            f"one on {listing(sorted(map(str, homes)))}."
-        )
-    try:
-        module.to(place)
-        yield
-    finally:
-        module.to(home)
-
-
-def run_network(
-    model: VisionModel, batch: torch.Tensor, place: torch.device | None = None
-) -> None:
-    """One forward pass of a batch (n_images, ...), for those who watch.
-
-    Floating numbers are given in the type of the weights, and compiled networks run as
-    they are written, because compiled code calls no hooks. What the network raises
-    comes as one sentence; errors of those who watch pass as they are. `place` is where
-    the network is.
-    """
-    place = place or device_of(model.module)
-    module = model.module
-    while isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        module = module.module  # its copies would each see a part of the batch
-    try:
-        with torch.compiler.set_stance("force_eager"):
-            module(batch.to(place, _input_type(module, batch.dtype)))
-    except torch.OutOfMemoryError as error:
-        raise ValueError(
-            f"batch_size must be smaller; {len(batch)} images of {model.name} do not "
-            f"fit into the memory of {place}."
-        ) from error
-    except Exception as error:
-        if not isinstance(error, RuntimeError) and _comes_from_watcher(error):
-            raise
-        lines = str(error).strip().splitlines() or [""]
-        plain = isinstance(error, RuntimeError | ValueError) and lines[0]
-        reason = lines[0] if plain else f"{type(error).__name__}: {lines[0]}"
-        where = _failing_layer(model.module, error)
-        raise ValueError(
-            f"{model.name} cannot take a batch of shape {tuple(batch.shape)}: "
-            f"{reason.rstrip('.: ')}{where}. Check its preprocess, and that its "
-            "forward needs the images alone."
-        ) from error
-
-
-def _input_type(module: nn.Module, given: torch.dtype) -> torch.dtype:
-    """Type of the weights (the first that are no scalar), for floating inputs."""
-    if given.is_floating_point:
-        for weight in module.parameters():
-            if weight.ndim and weight.dtype in _FLOATS:
-                return weight.dtype
-    return given
-
-
-def _failing_layer(module: nn.Module, error: BaseException) -> str:
-    """Where in a network an error was raised: its innermost module with a name."""
-    names = {id(part): name for name, part in module.named_modules()}
-    found = ""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        found = names.get(id(frame.f_locals.get("self")), "") or found
-    return f" (in layer {found!r})" if found else ""
-
-
-@contextmanager
-def watch_layers(
-    module: nn.Module, layers: Sequence[str], receive: Callable[[str, object], None]
-) -> Iterator[None]:
-    """Hand every output of the named layers to `receive` until the block ends.
-
-    An output may be changed in place by the next module as soon as `receive` returns,
-    so it must be copied there. The hooks are gone after the block, also on an error.
-    """
-    handles = []
-    try:
-        for name in layers:
-            part = module.get_submodule(name)
-            handles.append(
-                part.register_forward_hook(partial(_hand_over, receive, name))
-            )
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def output_rows(
-    layer: str, output: object, n_images: int, axis: int = 0
-) -> torch.Tensor:
-    """Output of a layer as rows (n_images, n_units), in the same memory if it can be.
-
-    `axis` is that of the images, as a trial found it.
-    """
-    tensor = single_tensor(output)
-    if isinstance(tensor, torch.Tensor) and tensor.shape[axis : axis + 1] != (
-        n_images,
-    ):
-        tensor = f"the shape {tuple(tensor.shape)} for {n_images} images"
-    if isinstance(tensor, str):
-        raise ValueError(
-            f"layer {layer!r} must return one tensor with one row per image; it "
-            f"returns {tensor}. {_OTHERS}"
-        )
-    return tensor.detach().movedim(axis, 0).reshape(n_images, -1)
-
-
-def single_tensor(output: object) -> torch.Tensor | str:
-    """The tensor that a layer returns, alone or as the only one of a collection; or
-    what it returns instead. Quantised numbers are given as what they stand for."""
-    items: list[object] = [output]
-    if isinstance(output, Mapping):
-        items = list(output.values())
-    elif isinstance(output, tuple | list):
-        items = list(output)
-    items = [item for item in items if item is not None]
-    if len(items) != 1 or not isinstance(items[0], torch.Tensor):
-        return f"a {type(output).__name__}"
-    tensor = items[0]
-    if tensor.is_nested:
-        return "a nested tensor"
-    if tensor.is_quantized:
-        tensor = tensor.dequantize()
-    if tensor.numel() == 0 or tensor.layout != torch.strided or tensor.is_complex():
-        return (
-            f"a tensor of shape {tuple(tensor.shape)}, {tensor.dtype} and "
-            f"{tensor.layout}"
-        )
-    return tensor
-
-
-def require_all_ran(runs: Mapping[str, int]) -> None:
-    """Refuse layers that did not run exactly once in a forward pass."""
-    for layer, count in runs.items():
-        if problem := run_problem(count):
-            raise ValueError(f"layer {layer!r} must {problem}. {_OTHERS}")
-
-
-def run_problem(count: int) -> str:
-    """What is wrong with a layer that runs so often in a pass; empty if nothing is."""
-    if count == 1:
-        return ""
-    times = "does not run" if count == 0 else f"runs {count} times"
-    return f"run once per forward pass; it {times}"
-
-
 def inner_names(module: nn.Module, layer: str) -> tuple[str, ...]:
     """Names of the modules within a layer, outer ones first, at most two levels."""
     below = module.get_submodule(layer).named_modules()
@@ -461,23 +236,6 @@ def inner_names(module: nn.Module, layer: str) -> tuple[str, ...]:
     return tuple(
         f"{layer}.{name}" for name in sorted(names, key=lambda n: n.count("."))
     )
-
-
-def _hand_over(
-    receive: Callable[[str, object], None],
-    layer: str,
-    _module: nn.Module,
-    _inputs: object,
-    output: object,
-) -> None:
-    """The forward hook of a watched layer."""
-    receive(layer, output)
-
-
-def _comes_from_watcher(error: BaseException) -> bool:
-    """Whether an error was raised in a hook of `watch_layers`, not by the network."""
-    frames = traceback.walk_tb(error.__traceback__)
-    return any(frame.f_code is _hand_over.__code__ for frame, _ in frames)
 
 
 def _resnet_layers(children: Mapping[str, nn.Module]) -> tuple[str, ...]:

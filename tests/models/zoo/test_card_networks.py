@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from tests.card_files import PUBLISHED
-from versa.models.layers import default_layers, watch_layers
+from versa.models.layers import default_layers
+from versa.models.passes import watch_layers
 from versa.models.zoo.cards import BUILDERS, read_cards
 from versa.models.zoo.networks import build_network, build_seeded, on_meta_device
 from versa.models.zoo.state_dicts import check_state, state_from

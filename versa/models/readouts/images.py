@@ -21,18 +21,21 @@ from versa.models.images import network_input, read_rgb
 from versa.models.ipcl.decoding import decode
 from versa.models.ipcl.image_source import patiently, require_no_dataset
 from versa.models.ipcl.packing import PackedImages
-from versa.models.layers import (
+from versa.models.passes import (
+    Tried,
     computing_device,
     evaluating,
     on_device,
     output_rows,
     require_all_ran,
+    require_usable,
+    resolve_layers,
     run_network,
     single_tensor,
+    unsteady_warnings,
     watch_layers,
 )
 from versa.models.preprocess import Preprocess
-from versa.models.trial import Tried, require_usable, resolve_layers, unsteady_warnings
 from versa.models.vision import VisionModel
 from versa.parallel import n_cores
 from versa.wording import listing

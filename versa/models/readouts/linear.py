@@ -19,7 +19,7 @@ from torch.nn import Linear, functional
 from versa.cache import atomic_write
 from versa.models.hashes import weights_digest
 from versa.models.ipcl.schedule import one_cycle
-from versa.models.layers import computing_device, on_device
+from versa.models.passes import computing_device, on_device, resolve_layers
 from versa.models.preprocess import Preprocess
 from versa.models.readouts.images import (
     accuracy,
@@ -30,7 +30,6 @@ from versa.models.readouts.images import (
     plain_features,
     validation_transform,
 )
-from versa.models.trial import resolve_layers
 from versa.models.vision import VisionModel
 from versa.models.zoo.networks import build_seeded
 from versa.models.zoo.reading import open_checkpoint

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch.nn import functional
 
-from versa.models.layers import computing_device, on_device
+from versa.models.passes import computing_device, on_device, resolve_layers
 from versa.models.readouts.images import (
     Transform,
     accuracy,
@@ -17,7 +17,6 @@ from versa.models.readouts.images import (
     plain_features,
     validation_transform,
 )
-from versa.models.trial import resolve_layers
 from versa.models.vision import VisionModel
 from versa.wording import listing
 

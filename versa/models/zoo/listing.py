@@ -8,13 +8,13 @@ import torch
 from PIL import Image
 
 from versa.models.images import network_input
-from versa.models.layers import (
+from versa.models.passes import (
     evaluating,
+    resolve_layers,
     run_network,
     single_tensor,
     watch_layers,
 )
-from versa.models.trial import resolve_layers
 from versa.models.vision import VisionModel
 from versa.models.zoo.loading import load_model, of_card, vision_model
 from versa.models.zoo.names import find_network

@@ -15,9 +15,14 @@ from versa.fmri.dataset.stimuli import StimulusSet
 from versa.models.features import ForwardOptions, doubtful_features, extract_grams
 from versa.models.grams import cached_grams
 from versa.models.hashes import plain_parts, tensor_digest, weights_digest
-from versa.models.layers import default_layers, left_out_mass, run_network
+from versa.models.layers import default_layers, left_out_mass
+from versa.models.passes import (
+    require_usable,
+    resolve_layers,
+    run_network,
+    unsteady_warnings,
+)
 from versa.models.preprocess import Preprocess
-from versa.models.trial import require_usable, resolve_layers, unsteady_warnings
 from versa.models.vision import VisionModel
 from versa.models.zoo.loading import load_model
 from versa.models.zoo.networks import build_seeded
