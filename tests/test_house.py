@@ -34,6 +34,7 @@ ALLOWED = {
     "models": (),
     "result": ("versa.stats",),
     "comparison": ("versa.stats", "versa.result"),
+    "inference": ("versa.stats", "versa.fmri", "versa.result", "versa.comparison"),
     "plotting": ("versa.stats", "versa.fmri", "versa.result", "versa.comparison"),
     "report": (
         "versa.stats",

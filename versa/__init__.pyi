@@ -1,4 +1,5 @@
 from . import fmri as fmri
+from . import inference as inference
 from . import models as models
 from . import plotting as plotting
 from . import report as report
@@ -15,6 +16,7 @@ from .fmri.dataset.registry import load_dataset as load_dataset
 from .fmri.dataset.registry import register_dataset as register_dataset
 from .fmri.dataset.stimuli import StimulusSet as StimulusSet
 from .fmri.sectors.sector import Sector as Sector
+from .inference.partition import partition as partition
 from .models.preprocess import Preprocess as Preprocess
 from .models.vision import VisionModel as VisionModel
 from .models.zoo.cards import ModelCard as ModelCard

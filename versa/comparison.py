@@ -264,7 +264,7 @@ def compare(
 
     given = (results,) if isinstance(results, FitResult) else tuple(results)
     results = (*given, *others)
-    _require_same(results)
+    require_same(results)
     names = [result.model for result in results]
     if baseline is not None and baseline not in names:
         raise ValueError(unknown("baseline", baseline, names))
@@ -325,7 +325,8 @@ def _verdicts(table: "pd.DataFrame", alpha: float) -> list[str | None]:
     ]
 
 
-def _require_same(results: Sequence[FitResult]) -> None:
+def require_same(results: Sequence[FitResult]) -> None:
+    """Refuse results that cannot be compared."""
     if not results:
         raise ValueError("results must hold at least one FitResult; got none.")
     for result in results:

@@ -162,6 +162,11 @@ class FitResult:
         return "n_voxels" not in self.data or not self.data["n_voxels"].any()
 
     @property
+    def compare_by(self) -> str:
+        """The measure by which RDMs were compared."""
+        return self.provenance["options"].get("compare_by", "pearson")
+
+    @property
     def sample(self) -> str:
         """Dataset and numbers of subjects, images and half-splits, for a heading."""
         images = f"{len(self.stimuli)} images"
