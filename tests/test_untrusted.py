@@ -1,10 +1,15 @@
 """Files that fill the memory, bring in other files, or end the process are refused."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
 import scipy.io
 
+from versa import untrusted
 from versa.fmri.published.files import open_file
 from versa.fmri.published.matlab import read_struct
 from versa.untrusted import check_expansion, load_mat, open_hdf5
@@ -90,7 +95,7 @@ def test_a_matlab_file_on_which_its_reader_crashes(tmp_path):
     damaged = bytearray(path.read_bytes())
     damaged[512] = damaged[516] = 0  # in the tag of a field's name
     path.write_bytes(damaged)
-    with pytest.raises(ValueError, match=r"must be a whole MATLAB file; the reader of"):
+    with pytest.raises(ValueError, match="MATLAB file; its reader crashes"):
         load_mat(path)
 
 
@@ -102,3 +107,29 @@ def test_packed_numbers_of_a_small_file_do_not_fill_the_memory(tmp_path):
         assert (tmp_path / name).stat().st_size < 2 * 10**5
         with pytest.raises(ValueError, match=f"{name} {MOST}"):
             open_file(tmp_path / name)
+
+
+@pytest.mark.parametrize("code", ["while True: pass", "import os; os.abort()"])
+def test_a_reader_that_hangs_or_crashes_is_left(tmp_path, monkeypatch, code):
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        file["x"] = np.arange(3)
+    monkeypatch.setattr(untrusted, "_PATIENCE", 1.0)
+    monkeypatch.setattr(untrusted, "_HDF5", code)
+    text = "must be read in 1 seconds" if "while" in code else "its reader crashes on"
+    with pytest.raises(ValueError, match=rf"x\.h5 .*{text}"), open_hdf5(path):
+        pass
+    with open_hdf5(path, checked=True) as file:
+        assert file["x"][()].tolist() == [0, 1, 2]
+
+
+@pytest.mark.slow
+def test_damages_of_every_kind_at_some_doors():
+    """A small run of the script that tries 5,000 of them at all doors."""
+    script = Path(__file__).parents[1] / "benchmarks" / "fuzz.py"
+    doors = ["nifti gz", "hdf5", "result", "events", "card toml", "packed images"]
+    chosen = [text for door in doors for text in ("--door", door)]
+    command = [sys.executable, str(script), "--n", "60", "--seed", "7", *chosen]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr[-2000:]
+    assert "60 inputs" in run.stdout

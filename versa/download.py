@@ -31,6 +31,7 @@ from versa.http import (
     patiently,
     refusal,
 )
+from versa.records import parse_json
 
 if TYPE_CHECKING:
     from requests import Response, Session
@@ -122,7 +123,7 @@ class _Source:
     def note(self) -> dict[str, str]:
         """Address and version of the partial file; empty texts if nothing is known."""
         try:
-            note = json.loads(_note_path(self.part).read_text(encoding="utf-8"))
+            note = parse_json(_note_path(self.part).read_text(encoding="utf-8"))
             return {"url": str(note["url"]), "validator": str(note["validator"])}
         except (OSError, ValueError, KeyError, TypeError):
             return {"url": "", "validator": ""}

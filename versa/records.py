@@ -6,6 +6,7 @@ and keys of mappings in the errors would still be ours, which is most of this mo
 """
 
 import functools
+import json
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from versa.wording import listing, unknown
+from versa.wording import listing, one_line, shown, unknown
 
 T = TypeVar("T")
 _WORDS = {str: "text", int: "an integer", float: "a number", bool: "true or false"}
@@ -30,10 +31,23 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     except RecursionError:
         raise ValueError(f"{path} {_SHALLOW}") from None
     except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError are
-        raise ValueError(f"{path} must be TOML in UTF-8; {error}.") from None
+        raise ValueError(f"{path} must be TOML in UTF-8; {one_line(error)}.") from None
     if depth_of(table) > _LEVELS:  # dotted keys, which are read without recursion
         raise ValueError(f"{path} {_SHALLOW}")
     return table
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Content of a text in JSON, or a ValueError without the name of its file."""
+    try:
+        content = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"it is nested deeper than {_LEVELS} levels") from None
+    except ValueError as error:
+        raise ValueError(one_line(error)) from None
+    if depth_of(content) > _LEVELS:
+        raise ValueError(f"it is nested deeper than {_LEVELS} levels")
+    return content
 
 
 def depth_of(table: object) -> int:
@@ -68,7 +82,7 @@ def typed_record(
     """
     if not isinstance(table, Mapping):
         what = within or "the file"
-        raise ValueError(f"{what} must be a table of keys; got {table!r}.")
+        raise ValueError(f"{what} must be a table of keys; got {shown(repr(table))}.")
     known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
     prefix = f"{within}." if within else ""
     hints: dict[str, Any] = _hints(kind)  # type: ignore[arg-type]
@@ -138,7 +152,7 @@ def _typed(value: Any, hint: Any, name: str, usual: Any = None) -> Any:
         return value
     if hint is float and type(value) is int and abs(value) < 2**1023:
         return float(value)
-    raise ValueError(f"{name} must be {_words(hint)}; got {value!r}.")
+    raise ValueError(f"{name} must be {_words(hint)}; got {shown(repr(value))}.")
 
 
 def _one_of(value: Any, options: tuple[Any, ...], name: str) -> Any:
@@ -157,7 +171,7 @@ def _one_of(value: Any, options: tuple[Any, ...], name: str) -> Any:
         if len(kinds) == 1:
             raise
     words = " or ".join(map(_words, kinds))
-    raise ValueError(f"{name} must be {words}; got {value!r}.")
+    raise ValueError(f"{name} must be {words}; got {shown(repr(value))}.")
 
 
 def _plain_value(value: Any, name: str) -> Any:
@@ -171,14 +185,14 @@ def _plain_value(value: Any, name: str) -> Any:
     elif type(value) not in (bool, int, float, str, NoneType):
         raise ValueError(
             f"{name} must be a number, text, true, false, null, a list or a table; "
-            f"got {value!r}."
+            f"got {shown(repr(value))}."
         )
     return value
 
 
 def _text_key(key: Any, name: str) -> str:
     if not isinstance(key, str):
-        raise ValueError(f"keys of {name} must be text; got {key!r}.")
+        raise ValueError(f"keys of {name} must be text; got {shown(repr(key))}.")
     return key
 
 

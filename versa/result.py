@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from versa.cache import atomic_write, seal, seal_holds
+from versa.records import parse_json
 from versa.stats.intervals import corrected_interval, fisher_mean
 from versa.stats.selection import CvMaxLayer, cv_max_layer
 from versa.stats.splits import SplitHalves
 from versa.stats.tables import for_reading, summary, to_markdown
+from versa.untrusted import open_hdf5
 from versa.wording import reading
 
 if TYPE_CHECKING:
@@ -388,7 +390,10 @@ def load_result(path: str | os.PathLike[str]) -> FitResult:
         held = seal_holds(path)
         if held is False:
             raise ValueError("its check sum is wrong")
-        with xr.open_dataset(path, engine="h5netcdf") as opened:
+        with (
+            open_hdf5(path, checked=bool(held)),
+            xr.open_dataset(path, engine="h5netcdf") as opened,
+        ):
             data = opened.load()
         if "sealed" in data.attrs and not held:
             raise ValueError("its check sum is missing")
@@ -403,8 +408,12 @@ def load_result(path: str | os.PathLike[str]) -> FitResult:
     with reading(path, "a result of versa"):
         result = FitResult(data)
     try:
-        known = {"model", "dataset", "options"} <= set(result.provenance)
-    except (KeyError, ValueError):
+        found = parse_json(data.attrs["provenance"])
+        names = (found["model"]["name"], found["dataset"]["name"])
+        known = isinstance(found["options"], dict) and all(
+            isinstance(name, str) for name in names
+        )
+    except (LookupError, ValueError, TypeError):
         known = False
     if not known or "sha256" not in data:
         raise ValueError(

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 _FREE = 10**8  # bytes that any file may unpack to,
 _RATIO = 100  # and this many times its own size beyond
-_PATIENCE = 60.0  # seconds in which a .mat file is read
-_MOST_MEMORY = 8 * 10**9  # bytes, beside the numbers, for reading a .mat file
-# Reads a file as load_mat does: scipy's C code may crash or go on without end
+_PATIENCE = 15.0  # seconds in which a file of MATLAB or HDF5 is read,
+_SPEED = 10**7  # and one more for each so many bytes
+_MOST_MEMORY = 8 * 10**9  # bytes, beside the numbers, for reading such a file
+# Reads a file before we do: C code of scipy and HDF5 may crash or go on without end
 _TRY = """
 import sys, warnings
 try:
@@ -30,13 +31,30 @@ try:
 except (ImportError, ValueError, OSError):
     pass
 warnings.simplefilter("ignore")
-from scipy.io import loadmat
+def read():
+    {}
 try:
-    loadmat(sys.argv[1], mat_dtype=True)
+    read()
 except MemoryError:
     sys.exit(3)
 except Exception:
     pass
+"""
+_MATLAB = """
+    from scipy.io import loadmat
+    loadmat(sys.argv[1], mat_dtype=True)
+"""
+_HDF5 = """
+    import h5py
+    def touch(_, item):
+        if isinstance(item, h5py.Dataset) and item.shape and item.size:
+            try:
+                item[() if item.nbytes < 2**24 else (0,) * item.ndim]
+            except (OSError, ValueError, TypeError):
+                pass
+        list(item.attrs.items())
+    with h5py.File(sys.argv[1], "r") as file:
+        file.visititems(touch)
 """
 
 
@@ -55,9 +73,15 @@ def check_expansion(path: Path, n_bytes: int) -> None:
 
 
 @contextmanager
-def open_hdf5(path: Path) -> "Iterator[h5py.File]":
-    """An HDF5 file to read, if all that it holds is in it."""
+def open_hdf5(path: Path, *, checked: bool = False) -> "Iterator[h5py.File]":
+    """An HDF5 file to read, if all that it holds is in it.
+
+    Another process reads the file first, unless a check sum has proved it whole.
+    """
     import h5py
+
+    if not checked:
+        _survives(path, _HDF5, "HDF5")
 
     def linked(name: bytes, info: Any) -> str | None:
         external = info.type == h5py.h5l.TYPE_EXTERNAL
@@ -92,33 +116,41 @@ def check_own(item: Any) -> None:
 def load_mat(path: Path, **options: Any) -> dict[str, Any]:
     """What `scipy.io.loadmat` makes of a file of version 4 to 7, if it survives it.
 
-    Another process reads the file first, in at most a minute and 8 GB.
+    Another process reads the file first, in limited time and at most 8 GB.
     """
     from scipy.io import loadmat
 
-    state = path.stat()
-    _survive(path.resolve(), state.st_size, state.st_mtime_ns)
+    check_expansion(path, _unpacked_size(path, _FREE + _RATIO * path.stat().st_size))
+    _survives(path, _MATLAB, "MATLAB")
     content: dict[str, Any] = loadmat(path, **options)
     return content
 
 
+def _survives(path: Path, reading: str, kind: str) -> None:
+    """Refuse a file on which its reader crashes or hangs, or that fills the memory."""
+    state = path.stat()
+    _survive(path.resolve(), reading, kind, state.st_size, state.st_mtime_ns)
+
+
 @functools.lru_cache(maxsize=1024)
-def _survive(path: Path, size: int, _changed: int) -> None:
-    """Refuse a .mat file on which its reader crashes, or that fills the memory."""
-    check_expansion(path, _unpacked_size(path, _FREE + _RATIO * size))
-    command = [sys.executable, "-I", "-c", _TRY, str(path)]
+def _survive(path: Path, reading: str, kind: str, size: int, _changed: int) -> None:
+    """The same, once per state of the file."""
+    memory, seconds = _MOST_MEMORY + 10 * _RATIO * size, _PATIENCE + size / _SPEED
+    code = _TRY.format(reading.strip())
+    command = [sys.executable, "-I", "-c", code, str(path), str(memory)]
     try:
-        memory = str(_MOST_MEMORY + 10 * _RATIO * size)
-        ended = subprocess.run([*command, memory], timeout=_PATIENCE, check=False)
+        ended = subprocess.run(
+            command, timeout=seconds, check=False, stderr=subprocess.DEVNULL
+        )
     except subprocess.TimeoutExpired:
         raise ValueError(
-            f"{path} must be read in {_PATIENCE:.0f} seconds; it takes longer."
+            f"{path} must be read in {seconds:.0f} seconds; it takes longer."
         ) from None
     if ended.returncode == 3:
         raise ValueError(f"{path} must fit into memory when it is read; it does not.")
     if ended.returncode < 0:
         raise ValueError(
-            f"{path} must be a whole MATLAB file; the reader of scipy crashes on it."
+            f"{path} must be a whole {kind} file; its reader crashes on it."
         )
 
 

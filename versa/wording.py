@@ -20,10 +20,23 @@ def listing(items: Iterable[object], *, limit: int = 8) -> str:
     >>> listing(range(5), limit=2)
     '0, 1 and 3 more'
     """
-    names = [str(item) for item in items]
+    names = [shown(item) for item in items]
     if len(names) <= limit:
         return ", ".join(names)
     return f"{', '.join(names[:limit])} and {len(names) - limit} more"
+
+
+def shown(item: object, *, limit: int = 200) -> str:
+    """Text of a value of a file as a person can read it: printable, and not endless.
+
+    >>> shown("a\\tb" + "c" * 300, limit=5)
+    'a\\\\tbcc...'
+    """
+    text = str(item)
+    cut = text[:limit]
+    if not cut.isprintable():
+        cut = "".join(c if c.isprintable() else repr(c)[1:-1] for c in cut)
+    return cut + ("..." if len(text) > limit else "")
 
 
 def unknown(kind: str, value: object, options: Iterable[str]) -> str:
@@ -35,9 +48,9 @@ def unknown(kind: str, value: object, options: Iterable[str]) -> str:
     "sector must be among EarlyV, pOTC, aOTC; got 'earlyvis'. Did you mean EarlyV?"
     """
     names = list(options)
-    text = f"{kind} must be among {listing(names)}; got {str(value)!r}."
+    text = f"{kind} must be among {listing(names)}; got {shown(value)!r}."
     lowered = {name.lower(): name for name in names}
-    close = difflib.get_close_matches(str(value).lower(), lowered, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(shown(value).lower(), lowered, n=3, cutoff=0.5)
     if close:
         text += f" Did you mean {' or '.join(lowered[match] for match in close)}?"
     return text
@@ -112,7 +125,8 @@ def in_text_order(names: Iterable[object]) -> bool:
 
 def one_line(error: BaseException) -> str:
     """Text of an error of another library as part of a sentence, without full stop."""
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    text = shown(" ".join(str(error).split()), limit=600)
+    return text.rstrip(".") or type(error).__name__
 
 
 @contextmanager

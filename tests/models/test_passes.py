@@ -1,6 +1,7 @@
 """Trials before a pass: the axis of the images, steadiness, advice, default layers."""
 
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -205,7 +206,7 @@ class Area(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """Areas that run three times; only the decoder can be analysed."""
+    """Areas that run three times, each with an output and a state."""
 
     def __init__(self):
         super().__init__()
@@ -221,10 +222,18 @@ class Recurrent(nn.Module):
         return self.decoder(y)
 
 
-@pytest.mark.parametrize("layer", ["V1", "IT", "IT.output", "V1.conv"])
-def test_advice_names_layers_that_work(layer):
+@pytest.mark.parametrize(
+    ("layer", "first"),
+    [("V1", "V1:0[0]"), ("IT:1", "IT:1[0]"), ("IT.output", "IT.output:0")],
+)
+def test_advice_names_layers_that_work(layer, first):
+    model = network(Recurrent())
+    with pytest.raises(ValueError, match=rf"from 0: {re.escape(first)}, ") as caught:
+        require_usable(model, X, [layer], 32)
+    named = str(caught.value).rstrip(".").partition("from 0: ")[2].split(", ")
+    assert not any(one.problem for one in require_usable(model, X, named, 32).values())
     with pytest.raises(ValueError, match=r"such as decoder\.1\.$"):
-        require_usable(network(Recurrent()), X, [layer], 32)
+        require_usable(model, X, [f"{first.partition(':')[0]}:7"], 32)
 
 
 def test_the_block_around_is_advised_only_if_it_works():

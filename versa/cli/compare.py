@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING
 
 import versa
 from versa.cache import atomic_write
-from versa.cli.running import add_common, names, run_command, show
+from versa.cli.running import (
+    add_common,
+    add_layout,
+    names,
+    run_command,
+    show,
+    with_layout,
+)
 from versa.wording import listing, unique_names, unknown
 
 if TYPE_CHECKING:
@@ -119,6 +126,7 @@ def _add_fit(add: Callable[..., object]) -> None:
         type=names,
         help="dotted module names, or 'leaf' (default: the layers of the model's card)",
     )
+    add_layout(add)
     add("--sectors", metavar="A,B", type=names, help="default: all of the dataset")
     add("--baseline", metavar="MODEL", help="compare all others with this model")
     add(
@@ -271,7 +279,7 @@ def _list_layers(options: argparse.Namespace) -> int:
     for name in options.models:
         print(f"{name}")
         first = _seeds(name)[0]  # all seeds have the same layers
-        show(list_layers(first, _layer_list(options)))
+        show(list_layers(with_layout(first, options.layout), _layer_list(options)))
     return 0
 
 
@@ -302,6 +310,11 @@ def _require_sensible(options: argparse.Namespace, fresh: Sequence[str]) -> None
     margin = options.equivalence
     if margin is not None and not 0 < margin < 2:
         raise ValueError(f"--equivalence must be between 0 and 2; got {margin}.")
+    if options.layout is not None and not any("@" in name for name in fresh):
+        raise ValueError(
+            "--layout must come with weights of your own, ARCHITECTURE@FILE; got "
+            f"{', '.join(fresh) or 'saved results only'}."
+        )
     if not fresh:
         given = [flag for flag, name in _FIT_ONLY.items() if getattr(options, name)]
         if given:
@@ -378,7 +391,7 @@ def _fitted(
     results = {}
     for name in names:
         results[name] = versa.fit(
-            name,
+            with_layout(name, options.layout),
             layers,
             brain,
             **chosen,

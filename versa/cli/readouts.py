@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from versa.cache import atomic_write
-from versa.cli.running import names
+from versa.cli.running import add_layout, names, with_layout
 
 if TYPE_CHECKING:
     from versa.models.vision import VisionModel
@@ -79,6 +79,7 @@ def _add_images(parser: argparse.ArgumentParser) -> None:
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
+    add_layout(add)
     add("--device", help="cpu, cuda, cuda:1 (default: cpu)")
     add("--batch-size", type=int, default=128, help="(default: %(default)s)")
     add("--workers", type=int, help="threads that read images")
@@ -89,7 +90,7 @@ def _opened(options: argparse.Namespace) -> tuple["VisionModel", Path | None]:
     from versa.models.zoo.loading import load_model
 
     card = Path(options.model) if options.model.endswith(".toml") else None
-    return load_model(options.model), card
+    return load_model(with_layout(options.model, options.layout)), card
 
 
 def _passing(options: argparse.Namespace) -> dict[str, Any]:

@@ -7,7 +7,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from versa.wording import shown
+
 _REFUSED = 2  # exit code of everything that a user can mend
+_LONGEST = 4000  # characters of a refusal
 _INTERRUPTED = 130  # of Ctrl-C, 128 + SIGINT: it stops a shell's loop, as 2 does not
 
 
@@ -39,7 +42,8 @@ def run_command(
     except (ValueError, OSError, ImportError) as error:
         if options.traceback:
             raise
-        _say(parser, " ".join(str(error).split()) or type(error).__name__)
+        text = shown(" ".join(str(error).split()), limit=_LONGEST)
+        _say(parser, text or type(error).__name__)
         return _REFUSED
 
 
@@ -48,6 +52,27 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--quiet", action="store_true", help="no progress bars, warnings only")
     add("--traceback", action="store_true", help="on an error, show where it arose")
+
+
+def add_layout(add: Callable[..., object]) -> None:
+    """Add the option that says where in a file of one's own the weights are."""
+    add(
+        "--layout",
+        metavar="LAYOUT",
+        help="of ARCHITECTURE@FILE: how the file is written, a name such as moco, or "
+        "path=KEY/KEY,prefix=TEXT,drop=TEXT/TEXT (default: searched for)",
+    )
+
+
+def with_layout(name: str, layout: str | None) -> Any:
+    """A network whose weights are read with a layout; else its name as it is."""
+    from versa.models.zoo.loading import load_model
+    from versa.models.zoo.names import find_network
+
+    if layout is None or not find_network(name).weights:
+        return name
+    architecture, _, file = name.partition("@")
+    return load_model(architecture, weights=file, layout=layout)
 
 
 def names(text: str) -> list[str]:

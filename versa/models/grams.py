@@ -88,7 +88,7 @@ class Probe:
     def tried(self) -> dict[str, Tried]:
         """What the trial showed of every layer."""
         each = zip(self.layers, self.axes, self.unsteady, strict=True)
-        return {layer: Tried("", axis, None, kind) for layer, axis, kind in each}
+        return {layer: Tried("", axis, unsteady=kind) for layer, axis, kind in each}
 
 
 def probe(

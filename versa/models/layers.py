@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from versa.models.architectures import AlexNetGN
+from versa.models.layer_names import parsed
 from versa.models.taskonomy import TaskonomyEncoder
 from versa.models.vision import VisionModel
 from versa.wording import listing, unique_names, unknown
@@ -144,6 +145,8 @@ def n_parameters(module: nn.Module) -> int:
 def left_out_mass(module: nn.Module, layers: Sequence[str]) -> tuple[float, str]:
     """Share of the parameters in modules that hold no layer and lie in none, and the
     name of the largest. Modules without children count with what follows them."""
+    modules = dict(module.named_modules(remove_duplicate=False))
+    layers = [parsed(name, modules).module for name in layers]
     prefixes = [f"{name}." for name in layers]
     left_out: dict[str, int] = {}
 
@@ -203,7 +206,7 @@ def requested_layers(
         )
     _require_python(model.module, names)
     for name in names:
-        if name not in known:
+        if parsed(name, known).module not in known:
             raise ValueError(unknown(f"layer of {model.name}", name, known))
     return unique_names(names, "layer_list"), True
 
@@ -231,7 +234,9 @@ def _require_python(module: nn.Module, layers: Sequence[str]) -> None:
 
 def inner_names(module: nn.Module, layer: str) -> tuple[str, ...]:
     """Names of the modules within a layer, outer ones first, at most two levels."""
-    below = module.get_submodule(layer).named_modules()
+    modules = dict(module.named_modules(remove_duplicate=False))
+    layer = parsed(layer, modules).module
+    below = modules[layer].named_modules()
     names = [name for name, _ in below if name and name.count(".") < 2]
     return tuple(
         f"{layer}.{name}" for name in sorted(names, key=lambda n: n.count("."))

@@ -9,9 +9,10 @@ depend on the batch.
 import logging
 import random
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -21,6 +22,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from versa.models.images import network_input
+from versa.models.layer_names import LayerName, output_names, parsed, picked
 from versa.models.layers import (
     default_layers,
     inner_names,
@@ -137,9 +139,7 @@ def run_network(
     the network is.
     """
     place = place or device_of(model.module)
-    module = model.module
-    while isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        module = module.module  # its copies would each see a part of the batch
+    module = _unwrapped(model.module)
     try:
         with torch.compiler.set_stance("force_eager"):
             module(batch.to(place, _input_type(module, batch.dtype)))
@@ -160,6 +160,13 @@ def run_network(
             f"{reason.rstrip('.: ')}{where}. Check its preprocess, and that its "
             "forward needs the images alone."
         ) from error
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    """The network itself: copies of it would each see a part of the batch."""
+    while isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        module = module.module
+    return module
 
 
 def _input_type(module: nn.Module, given: torch.dtype) -> torch.dtype:
@@ -186,16 +193,27 @@ def watch_layers(
 ) -> Iterator[None]:
     """Hand every output of the named layers to `receive` until the block ends.
 
-    An output may be changed in place by the next module as soon as `receive` returns,
-    so it must be copied there. The hooks are gone after the block, also on an error.
+    A name may be of one run or one output; see `versa.models.layer_names`. An output
+    may be changed in place by the next module as soon as `receive` returns, so it must
+    be copied there. The hooks are gone after the block, also on an error.
     """
+    modules = dict(module.named_modules(remove_duplicate=False))
+    names: dict[str, list[tuple[str, LayerName]]] = {}
+    for name in layers:
+        meant = parsed(name, modules)
+        names.setdefault(meant.module, []).append((name, meant))
+    runs: Counter[str] = Counter()
+
+    def begin(*_: object) -> None:
+        runs.clear()
+
     handles = []
     try:
-        for name in layers:
-            part = module.get_submodule(name)
-            handles.append(
-                part.register_forward_hook(partial(_hand_over, receive, name))
-            )
+        for part in (module, _unwrapped(module), getattr(module, "_orig_mod", module)):
+            handles.append(part.register_forward_pre_hook(begin))
+        for own, wanted in names.items():
+            hook = partial(_hand_over, receive, wanted, runs, own)
+            handles.append(module.get_submodule(own).register_forward_hook(hook))
         yield
     finally:
         for handle in handles:
@@ -263,13 +281,19 @@ def run_problem(count: int) -> str:
 
 def _hand_over(
     receive: Callable[[str, object], None],
-    layer: str,
+    wanted: Sequence[tuple[str, LayerName]],
+    runs: Counter[str],
+    own: str,
     _module: nn.Module,
     _inputs: object,
     output: object,
 ) -> None:
-    """The forward hook of a watched layer."""
-    receive(layer, output)
+    """The forward hook of a watched module."""
+    run = runs[own]
+    runs[own] += 1
+    for name, meant in wanted:
+        if meant.run in (None, run):
+            receive(name, picked(output, name, meant.keys))
 
 
 def _comes_from_watcher(error: BaseException) -> bool:
@@ -286,13 +310,14 @@ class Tried:
     """What a trial shows of one layer.
 
     `problem` is empty if the layer gives one row per image. Then `axis` is that of the
-    images, `row` (1, n_units) what it makes of the image alone, and `unsteady` is
-    "random" or "company" where the row is no function of the image alone.
+    images, `row` (1, n_units) what it makes of the image alone, `shape` its shape, and
+    `unsteady` is "random" or "company" where it is no function of the image alone.
     """
 
     problem: str
     axis: int = 0
     row: torch.Tensor | None = None
+    shape: tuple[int, ...] = ()
     unsteady: str = ""
 
 
@@ -316,7 +341,7 @@ def try_layers(
         first, others = alone[layer][0], [outputs[layer][0] for outputs in again]
         unlike = any(_differ(first, other, exact=drew) for other in others)
         unsteady = RANDOM if unlike else COMPANY if changed[layer] else ""
-        found[layer] = Tried("", found[layer].axis, found[layer].row, unsteady)
+        found[layer] = replace(found[layer], unsteady=unsteady)
     return found
 
 
@@ -347,7 +372,8 @@ def keep_usable(
         )
     if left_out := [name for name in layers if name not in kept]:
         logger.info(
-            "%s: left out %s, which have no single output per image.",
+            "%s: left out %s, which have no single output per image; "
+            "versa.list_layers names their runs and outputs.",
             model.name,
             listing(left_out),
         )
@@ -355,7 +381,8 @@ def keep_usable(
     if share > 0.5:
         logger.warning(
             "%s: most of the network is left out: %.0f%% of its parameters lie outside "
-            "the layers %s, most in %s. Name the layers in layer_list.",
+            "the layers %s, most in %s. Name the layers in layer_list; "
+            "versa.list_layers shows what can be named.",
             *(model.name, 100 * share, listing(kept), largest),
         )
     return kept
@@ -384,7 +411,40 @@ def usable_layers(
         rng = np.random.default_rng(0)
         noise = Image.fromarray(rng.integers(0, 256, (256, 256, 3), dtype=np.uint8))
         x = network_input(noise, model.preprocess, "noise")
-    return keep_usable(model, layers, _shapes(model, x, layers, (2, 3)))
+    return keep_usable(model, layers, try_shapes(model, x, layers))
+
+
+def try_shapes(
+    model: VisionModel, x: torch.Tensor, layers: Sequence[str]
+) -> dict[str, Tried]:
+    """A trial of shapes alone, in batches of two and three."""
+    return _shapes(model, x, layers, (2, 3))
+
+
+def usable_parts(
+    model: VisionModel, layers: Sequence[str], x: torch.Tensor
+) -> dict[str, dict[str, Tried]]:
+    """Of layers that run several times, or return several tensors: their names, such
+    as ``IT:4[0]``, and what a trial shows of each that can be analysed."""
+    outputs: dict[str, list[object]] = {layer: [] for layer in layers}
+    with (
+        evaluating(model.module),
+        watch_layers(model.module, layers, lambda k, output: outputs[k].append(output)),
+    ):
+        run_network(model, torch.stack([x, x]))
+    parts: dict[str, dict[str, Tried]] = {}
+    for layer, found in outputs.items():
+        several = len(found) > 1
+        names = [
+            name
+            for run, output in enumerate(found)
+            for name in output_names(f"{layer}:{run}" if several else layer, output)
+        ]
+        tried = {} if names in ([], [layer]) else try_shapes(model, x, names)
+        usable = {name: one for name, one in tried.items() if not one.problem}
+        if usable:
+            parts[layer] = usable
+    return parts
 
 
 def unsteady_warnings(model: str, tried: Mapping[str, Tried]) -> list[str]:
@@ -458,8 +518,9 @@ def _judge(
             "return one tensor with one row per image; it returns the shape "
             f"{tuple(three.shape)} for {n_many} images, which is on no axis"
         )
-    row = one.movedim(axes[0], 0).reshape(n_few, -1)
-    return Tried("", axes[0], row)
+    rows = one.movedim(axes[0], 0)
+    shape = tuple(rows.shape[1:])
+    return Tried("", axes[0], rows.reshape(n_few, -1), shape)
 
 
 def _in_company(tried: Tried, output: torch.Tensor | str) -> bool:
@@ -520,6 +581,9 @@ def _advice(model: VisionModel, layer: str, x: torch.Tensor, batch_size: int) ->
     around = [name for name in usable if layer.startswith(f"{name}.")]
     if around:
         return f"Name the block around it instead: {around[-1]!r}."
+    parts = usable_parts(model, [layer], x).get(layer)
+    if parts:
+        return f"Name one of its runs or outputs, counted from 0: {listing(parts)}."
     within = [name for name in inner_names(module, layer) if name in usable]
     if within:
         return f"Name its parts instead: {listing(within)}."

@@ -157,7 +157,7 @@ ERRORS = {
     "flat affine": (
         both(header(flat_affine, "*.nii"), change(SIDECAR, Affine=None)),
         BETAS,
-        "EarlyV: affine must be finite and invertible",
+        "must have an affine of finite numbers that gives",
     ),
     "noted affine": (
         change(SIDECAR, Affine=np.eye(4).tolist()),

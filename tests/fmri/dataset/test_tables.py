@@ -58,11 +58,13 @@ def test_a_json_round_trip(tmp_path):
         (b"[1]", "must hold a JSON object; got list"),
         (b"\xff", "must be a text in UTF-8"),
         pytest.param(
-            b"[" * 100_000, "must be JSON; it is nested too deeply", id="deep list"
+            b"[" * 100_000,
+            "must be JSON; it is nested deeper",
+            id="deep list",
         ),
         pytest.param(
             b'{"a":' * 100_000,
-            "must be JSON; it is nested too deeply",
+            "must be JSON; it is nested deeper",
             id="deep object",
         ),
     ],

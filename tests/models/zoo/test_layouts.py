@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from versa.models.architectures import AlexNetGN
-from versa.models.zoo.layouts import LAYOUTS, CheckpointLayout
+from versa.models.zoo.layouts import LAYOUTS, CheckpointLayout, layout_of
 from versa.models.zoo.state_dicts import check_state, state_from
 
 
@@ -91,3 +91,13 @@ def test_state_must_be_that_of_the_network(state, text):
 
 def test_keys_may_be_allowed_to_be_missing():
     check_state(tensors("a"), tensors("a", "b.n"), source="toy", missing=("*.n",))
+
+
+def test_layouts_are_written_out_on_a_command_line():
+    made = layout_of("path=model/ema,prefix=net.,drop=head./neck.")
+    assert made == CheckpointLayout(("model", "ema"), ("head.", "neck."), "net.")
+    assert layout_of("moco") is LAYOUTS["moco"]
+    with pytest.raises(ValueError, match=r"layout must be among .*Did you mean moco"):
+        layout_of("moko")
+    with pytest.raises(ValueError, match="part of a layout must be among path, prefix"):
+        layout_of("paths=model")

@@ -235,6 +235,7 @@ def read_vmp(
         If bvbabel is not installed.
     """
     files = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    what = f"maps of subject {subject} ({listing(Path(path).name for path in files)})"
     images = [
         read_volumes(path, space=space, convention=convention, vmr=vmr)
         for path in files
@@ -242,8 +243,7 @@ def read_vmp(
     spaces = sorted({image.space for image in images})
     if len(spaces) != 1:
         raise ValueError(
-            f"maps of subject {subject} must share one space; got "
-            f"{listing(spaces) or 'no file'}."
+            f"{what} must share one space; got {listing(spaces) or 'no file'}."
         )
     maps = [
         (
@@ -256,6 +256,7 @@ def read_vmp(
     ]
     options = [name for name, _, _ in maps]
     wanted = list(dict.fromkeys(options) if conditions is None else conditions)
+    unique_names(wanted, f"names of {what}")
     for name in wanted:
         if options.count(name) != 1:
             raise ValueError(

@@ -4,11 +4,11 @@ import logging
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from versa.wording import listing, reading
+from versa.wording import listing, reading, unique_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,8 +82,7 @@ def read_events(
     import pandas as pd
 
     path = Path(path)
-    with reading(path, "a tab-separated table"):
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    table = read_tsv(path, "a tab-separated table", dtype=str, keep_default_na=False)
     check_columns(table, str(path), ["onset", "duration", condition_column])
     names = table[condition_column].str.strip()
     missing = names[names.map(names_nothing)]
@@ -122,6 +121,19 @@ def read_events(
     events.attrs[LEFT_OUT] = sorted({*missing[passed], *names[untimed]})
     check_events(events, str(path))
     return events.reset_index(drop=True)
+
+
+def read_tsv(path: Path, rule: str, **options: Any) -> "pd.DataFrame":
+    """A tab-separated table whose lines have the cells that its header names."""
+    import pandas as pd
+
+    with reading(path, rule):
+        table = pd.read_csv(path, sep="\t", **options)
+        if not isinstance(table.index, pd.RangeIndex):  # pandas would shift the names
+            raise ValueError("its lines have more cells than its header")
+        head = pd.read_csv(path, sep="\t", header=None, nrows=1, dtype=str)
+        unique_names(head.iloc[0].dropna().tolist(), "names of columns")
+    return table
 
 
 def check_events(

@@ -162,21 +162,25 @@ def _parameters(folder: Path) -> dict[str, tuple[int, bool]]:
     found: dict[str, tuple[int, bool]] = {}
     names = []
     number = 1
-    try:
-        for row in range(1, int(settings["evs_orig"]) + 1):
-            name = settings[f"evtitle{row}"]
+
+    def stated(key: str) -> str:
+        if key not in settings:
+            raise ValueError(f"{path} must set fmri({key}).")
+        return settings[key]
+
+    with reading(path, "a design of FEAT"):
+        for row in range(1, int(stated("evs_orig")) + 1):
+            name = stated(f"evtitle{row}")
             names.append(name)
-            if settings[f"convolve{row}"] in _BASIS_SETS:
+            if stated(f"convolve{row}") in _BASIS_SETS:
                 raise ValueError(
                     f"{path} must have one response function per variable; "
                     f"{name} has a set of basis functions, without an amplitude."
                 )
-            is_condition = settings[f"shape{row}"] not in _NO_CONDITION
+            is_condition = stated(f"shape{row}") not in _NO_CONDITION
             found[name] = number, is_condition
-            number += 1 + int(settings[f"deriv_yn{row}"])
-        n_real = int(settings["evs_real"])
-    except KeyError as error:
-        raise ValueError(f"{path} must set fmri({error.args[0]}).") from error
+            number += 1 + int(stated(f"deriv_yn{row}"))
+        n_real = int(stated("evs_real"))
     unique_names(names, f"{path}: names of variables")
     if number - 1 != n_real:
         raise ValueError(

@@ -142,9 +142,12 @@ def read_glmsingle(
         inside = inside.copy()
         inside[inside] = usable
         rows = rows[:, usable]
-    found, mean, odd, even = average_trials(
-        rows, names, runs, conditions=conditions, halves=halves
-    )
+    try:
+        found, mean, odd, even = average_trials(
+            rows, names, runs, conditions=conditions, halves=halves
+        )
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     return ConditionBetas(
         subject,
         found,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from versa.fmri.betas.brainvoyager import read_file, unpacked
-from versa.wording import unique_names
+from versa.wording import reading, unique_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,9 +50,11 @@ def read_protocol(
 
     path = Path(path)
     _, header, conditions = read_file(path, ("prt",))
-    if len(conditions) != int(header["NrOfConditions"]):
+    with reading(path, "a whole PRT file"):
+        n_conditions = int(header["NrOfConditions"])
+    if len(conditions) != n_conditions:
         raise ValueError(
-            f"{path} must be whole: it announces {header['NrOfConditions']} conditions "
+            f"{path} must be whole: it announces {n_conditions} conditions "
             f"and has {len(conditions)}."
         )
     if not conditions:

@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from versa.fmri.betas.events import check_columns, check_events, read_events
+from versa.fmri.betas.events import (
+    check_columns,
+    check_events,
+    read_events,
+    read_tsv,
+)
 from versa.fmri.dataset.tables import read_json, subject_labels
 from versa.fmri.volumes.nifti import header_repetition_time
 from versa.wording import listing, one_line, reading, unknown
@@ -480,11 +485,11 @@ def _confounds(
 
 def _columns_of(path: Path, wanted: Sequence[str]) -> "pd.DataFrame":
     """Columns of a table of confounds as numbers."""
-    import pandas as pd
 
-    with reading(path, "a tab-separated table of confounds"):
-        table = pd.read_csv(path, sep="\t", na_values=["n/a"])
-        check_columns(table, str(path), wanted)
+    rule = "a tab-separated table of confounds"
+    table = read_tsv(path, rule, na_values=["n/a"])
+    check_columns(table, str(path), wanted)
+    with reading(path, rule):
         signals = table[list(wanted)].astype(float)
     empty = [name for name in wanted if signals[name].isna().all()]
     if empty:

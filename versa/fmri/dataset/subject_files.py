@@ -30,7 +30,7 @@ from versa.fmri.volumes.nifti import (
     write_image,
 )
 from versa.fmri.volumes.spaces import check_space
-from versa.wording import listing
+from versa.wording import listing, one_line, shown
 
 
 class SubjectResponses(NamedTuple):
@@ -166,7 +166,7 @@ def read_rdm(path: Path, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
     try:
         rdm = np.array(list(map(float, table["dissimilarity"])))
     except ValueError as error:
-        raise ValueError(f"{path} must hold numbers; {error}.") from None
+        raise ValueError(f"{path} must hold numbers; {one_line(error)}.") from None
     n_bad = int(np.count_nonzero(~np.isfinite(rdm)))
     if n_bad:
         raise ValueError(
@@ -319,7 +319,7 @@ def exact_affine(
     if exact.shape != (4, 4) or not same_grid(shape, exact, shape, affine):
         raise ValueError(
             f"{path} must have the image's own affine as Affine, {affine.tolist()}; "
-            f"got {sidecar['Affine']}. Correct it, or leave it out."
+            f"got {shown(sidecar['Affine'])}. Correct it, or leave it out."
         )
     return exact
 

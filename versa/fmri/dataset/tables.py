@@ -1,16 +1,19 @@
 """Tables and JSON files of a dataset folder: written plainly, read strictly."""
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from versa.fmri.dataset.problems import Problems
+from versa.records import parse_json
 from versa.wording import listing, unique_names
 
 DESCRIPTION = "dataset_description.json"
 FORMAT = 1  # of the folder; a reader refuses a later one
+_LONGEST_NAME = 255  # bytes of a file's name on common systems
 LABEL = "[0-9A-Za-z]+"  # what BIDS allows between "sub-" or "desc-" and "_"
 
 
@@ -46,6 +49,7 @@ def read_table(path: Path, needed: Sequence[str]) -> dict[str, list[str]]:
             f"{listing(needed)}; {listing(missing)} is missing, its first line is "
             f"{lines[0][:80]!r}."
         )
+    unique_names(header, f"{path}: names of columns")
     rows = [line.split("\t") for line in lines[1:]]
     for number, row in enumerate(rows, start=2):
         if len(row) != len(header):
@@ -68,11 +72,9 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file."""
     text = _read_text(path)
     try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} must be JSON; {error}.") from error
-    except RecursionError as error:
-        raise ValueError(f"{path} must be JSON; it is nested too deeply.") from error
+        content = parse_json(text)
+    except ValueError as error:
+        raise ValueError(f"{path} must be JSON; {error}.") from None
     if not isinstance(content, dict):
         raise ValueError(
             f"{path} must hold a JSON object; got {type(content).__name__}."
@@ -150,7 +152,9 @@ def read_image_table(folder: Path) -> ImageTable:
     odd = [
         file
         for file in table["file"]
-        if Path(file).is_absolute() or ".." in Path(file).parts
+        if Path(file).is_absolute()
+        or ".." in Path(file).parts
+        or any(len(os.fsencode(part)) > _LONGEST_NAME for part in Path(file).parts)
     ]
     if odd:
         raise ValueError(

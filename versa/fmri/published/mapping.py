@@ -67,7 +67,7 @@ from versa.fmri.published.files import ending
 from versa.fmri.volumes.nifti import split_threshold
 from versa.fmri.volumes.spaces import check_space
 from versa.records import read_record
-from versa.wording import listing, unique_names, unknown
+from versa.wording import listing, shown, unique_names, unknown
 
 if TYPE_CHECKING:
     import os
@@ -487,7 +487,7 @@ def _check_images(mapping: ArchiveMapping) -> None:
     if images.file and _placeholders(images.file) != {"condition"}:
         raise ValueError(
             "images.file must hold {condition} and no other placeholder; got "
-            f"{images.file!r}."
+            f"{shown(images.file)!r}."
         )
     columns = (images.condition_column, images.file_column)
     if images.table and (ending(images.table) not in _TABLES or not all(columns)):

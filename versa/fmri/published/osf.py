@@ -27,7 +27,7 @@ from versa.download import (
     page_in,
 )
 from versa.http import DownloadError, open_session, patiently, read_body, refusal
-from versa.records import typed_record
+from versa.records import parse_json, typed_record
 from versa.wording import listing
 
 if TYPE_CHECKING:
@@ -188,12 +188,12 @@ def _read_lock(folder: Path, project: str) -> _Pins | None:
     """What is pinned in a folder; None if nothing is."""
     path = folder / LOCK_NAME
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
         known = {key: found[key] for key in ("project", "listed", "files")}
         pins = typed_record(_Pins, known)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} must be as versa wrote it; it cannot be read "
             f"({type(error).__name__}: {error}). Delete it to pin the present versions."
@@ -469,8 +469,8 @@ class _Api:
                 raise refusal(response)
             content = read_body(response, _LONGEST_ANSWER)
             try:
-                return json.loads(content)
-            except (ValueError, RecursionError) as error:
+                return parse_json(content)
+            except ValueError as error:
                 found = page_in(content) or f"something else ({error})"
                 raise DownloadError(f"it sent {found} instead of JSON") from error
 

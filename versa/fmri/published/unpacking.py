@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 from versa.cache import atomic_write, file_hash
+from versa.records import parse_json
 from versa.untrusted import check_expansion
 from versa.wording import one_line
 
@@ -122,7 +123,7 @@ def _files(folder: Path) -> dict[str, list[int]]:
 def _recorded(record: Path) -> tuple[str, dict[str, list[int]]]:
     """Hash of the package that was unpacked, and the files that it brought."""
     try:
-        found = json.loads(record.read_text(encoding="utf-8"))
+        found = parse_json(record.read_text(encoding="utf-8"))
         return str(found["package"]), dict(found["files"])
     except (OSError, ValueError, KeyError, TypeError):
         return "", {}

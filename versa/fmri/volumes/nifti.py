@@ -5,13 +5,15 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from versa.fmri.volumes.scaling import exact_zeros, header_step, zero_within
 from versa.fmri.volumes.spaces import FORM_SPACES, check_space
+from versa.untrusted import check_expansion
 from versa.wording import reading
 
 if TYPE_CHECKING:
@@ -39,7 +41,20 @@ def open_image(path: Path) -> "Iterator[nibabel.Nifti1Image]":
         image = nibabel.load(path, keep_file_open=True)
         if not isinstance(image, nibabel.Nifti1Image):
             raise ValueError(f"it is a {type(image).__name__}")
+        check_stored(path, image)
+        affine = image.affine[:3, :3]
+        if not (np.isfinite(image.affine).all() and np.linalg.matrix_rank(affine) == 3):
+            raise ValueError(
+                f"{path} must have an affine of finite numbers that gives voxels a "
+                f"size; got {image.affine.tolist()}."
+            )
         yield image
+
+
+def check_stored(path: Path, image: Any) -> None:
+    """Refuse an image whose header announces more than the file can hold."""
+    itemsize = image.get_data_dtype().itemsize
+    check_expansion(path, prod(map(int, image.shape)) * itemsize)
 
 
 def read_image(path: str | Path) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ from xml.parsers import expat
 
 import numpy as np
 
+from versa.fmri.volumes.nifti import check_stored
 from versa.fmri.volumes.scaling import header_step, whole_labels
 from versa.fmri.volumes.spaces import stated_side
 from versa.wording import listing, reading
@@ -29,6 +30,7 @@ _CIFTI = (".dscalar.nii", ".dtseries.nii", ".dlabel.nii")
 _GIFTI = re.compile(r"\.gii(\.\w+)?$", re.IGNORECASE)  # maybe compressed
 _WHOLE_CIFTI = "a whole CIFTI-2 file"
 _CHUNK = 2**20
+_MORPHOMETRY = b"\xff\xff\xff"  # of lh.curv, lh.sulc, lh.thickness ...
 _NO_LABEL = {"???", "unknown", "background", "medial_wall", "medial wall"}
 
 
@@ -202,12 +204,23 @@ def _read_vertices(path: Path) -> np.ndarray:
         _refuse_other_files(path)
         # nilearn takes patterns; here [ and * are letters of a name
         values = load_surf_data(glob.escape(str(path)))
+        _check_morphometry(path, len(values))
     if values.ndim not in (1, 2) or values.dtype.kind not in "biuf":
         raise ValueError(
             f"{path} must hold numbers (n_vertices,) or (n_vertices, n_images); got "
             f"{values.dtype} of {values.shape}."
         )
     return values
+
+
+def _check_morphometry(path: Path, n_values: int) -> None:
+    """Refuse a file of FreeSurfer such as lh.curv that has lost its end."""
+    with open(path, "rb") as file:
+        head = file.read(7)
+    if head.startswith(_MORPHOMETRY):
+        stated = int.from_bytes(head[3:], "big")
+        if n_values != stated:
+            raise ValueError(f"it announces {stated} vertices and has {n_values}")
 
 
 def _check_side(path: Path, side: str) -> None:
@@ -291,4 +304,6 @@ def _opened(path: Path, kind: str, rule: str) -> Iterator[Any]:
         image = nibabel.load(path)
         if type(image).__name__ != kind:
             raise ValueError(f"{path} must be {rule}; it is a {type(image).__name__}.")
+        if kind == "Cifti2Image":
+            check_stored(path, image)
         yield image

@@ -43,6 +43,8 @@ from versa.cache import atomic_write
 from versa.models.ipcl.decoding import ImageProblem, canvas_size, decode, jpeg_header
 from versa.models.ipcl.image_source import ImageSource, patiently
 from versa.parallel import n_cores
+from versa.records import parse_json
+from versa.wording import reading
 
 logger = logging.getLogger("versa")
 
@@ -82,15 +84,19 @@ class PackedImages:
                     "Copy it again."
                 )
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self.info: dict[str, Any] = json.loads(self._map[place : place + length])
-        self.classes: tuple[str, ...] = tuple(self.info["classes"])
-        self.counts: tuple[int, ...] = tuple(self.info["counts"])
-        self.digest: str = self.info["digest"]
-        self.labels = self._table("labels")
-        self.sizes = self._table("sizes")
-        self._offsets = self._table("offsets")
-        self._checks = self._table("checks")
-        self._name_offsets = self._table("name_offsets")
+        with reading(self.path, "a whole file that versa packed"):
+            text = self._map[place : place + length].decode()
+            self.info: dict[str, Any] = parse_json(text)
+            self.classes: tuple[str, ...] = tuple(self.info["classes"])
+            self.counts: tuple[int, ...] = tuple(self.info["counts"])
+            self.digest: str = self.info["digest"]
+            self.labels = self._table("labels")
+            self.sizes = self._table("sizes")
+            self._offsets = self._table("offsets")
+            self._checks = self._table("checks")
+            self._name_offsets = self._table("name_offsets")
+            self._names_place = int(self.info["tables"]["names"][0])
+            self._check_tables(place)
 
     def __len__(self) -> int:
         """Number of images."""
@@ -102,8 +108,8 @@ class PackedImages:
 
     def name(self, index: int) -> str:
         """Path of the image that was packed."""
-        place = self.info["tables"]["names"][0]
-        start, stop = (int(at) + place for at in self._name_offsets[index : index + 2])
+        bounds = self._name_offsets[index : index + 2]
+        start, stop = (int(at) + self._names_place for at in bounds)
         return self._map[start:stop].decode("utf-8", "surrogateescape")
 
     def read(self, index: int) -> bytes:
@@ -122,6 +128,22 @@ class PackedImages:
             with open(self.path, "rb") as file:
                 file.seek(start)
                 return file.read(stop - start)
+
+    def _check_tables(self, end: int) -> None:
+        """Refuse tables that contradict one another, or the file."""
+        n = len(self.labels)
+        edges = {"offsets": self._offsets, "name_offsets": self._name_offsets}
+        lengths = {len(self.sizes), len(self._checks), sum(self.counts)}
+        lengths |= {len(table) - 1 for table in edges.values()}
+        if lengths != {n} or self.sizes.shape != (n, 2):
+            raise ValueError("its tables are of different numbers of images")
+        if not ((self.labels >= 0) & (self.labels < len(self.classes))).all():
+            raise ValueError("its labels are not those of its classes")
+        for name, table in edges.items():
+            low = 0 if name == "name_offsets" else _HEAD
+            steps = np.diff(table.astype(np.int64))
+            if table[0] < low or table[-1] > end or (steps < 0).any():
+                raise ValueError(f"its {name} are not in ascending order within it")
 
     def _table(self, name: str) -> np.ndarray:
         place, dtype, shape = self.info["tables"][name]
@@ -282,16 +304,21 @@ def _resumed(
         partial.write_bytes(bytes(_HEAD))
         journal.write_text(json.dumps(options) + "\n", encoding="utf-8")
         return records
-    whole = journal.read_text(encoding="utf-8").rpartition("\n")[0].split("\n")
-    if not whole[0] or json.loads(whole[0]) != options:
+    with reading(journal, f"what an interrupted packing left; remove it and {partial}"):
+        text = journal.read_text(encoding="utf-8").rpartition("\n")[0]
+        whole: list[Any] = [
+            parse_json(line) if line else None for line in text.split("\n")
+        ]
+        if not all(isinstance(line, dict) for line in whole[1:]):
+            raise ValueError("a line is no table")
+    if whole[0] != options:
         raise ValueError(
             f"{journal} must be of the same images and options, to resume what "
             f"was interrupted; it is not. Remove it and {partial} to begin again."
         )
     with open(partial, "r+b") as data:
         n_bytes, end = os.fstat(data.fileno()).st_size, _HEAD
-        for line in whole[1:]:
-            record = json.loads(line)
+        for record in whole[1:]:
             if end + record.get("bytes", 0) > n_bytes:
                 break
             end += record.get("bytes", 0)

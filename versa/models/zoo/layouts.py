@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from types import MappingProxyType
+from typing import Any
+
+from versa.wording import unknown
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class CheckpointLayout:
         return any(fnmatchcase(key, pattern) for pattern in self.missing)
 
 
+_WRITTEN = ("path", "prefix", "drop", "missing")  # of a layout on the command line
 _RESNET_HEAD, _VIT_HEAD = "module.base_encoder.fc.", "module.base_encoder.head."
 _MOCO_V3_REST = ("module.momentum_encoder.", "module.predictor.")
 
@@ -122,3 +126,22 @@ LAYOUTS: Mapping[str, CheckpointLayout] = MappingProxyType(
         "lightning": CheckpointLayout(path=("state_dict",), prefix="model."),
     }
 )
+
+
+def layout_of(text: str) -> CheckpointLayout:
+    """A layout by its name, or written out for a command line.
+
+    >>> layout_of("path=model/ema,prefix=net.").path
+    ('model', 'ema')
+    """
+    if "=" not in text:
+        if text not in LAYOUTS:
+            raise ValueError(unknown("layout", text, LAYOUTS))
+        return LAYOUTS[text]
+    fields: dict[str, Any] = {}
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        if name not in _WRITTEN:
+            raise ValueError(unknown("part of a layout", name, _WRITTEN))
+        fields[name] = value if name == "prefix" else tuple(value.split("/"))
+    return CheckpointLayout(**fields)

@@ -4,17 +4,12 @@ from collections.abc import Sequence
 from math import prod
 from typing import TYPE_CHECKING
 
-import torch
 from PIL import Image
 
 from versa.models.images import network_input
-from versa.models.passes import (
-    evaluating,
-    resolve_layers,
-    run_network,
-    single_tensor,
-    watch_layers,
-)
+from versa.models.layer_names import parsed
+from versa.models.layers import requested_layers
+from versa.models.passes import Tried, keep_usable, try_shapes, usable_parts
 from versa.models.vision import VisionModel
 from versa.models.zoo.loading import load_model, of_card, vision_model
 from versa.models.zoo.names import find_network
@@ -46,7 +41,10 @@ def list_layers(
         A name as `versa.load_model` takes it, or a loaded network with a resizing
         preprocess. ``ARCHITECTURE@FILE`` is loaded.
     layer_list : None, "leaf" or list of str
-        The default layers, all modules without children, or these.
+        The default layers, all modules without children, or these. Of a layer that
+        runs several times in a pass, or returns several tensors, the runs and outputs
+        are listed under names that can be analysed, such as ``IT.output:4`` (its fifth
+        run), ``IT[0]`` or ``IT:4[0]``.
 
     Returns
     -------
@@ -73,25 +71,23 @@ def list_layers(
     if isinstance(model, str):
         own = find_network(model).weights  # their file may say how it was built
         model = load_model(model) if own else meta_model(model)
-    layers = resolve_layers(model, layer_list)
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def receive(layer: str, output: object) -> None:
-        tensor = single_tensor(output)
-        if isinstance(tensor, torch.Tensor):
-            shapes[layer] = tuple(tensor.shape[1:])
-
+    layers, _ = requested_layers(model, layer_list)
     x = network_input(Image.new("RGB", (256, 256)), model.preprocess, "in black")
-    batch = torch.stack([x, x])  # 2 images, for networks that refuse a batch of 1
-    with evaluating(model.module), watch_layers(model.module, layers, receive):
-        run_network(model, batch)
+    tried = try_shapes(model, x, layers)
+    parts = usable_parts(model, [k for k, one in tried.items() if one.problem], x)
+    usable: dict[str, Tried] = {}
+    for layer, one in tried.items():
+        usable |= parts.get(layer, {}) if one.problem else {layer: one}
+    if not usable:
+        keep_usable(model, layers, tried)  # refuses
+    modules = dict(model.module.named_modules(remove_duplicate=False))
     rows = [
         {
             "layer": layer,
-            "units": prod(shape),
-            "shape": "x".join(map(str, shape)),
-            "type": type(model.module.get_submodule(layer)).__name__,
+            "units": prod(one.shape),
+            "shape": "x".join(map(str, one.shape)),
+            "type": type(modules[parsed(layer, modules).module]).__name__,
         }
-        for layer, shape in shapes.items()
+        for layer, one in usable.items()
     ]
     return pd.DataFrame(rows, columns=["layer", "units", "shape", "type"])

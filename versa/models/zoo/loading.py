@@ -116,8 +116,9 @@ def load_model(
         With `weights`: arguments of the architecture, such as ``{"out_dim": 1000,
         "l2norm": False}`` for alexnet_gn.
     layout : CheckpointLayout or str, optional
-        With `weights`: how the file is written, a name of `versa.models.zoo.LAYOUTS`
-        or a `versa.models.zoo.CheckpointLayout`. By default the weights are searched
+        With `weights`: how the file is written, a name of `versa.models.zoo.LAYOUTS`,
+        a `versa.models.zoo.CheckpointLayout`, or such a one as the text
+        ``path=KEY/KEY,prefix=TEXT,drop=TEXT/TEXT``. By default the weights are searched
         for: the nested dict and the beginning of its keys under which there are exactly
         the network's.
 

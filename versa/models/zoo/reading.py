@@ -1,7 +1,6 @@
 """Weight files, opened without running any code that they hold."""
 
 import argparse
-import json
 import pickle
 import re
 import struct
@@ -12,7 +11,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NoReturn
 
 from versa.download import page_in
-from versa.wording import listing, unknown
+from versa.records import parse_json
+from versa.wording import listing, shown, unknown
 
 _PAGE_START = 2**16  # bytes that are searched for a title
 GLOBAL_SETS = ("namespace", "numpy_array", "numpy_scalar", "path")
@@ -72,11 +72,11 @@ def training_record(path: Path) -> dict[str, Any]:
     except safetensors.SafetensorError:  # the reader of its weights will say so
         return {}
     try:
-        record = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        record = parse_json(text)
+    except ValueError as error:
         raise ValueError(
-            f"metadata 'versa' of {path} must be JSON; it is not ({error}). Export the "
-            "network again."
+            f"metadata 'versa' of {path} must be JSON; {error}. Export the network "
+            "again."
         ) from error
     kinds = {"builder": str, "options": dict, "preprocess": dict}
     if not isinstance(record, dict) or any(
@@ -85,7 +85,8 @@ def training_record(path: Path) -> dict[str, Any]:
     ):
         raise ValueError(
             f"metadata 'versa' of {path} must be a table with a text builder and the "
-            f"tables options and preprocess; got {text}. Export the network again."
+            f"tables options and preprocess; got {shown(text)}. Export the network "
+            "again."
         )
     return record
 

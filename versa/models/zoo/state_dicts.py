@@ -81,8 +81,9 @@ def read_state(
     if len(found) > 1:
         raise ValueError(
             f"{source} holds {len(found)} networks that fit, with different weights: "
-            f"{'; '.join(found)}. Pass one of these arguments. Where one is the "
-            "running mean of the other (EMA), timm takes the mean."
+            f"{'; '.join(found)}. Pass one of these arguments (--layout path=KEY/KEY,"
+            "prefix=TEXT on the command line). Where one is the running mean of the "
+            "other (EMA), timm takes the mean."
         )
     layout = next(iter(found.values()))
     if layout != LAYOUTS["plain"]:

@@ -35,9 +35,10 @@ from versa.download import (
 )
 from versa.http import DownloadError
 from versa.models.zoo.cards import ModelCard, hash_in_name
-from versa.models.zoo.layouts import LAYOUTS, CheckpointLayout
+from versa.models.zoo.layouts import CheckpointLayout, layout_of
 from versa.models.zoo.reading import GLOBAL_SETS
-from versa.wording import listing, one_line, unknown
+from versa.records import parse_json
+from versa.wording import listing, one_line
 
 logger = logging.getLogger("versa")
 
@@ -98,9 +99,7 @@ def own_file(
     """A file of the user, whose `layout` may be a name or not be known."""
     path = existing_file(path, "weights")
     if isinstance(layout, str):
-        if layout not in LAYOUTS:
-            raise ValueError(unknown("layout", layout, LAYOUTS))
-        layout = LAYOUTS[layout]
+        layout = layout_of(layout)
     return WeightFile(path, f"weights {path}", layout=layout)
 
 
@@ -271,7 +270,7 @@ def _record(file: RemoteFile, path: Path) -> dict[str, str]:
     """SHA-256 and date of the file that was used first; empty if there was none."""
     place = _record_path(path)
     try:
-        record = json.loads(place.read_text(encoding="utf-8"))
+        record = parse_json(place.read_text(encoding="utf-8"))
         digits, date = record["sha256"], str(record["first_used"])
         if not re.fullmatch("[0-9a-f]{64}", digits):
             raise ValueError(f"{digits!r} is no SHA-256")
