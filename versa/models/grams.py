@@ -152,6 +152,7 @@ def cached_grams(
 
     Every image file is read once, and refused if it has changed.
     """
+    home = device_of(model.module)
     place = computing_device(model.module, options.device)
     names, sure = requested_layers(model, layer_list)
     inputs, prepared = None, ""
@@ -161,7 +162,9 @@ def cached_grams(
     elif store:  # what another callable does to an image is seen on the images only
         inputs = _read(model, images, options)
         prepared = inputs.digest()
-    key = _probe_key(model, [*names, sure], images, prepared, options) if store else ""
+    key = ""
+    if store:
+        key = _probe_key(model, home, [*names, sure], images, prepared, options)
     probed = _read_probe(store, key) if store and key else None
     if probed is None:
         inputs = inputs or _read(model, images, options)
@@ -193,8 +196,7 @@ def cached_grams(
         made = grams_of_inputs(model, inputs, missing, place, options)
         found |= made
         if store and _is_repeatable(model, images, prepared, options):
-            for layer in steady.keys() & made.keys():
-                store.write(keys[layer], **_as_entry(made[layer]))
+            _write_grams(store, steady, made)
     elif inputs is None:
         require_unchanged(images.paths, images.names, images.hashes)
     layers = {layer: found[layer] for layer in keys}
@@ -249,12 +251,13 @@ def _is_repeatable(
 
 def _probe_key(
     model: VisionModel,
+    home: torch.device,
     layers: Sequence[str | bool],
     images: ImageFiles,
     prepared: str,
     options: ForwardOptions,
 ) -> str:
-    """Everything that the outcome of a probe depends on; empty if code is unknown."""
+    """All that the outcome of a probe depends on; empty if code is unknown."""
     code = code_digest(model.module)
     if code is None:
         return ""
@@ -268,7 +271,7 @@ def _probe_key(
         inputs=prepared,
         convert=options.convert,
         company=min(options.batch_size, 3),  # of the image in a trial
-        arithmetic=_arithmetic(device_of(model.module)),
+        arithmetic=_arithmetic(home),
         versa=versa.__version__,
         versions=installed_versions("numpy", "torch", "torchvision", "timm", "pillow"),
     )
@@ -319,13 +322,17 @@ def _read_grams(
     return found
 
 
-def _as_entry(gram: LayerGram) -> dict[str, np.ndarray]:
-    entry = {
-        "gram": gram.gram,
-        "sums": gram.sums,
-        "n_units": np.array(gram.n_units),
-        "hashes": np.array(gram.hashes),
-    }
-    if gram.standardized is not None:
-        entry["standardized"] = gram.standardized
-    return entry
+def _write_grams(
+    store: ArrayStore, keys: Mapping[str, str], grams: Mapping[str, LayerGram]
+) -> None:
+    for layer in keys.keys() & grams.keys():
+        gram = grams[layer]
+        entry = {
+            "gram": gram.gram,
+            "sums": gram.sums,
+            "n_units": np.array(gram.n_units),
+            "hashes": np.array(gram.hashes),
+        }
+        if gram.standardized is not None:
+            entry["standardized"] = gram.standardized
+        store.write(keys[layer], **entry)

@@ -41,7 +41,6 @@ from versa.models.zoo.reading import training_record
 from versa.models.zoo.state_dicts import Variant, read_state
 from versa.models.zoo.weights import (
     WeightFile,
-    existing_file,
     fetch_weights,
     own_file,
 )
@@ -69,7 +68,7 @@ class Wanted:
     layers: tuple[str, ...] = ()
     card: ModelCard | None = None
     in_zoo: bool = False
-    file: Path | None = None
+    file: WeightFile | None = None
     variant: Variant | None = None
     note: str = ""
 
@@ -151,11 +150,11 @@ def load_model(
             raise ValueError("options must come with the name of an architecture.")
         if isinstance(model, VisionModel):
             return _unchanged(model, preprocess, name, weights)
-        wanted = _of_module(model, preprocess, name, weights)
+        wanted = _of_module(model, preprocess, name, weights, layout)
     else:
         named = find_network(model, seed, weights)  # name -> card
         if named.weights:
-            wanted = _of_own_weights(named, preprocess, name, options or {})
+            wanted = _of_own_weights(named, preprocess, name, options or {}, layout)
         elif preprocess is not None or name is not None:
             raise ValueError(
                 "preprocess and name must come with an nn.Module or with weights=; got "
@@ -165,14 +164,14 @@ def load_model(
             wanted = of_card(named)
     if wanted.note:
         logger.warning("%s", wanted.note)
-    network = functools.partial(network_from, wanted.build)
-    if wanted.file is not None:
-        module = network(own_file(wanted.file, layout), wanted.variant)
-    elif wanted.card is not None and wanted.card.seed is None:
-        file = fetch_weights(wanted.card, proof=network)  # card -> file
-        module = network(file)  # file -> state dict -> module
-    else:  # initial weights, or a module of the user
+    file = wanted.file
+    if wanted.card is not None and wanted.card.seed is None:
+        proof = functools.partial(network_from, wanted.build)
+        file = fetch_weights(wanted.card, proof)  # card -> file
+    if file is None:  # initial weights, or a module of the user
         module = wanted.build()
+    else:
+        module = network_from(wanted.build, file, wanted.variant)
     if module is not model:
         module.eval().requires_grad_(False)
     return vision_model(wanted, module)  # module -> VisionModel
@@ -225,12 +224,13 @@ def _of_own_weights(
     preprocess: "Transform | None",
     name: str | None,
     options: Mapping[str, Any],
+    layout: CheckpointLayout | str | None,
 ) -> Wanted:
     """A known architecture, as its card or the file itself says that it is built."""
     card, note = named.card, ""
     constructor(card)  # an absent package is told before an absent file
-    path = existing_file(named.weights, "weights")
-    record = training_record(path)
+    file = own_file(named.weights, layout)
+    record = training_record(file.path)
     known = dict(card.options)
     if record.get("builder") == card.builder:
         known |= record.get("options", {})
@@ -240,7 +240,7 @@ def _of_own_weights(
                 Preprocess, record["preprocess"], within="preprocess"
             )
         except ValueError as error:
-            raise ValueError(f"metadata 'versa' of {path}: {error}") from error
+            raise ValueError(f"metadata 'versa' of {file.path}: {error}") from error
     if preprocess is None:
         preprocess = card.preprocess
         note = (
@@ -256,7 +256,7 @@ def _of_own_weights(
         _normalised_alike(card.validation, preprocess),
         # with other options than the card's, its layers may not be the network's
         card.layers if chosen == dict(card.options) else (),
-        file=path,
+        file=file,
         variant=lambda more: on_meta_device(constructor(card, {**chosen, **more})),
         note=note,
     )
@@ -267,6 +267,7 @@ def _of_module(
     preprocess: "Transform | None",
     name: str | None,
     weights: str | Path | None,
+    layout: CheckpointLayout | str | None,
 ) -> Wanted:
     """A module of the user, or a copy of it that is filled."""
     if not isinstance(model, nn.Module):
@@ -287,7 +288,7 @@ def _of_module(
         f"{label}@{weights}" if name is None else name,
         lambda: copy.deepcopy(model),
         preprocess,
-        file=Path(weights),
+        file=own_file(weights, layout),
     )
 
 

@@ -441,21 +441,16 @@ def _hub_names(config: Any) -> tuple[str, ...]:
 
 def _checked_blob(path: Path, name: str, config: Any, proof: Proof) -> Path:
     """The file, if it has the SHA-256 under which it is kept, or that was recorded."""
-    promised = path.resolve().name
-    if re.fullmatch(r"[0-9a-f]{64}", promised):
-        if file_hash(path) != promised:
-            raise ValueError(
-                f"weights of timm/{name} must have the SHA-256 {promised}; {path} has "
-                "another: the file is damaged. Delete it and run again."
-            )
-        return path
-    # a copy, or a system without links: its hash is recorded once it is proved
-    file = RemoteFile(f"timm/{name}", (f"hf-hub:{config.hf_hub_id}",))
+    blob = path.resolve().name  # of a copy, or on a system without links, no hash
+    promised = blob if re.fullmatch(r"[0-9a-f]{64}", blob) else ""
+    file = RemoteFile(f"timm/{name}", (f"hf-hub:{config.hf_hub_id}",), promised)
     try:
         _check(file, path, weights_path(file))
     except DownloadError as error:
+        damaged = "The file is damaged. Delete it and run again."
+        advice = damaged if promised else error.advice
         raise ValueError(
-            f"weights of {file.name} in {path}: {error.reason}. {error.advice}"
+            f"weights of {file.name} in {path}: {error.reason}. {advice}"
         ) from None
     if not has_hash(file):
         proof(path)
