@@ -30,6 +30,12 @@ def synthetic_fit(model="net", seed=0, n_subjects=7, shift=0.0, **changes) -> Fi
         "members": (("split", "subject"), splits.members),
         "sha256": (("stimulus",), np.array(["0" * 64] * len(names), dtype=object)),
     }
+    m = changes.get("permutations", 0)
+    if m:  # a list of its own, so that the scores stay those without permutations
+        null = np.random.default_rng(seed).normal(0.02, 0.1, (*shape[:3], m))
+        variables["permuted"] = (("methods", "sector", "layer", "permutation"), null)
+        best = (("methods", "sector", "permutation"), null.max(axis=2))
+        variables["permuted_best"] = best
     labels = {
         "methods": list(methods),
         "sector": list(sectors),

@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from torch import nn
 
 import versa
 from versa.fmri.encoding import debias, loo_ridge
+from versa.fmri.permutation import encoded_permuted, image_orders
 from versa.fmri.rdm import correlation_rdm
+from versa.stats.intervals import fisher_z
 from versa.stats.splits import split_halves
 from versa.stats.tables import for_reading
 
@@ -186,6 +189,80 @@ def test_rdms_of_the_subjects_can_be_dropped(brain):
     kept, dropped = fit(brain), fit(brain, keep_rdms=False)
     assert set(kept.data) - set(dropped.data) == {"model_rdms", "brain_rdms"}
     xr.testing.assert_equal(kept.data[list(dropped.data)], dropped.data)
+
+
+def test_a_permutation_is_a_fit_to_brains_with_permuted_images(brain):
+    result = fit(brain, permutations=3)
+    orders = image_orders(N_IMAGES, 3)
+    for k, order in enumerate(orders):
+        moved = {
+            sector: [voxels[np.argsort(order)] for voxels in responses]
+            for sector, responses in brain.responses.items()
+        }
+        other = fit(replace(brain, responses=moved))
+        expected = fisher_z(other.scores).mean(axis=(3, 4))
+        np.testing.assert_allclose(
+            result.data["permuted"][..., k], expected, rtol=0, atol=1e-10
+        )
+        best = np.arctanh(other.best()["r"])
+        null = result.data["permuted_best"][..., k].transpose("sector", "methods")
+        np.testing.assert_allclose(np.ravel(null), best, rtol=0, atol=1e-10)
+
+
+def test_permutations_change_nothing_else_and_are_kept(brain, cache, monkeypatch):
+    plain = fit(brain)
+    result = fit(brain, permutations=3)
+    assert set(result.data) - set(plain.data) == {"permuted", "permuted_best"}
+    xr.testing.assert_identical(
+        result.data[list(plain.data)].drop_attrs(), plain.data.drop_attrs()
+    )
+    new = ["chance", "z", "p_perm", "p_perm_max"]
+    for name in ("layers", "best"):
+        with_, without = (getattr(one, name)() for one in (result, plain))
+        assert [c for c in with_ if c not in without] == new
+    monkeypatch.setattr("versa.fmri.scoring.encoded_permuted", None)
+    again = fit(brain, permutations=3)
+    assert again.data.drop_attrs().identical(result.data.drop_attrs())
+
+
+def test_permutations_go_on_where_they_were_stopped(brain, monkeypatch):
+    monkeypatch.setattr("versa.fmri.scoring._BLOCK", 2)
+    done = []
+
+    def stop(*arguments, **options):
+        done.append(1)
+        if len(done) == 5:
+            raise KeyboardInterrupt
+        return encoded_permuted(*arguments, **options)
+
+    monkeypatch.setattr("versa.fmri.scoring.encoded_permuted", stop)
+    with pytest.raises(KeyboardInterrupt):
+        fit(brain, permutations=6)
+    whole = fit(brain, permutations=6)
+    assert len(done) == 1 + 3 * 2 * 3  # the fifth twice
+    fewer = fit(brain, permutations=4)
+    assert len(done) == 1 + 3 * 2 * 3
+    np.testing.assert_array_equal(
+        fewer.data["permuted"], whole.data["permuted"][..., :4]
+    )
+
+
+def test_permutations_of_rdms(brain):
+    rdms = {
+        sector: np.stack([correlation_rdm(voxels) for voxels in responses])
+        for sector, responses in brain.responses.items()
+    }
+    of_rdms = replace(brain, responses=None, rdms=rdms)
+    result = fit(of_rdms, methods=["rsa"], permutations=20)
+    from_voxels = fit(brain, methods=["rsa"], permutations=20)
+    xr.testing.assert_allclose(result.data["permuted"], from_voxels.data["permuted"])
+    assert (result.layers()["p_perm"] >= 1 / 21).all()
+
+
+def test_few_permutations_are_warned_about(brain, caplog):
+    with caplog.at_level(logging.WARNING, "versa"):
+        fit(brain, methods=["rsa"], permutations=4)
+    assert "with 4 permutations no p is below 0.2. Take 19 or more" in caplog.text
 
 
 def test_result_tells_what_was_done(brain, stimuli):
@@ -547,6 +624,9 @@ def test_nothing_is_left_changed(brain):
         ({"layers": []}, "at least one layer"),
         ({"preprocess": None}, "preprocess must"),
         ({"batch_size": 0}, "batch_size must be 1 or more"),
+        ({"permutations": -1}, "permutations must be a whole number of 0 or more"),
+        ({"permutations": 2.5}, "permutations must be a whole number of 0 or more"),
+        ({"permutations": True}, "permutations must be a whole number of 0 or more"),
         ({"device": "cuda:99"}, "device"),
     ],
 )
@@ -633,3 +713,16 @@ def test_too_few_voxels(brain):
 def test_paper_data_are_asked_for_politely():
     with pytest.raises(ValueError, match=r"fetch orient.*simulated-orientation"):
         versa.fit(Small(), preprocess=preprocess)
+
+
+def test_permutations_of_one_subject(brain):
+    one = brain.select(subjects=["a"])
+    result = fit(one, permutations=3)
+    order = image_orders(N_IMAGES, 3)[2]
+    moved = {s: [r[0][np.argsort(order)]] for s, r in one.responses.items()}
+    other = fit(replace(one, responses=moved))
+    expected = fisher_z(other.scores).mean(axis=(3, 4))
+    np.testing.assert_allclose(result.data["permuted"][..., 2], expected, atol=1e-10)
+    highest = result.data["permuted"].max("layer")
+    np.testing.assert_allclose(result.data["permuted_best"], highest, atol=1e-12)
+    assert result.best()["p_perm"].between(0.25, 1).all()

@@ -8,6 +8,7 @@ import versa
 from tests.synthetic import SECTORS, synthetic_fit
 from versa.result import METHODS, best_layer_scores
 from versa.stats.parity import bayes_factor
+from versa.stats.permutation import permutation_test
 from versa.stats.splits import SplitHalves, split_halves
 from versa.stats.ttests import corrected_paired_ttest
 
@@ -211,3 +212,37 @@ def test_seeds_are_written_if_there_are_several(tmp_path):
     assert {path.stem for path in written} == {"layers", "best", "pairs", "seeds"}
     written = versa.compare(several[:1]).write(tmp_path / "b")
     assert {path.stem for path in written} == {"layers", "best", "pairs"}
+
+
+def test_p_of_permutations_counts_all_models():
+    results = [synthetic_fit(m, k, permutations=99) for k, m in enumerate("ab")]
+    own, together = results[1].layers(), versa.compare(results).layers()
+    rows = together[together.model == "b"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(
+        rows.drop(columns="p_perm_max"), own.drop(columns="p_perm_max")
+    )
+    assert (rows["p_perm_max"] >= rows["p_perm"]).all()
+    data = [result.data.sel(methods="rsa", sector="aOTC") for result in results]
+    observed = [np.arctanh(d["scores"]).mean(["split", "half"]) for d in data]
+    expected = permutation_test(
+        np.concatenate(observed), np.concatenate([d["permuted"] for d in data])
+    )
+    found = together[(together.method == "rsa") & (together.sector == "aOTC")]
+    np.testing.assert_allclose(found["p_perm_max"], expected.p_max)
+    best = versa.compare(results).best()
+    assert (best["p_perm_max"] >= best["p_perm"]).all()
+
+
+def test_fewer_permutations_of_one_model():
+    few, many = (synthetic_fit(m, 0, permutations=n) for m, n in (("a", 19), ("b", 99)))
+    layers = versa.compare(few, many).layers()
+    assert layers["p_perm"].min() == 0.01
+    assert layers["p_perm_max"].min() == 0.05
+
+
+def test_models_without_permutations_leave_the_highest_unknown():
+    layers = versa.compare(
+        synthetic_fit("a", permutations=19), synthetic_fit("b")
+    ).layers()
+    assert layers["p_perm"].isna().tolist() == (layers["model"] == "b").tolist()
+    assert layers["p_perm_max"].isna().all()

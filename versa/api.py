@@ -24,6 +24,7 @@ from versa.cache import (
 )
 from versa.fmri.dataset.braindata import BrainDataset
 from versa.fmri.dataset.registry import load_dataset
+from versa.fmri.permutation import image_orders
 from versa.fmri.scoring import ScoreOptions, score, score_warnings
 from versa.result import METHODS, FitResult
 from versa.stats.splits import SplitHalves, split_halves
@@ -57,6 +58,7 @@ def fit(
     rdm: str = "correlation",
     compare_by: str = "pearson",
     splits: SplitHalves | None = None,
+    permutations: int = 0,
     device: str | None = None,
     preprocess: Callable[..., Any] | None = None,
     name: str | None = None,
@@ -107,6 +109,10 @@ def fit(
         is the ``r`` of all tables, and is averaged through Fisher z whatever it is.
     splits : SplitHalves, optional
         Default: all half-splits (1000 random ones beyond 20 subjects).
+    permutations : int, default=0
+        How often the images of the brain are permuted against those of the network,
+        and everything is fitted and scored again: the chance level and p of every
+        layer. 1000 are usual; each costs about as much time as the encoding of a fit.
     device : str, optional
         ``"cuda"``, ``"cpu"``, ... for the forward pass. Default: where the network
         is.
@@ -163,6 +169,7 @@ def fit(
         standardize=standardize,
         rdm=rdm,
         compare_by=compare_by,
+        permutations=permutations,
         keep_rdms=keep_rdms,
         progress=progress,
         device=device,
@@ -237,6 +244,7 @@ def _usable(
             f"a dataset must have at least {fewest} images for "
             f"{listing(options.methods)}; {brain.name} has {brain.n_images}."
         )
+    image_orders(brain.n_images, options.permutations)  # refused before the long work
     if brain.responses is None:
         _require_rdms(brain, options)
         return brain

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from versa.result import FitResult, best_layer_scores
+from versa.result import FitResult, best_layer_scores, image_tests
 from versa.stats.tables import (
     bonferroni,
     for_reading,
@@ -83,7 +83,9 @@ class Comparison:
         Returns
         -------
         table : DataFrame
-            The rows of every :meth:`FitResult.layers`.
+            The rows of every :meth:`FitResult.layers`; ``p_perm_max`` is p against
+            the highest score of all layers of all models in a sector (NaN unless all
+            have permutations).
         """
         return self._stacked("layers")
 
@@ -93,7 +95,9 @@ class Comparison:
         Returns
         -------
         table : DataFrame
-            The rows of every :meth:`FitResult.best`.
+            The rows of every :meth:`FitResult.best`; ``p_perm_max`` is p against the
+            highest best layer of all models in a sector (NaN unless all have
+            permutations).
         """
         return self._stacked("best")
 
@@ -157,13 +161,19 @@ class Comparison:
     def _stacked(self, name: str) -> "pd.DataFrame":
         import pandas as pd
 
-        return pd.concat(
+        table = pd.concat(
             [
                 getattr(result, name)(test_train_ratio=self.test_train_ratio)
                 for result in self.results
             ],
             ignore_index=True,
         )
+        if "p_perm_max" in table:
+            table["p_perm_max"] = np.nan
+            for (sector, method), rows in table.groupby(["sector", "method"]):
+                tests = image_tests(self.results, method, sector, best=name == "best")
+                table.loc[rows.index, "p_perm_max"] = tests.get("p_perm_max", np.nan)
+        return table
 
     def write(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write the tables as CSV, Markdown and LaTeX.

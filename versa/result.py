@@ -7,6 +7,7 @@ scores, the null and the noise ceiling; they need neither torch nor voxels.
 import html
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,8 @@ import numpy as np
 
 from versa.cache import atomic_write, seal, seal_holds
 from versa.records import parse_json
-from versa.stats.intervals import corrected_interval, fisher_mean
+from versa.stats.intervals import corrected_interval, fisher_mean, fisher_z
+from versa.stats.permutation import permutation_test
 from versa.stats.selection import CvMaxLayer, cv_max_layer
 from versa.stats.splits import SplitHalves
 from versa.stats.tables import for_reading, summary, to_markdown
@@ -63,6 +65,9 @@ class FitResult:
         ``alpha_at_smallest`` and ``alpha_at_largest (sector, layer)``, shares;
         ``debiased_r (sector, layer)``, mean ``versa-debiased`` score, also if that
         method was not asked for;
+        with permutations, mean Fisher z of each: ``permuted (methods, sector, layer,
+        permutation)`` and ``permuted_best (methods, sector, permutation)``, of the
+        cross-validated best layer, chosen anew;
         ``n_units (layer)`` and ``n_voxels (sector, subject)``; ``sha256
         (stimulus)``, hashes of the image files; ``thumbnail (stimulus)``, small
         pictures of them (JPEG in base64). The attribute ``provenance`` is
@@ -218,13 +223,22 @@ class FitResult:
             ``ceiling`` and ``explained``, the share of explainable variance: r² /
             ceiling² with the sign of r; NaN where the ceiling cannot be told from 0
             (its 95% interval with subjects - 1 reaches to 0, or there is none).
+            With permutations also ``chance``, mean score of the permuted images, ``z``
+            (the score less chance, in standard deviations of the permuted scores),
+            ``p_perm`` (one-sided) and ``p_perm_max``, p against the highest of all
+            layers of the sector.
         """
         import pandas as pd
 
         ratio = self.ratio(test_train_ratio)
+        tests = {
+            (sector, method): image_tests([self], method, sector)
+            for sector in self.sectors
+            for method in self.methods
+        }
         rows = []
         for sector in self.sectors:
-            for layer in self.layer_names:
+            for k, layer in enumerate(self.layer_names):
                 for method in self.methods:
                     r = self.scores.loc[method, sector, layer]
                     rows.append(
@@ -234,6 +248,10 @@ class FitResult:
                             "layer": layer,
                             "method": method,
                             **self._summary(r.values, sector, method, ratio),
+                            **{
+                                name: values[k]
+                                for name, values in tests[sector, method].items()
+                            },
                         }
                     )
         return pd.DataFrame(rows)
@@ -254,6 +272,9 @@ class FitResult:
             :meth:`layers`, and ``choices``, the share of every layer that was chosen
             at all. Of one subject, who has no halves, it is the layer with the highest
             score, which is too high: it is not cross-validated. ``chosen`` is NaN.
+            With permutations the best layer is chosen anew in each, so that ``chance``,
+            ``z`` and ``p_perm`` hold for the best of all layers, and ``p_perm_max`` is
+            the same.
         """
         import pandas as pd
 
@@ -277,6 +298,12 @@ class FitResult:
                         "layer": top,
                         "chosen": np.nan if self.single else shares[ranked[0]],
                         **self._summary(best.r, sector, method, ratio),
+                        **{
+                            name: values[0]
+                            for name, values in image_tests(
+                                [self], method, sector, best=True
+                            ).items()
+                        },
                         "choices": "-" if self.single else _choices(ranked, shares),
                     }
                 )
@@ -343,8 +370,10 @@ class FitResult:
         return f"<div><p><b>{head}</b></p>{table}</div>"
 
     def _glance(self) -> "pd.DataFrame":
-        columns = ["sector", "method", "layer", "chosen", "r", "null_r", "ceiling"]
-        return self.best()[[*columns, "explained"]]
+        columns = ["sector", "method", "layer", "chosen", "r", "null_r"]
+        if "permuted" in self.data:
+            columns += ["chance", "p_perm"]
+        return self.best()[[*columns, "ceiling", "explained"]]
 
 
 def best_layer_scores(result: FitResult, method: str, sector: str) -> CvMaxLayer:
@@ -363,6 +392,50 @@ def best_layer_scores(result: FitResult, method: str, sector: str) -> CvMaxLayer
     """
     scores = result.scores.loc[method, sector]
     return cv_max_layer(scores.transpose("layer", "split", "half").values)
+
+
+def image_tests(
+    results: Sequence[FitResult], method: str, sector: str, *, best: bool = False
+) -> dict[str, np.ndarray]:
+    """Tests of scores against permuted images, as columns of a table.
+
+    Parameters
+    ----------
+    results : sequence of FitResult
+        Whose highest score ``p_perm_max`` is about; all must have the same images.
+    method, sector : str
+        Labels of the results.
+    best : bool, default=False
+        Test the cross-validated best layers, not each layer.
+
+    Returns
+    -------
+    columns : dict of str to ndarray of shape (n_scores,)
+        ``chance`` (a correlation), ``z``, ``p_perm`` and ``p_perm_max``, for all
+        layers, or best layers, one result after the other. Empty if a result has no
+        permutations. If one has fewer than others, they count the same first ones.
+    """
+    if any("permuted" not in result.data for result in results):
+        return {}
+    observed, permuted = [], []
+    for result in results:
+        if best:
+            r = best_layer_scores(result, method, sector).r[None]
+            null = result.data["permuted_best"].loc[method, sector].values[None]
+        else:
+            r = result.scores.loc[method, sector].transpose("layer", ...).values
+            null = result.data["permuted"].loc[method, sector].values
+        observed.append(fisher_z(r).mean(axis=(1, 2)))
+        permuted.append(null)
+    fewest = min(null.shape[1] for null in permuted)
+    shared = np.concatenate([null[:, :fewest] for null in permuted])
+    test = permutation_test(np.concatenate(observed), shared)
+    return {
+        "chance": np.tanh(test.chance),
+        "z": test.z,
+        "p_perm": test.p,
+        "p_perm_max": test.p_max,
+    }
 
 
 def load_result(path: str | os.PathLike[str]) -> FitResult:

@@ -39,6 +39,7 @@ _FIT_ONLY = {
     "--standardize": "standardize",
     "--rdm": "rdm",
     "--compare-by": "compare_by",
+    "--permutations": "permutations",
 }
 
 _SHOWN = (
@@ -100,13 +101,14 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     _add_fit(parser.add_argument)
+    _add_numbers(parser.add_argument)
     _add_output(parser.add_argument)
     add_common(parser)
     return parser
 
 
 def _add_fit(add: Callable[..., object]) -> None:
-    """What is fitted and compared, and how."""
+    """What is fitted and compared."""
     add(
         "models",
         nargs="*",
@@ -149,6 +151,10 @@ def _add_fit(add: Callable[..., object]) -> None:
         help="n_test / n_train of the corrected variance: 1 (default), a number, or "
         "'literal'",
     )
+
+
+def _add_numbers(add: Callable[..., object]) -> None:
+    """How the scores of a fit are computed."""
     add(
         "--alphas",
         metavar="A,B",
@@ -171,6 +177,14 @@ def _add_fit(add: Callable[..., object]) -> None:
         default=None,
         help="how RDMs are compared: pearson (default), spearman, kendall-tau-a, "
         "cosine, whitened",
+    )
+    add(
+        "--permutations",
+        metavar="M",
+        type=int,
+        default=0,
+        help="permute the images M times, such as 1000, for chance levels and p values "
+        "of layers (default: 0)",
     )
     add("--device", help="cpu, cuda, ... (default: cpu)")
     add("--batch-size", metavar="N", type=int, default=32, help="images per batch")
@@ -399,6 +413,7 @@ def _fitted(
             alphas=options.alphas,
             alpha_per_voxel=not options.shared_alpha,
             standardize=options.standardize,
+            permutations=options.permutations,
             device=options.device,
             batch_size=options.batch_size,
             convert_images=options.convert_images,

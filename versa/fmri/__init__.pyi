@@ -2,6 +2,7 @@ from . import betas as betas
 from . import ceilings as ceilings
 from . import dataset as dataset
 from . import encoding as encoding
+from . import permutation as permutation
 from . import published as published
 from . import rdm as rdm
 from . import reliability as reliability

@@ -211,16 +211,23 @@ def solve(
     xp = array_namespace(gram, responses)
     _check(xp, gram, responses)
     with one_blas_thread():
-        gram = xp.astype(gram, xp.float64)
-        eigenvalues, vectors = _spectrum(xp, gram)
-        total = float(xp.sum(eigenvalues))
-        grid = alpha_grid(alphas, total / gram.shape[0])
-        # without variance between images every alpha gives the mean of the others
-        operators = _operators(xp, eigenvalues, vectors, grid if total else grid[:1])
-        run = _alpha_per_voxel if alpha_per_voxel else _one_alpha
+        operators, grid = operators_of(xp, gram, alphas)
+        run = _alpha_per_voxel if alpha_per_voxel else one_alpha
         predicted, choice = run(xp, operators, responses)
     where = device(gram)
     return Solution(predicted, choice, xp.asarray(grid, dtype=xp.float64, device=where))
+
+
+def operators_of(
+    xp: Any, gram: Any, alphas: str | ArrayLike
+) -> tuple["Operators", np.ndarray]:
+    """All that predictions depend on beside the responses, and the penalties."""
+    gram = xp.astype(gram, xp.float64)
+    eigenvalues, vectors = _spectrum(xp, gram)
+    total = float(xp.sum(eigenvalues))
+    grid = alpha_grid(alphas, total / gram.shape[0])
+    # without variance between images every alpha gives the mean of the others
+    return _operators(xp, eigenvalues, vectors, grid if total else grid[:1]), grid
 
 
 def _spectrum(xp: Any, gram: Any) -> tuple[Any, Any]:
@@ -245,7 +252,7 @@ def _spectrum(xp: Any, gram: Any) -> tuple[Any, Any]:
 
 
 def _alpha_per_voxel(
-    xp: Any, operators: "_Operators", responses: Any
+    xp: Any, operators: "Operators", responses: Any
 ) -> tuple[Any, Any]:
     shape, where = tuple(responses.shape), operators.residual.device
     predicted = xp.empty(shape, dtype=xp.float64, device=where)
@@ -253,7 +260,7 @@ def _alpha_per_voxel(
 
     def run(chunk: slice) -> None:
         y = xp.astype(responses[:, chunk], xp.float64)
-        predicted[:, chunk], choice[:, chunk] = _predict(xp, operators, y)
+        predicted[:, chunk], choice[:, chunk] = predict(xp, operators, y)
 
     if isinstance(responses, np.ndarray):
         map_in_threads(run, _chunks(*shape, on_cpu=True))
@@ -263,7 +270,8 @@ def _alpha_per_voxel(
     return predicted, choice
 
 
-def _one_alpha(xp: Any, operators: "_Operators", responses: Any) -> tuple[Any, Any]:
+def one_alpha(xp: Any, operators: "Operators", responses: Any) -> tuple[Any, Any]:
+    """Predictions and place of the alpha, one for all voxels of a held-out image."""
     responses = xp.astype(responses, xp.float64)
     shape = tuple(responses.shape)
     if not shape[1]:
@@ -330,7 +338,7 @@ def debias(predicted: np.ndarray, responses: np.ndarray) -> np.ndarray:
     return predicted + (responses - responses.mean(axis=0)) / (n_images - 1)
 
 
-class _Operators(NamedTuple):
+class Operators(NamedTuple):
     """Matrices that turn responses into leave-one-out residuals and inner errors.
 
     With ``r = residual @ y``, the residual of each image in a model that never saw
@@ -343,8 +351,15 @@ class _Operators(NamedTuple):
     cross: Any  # (n_alphas, N, N): diag(m) (-2 W o M diag(m) + diag(own)) diag(m)
     by_pairs: tuple[bool, ...]  # (n_alphas,): where the expanded sum would cancel
 
+    def reordered(self, order: np.ndarray) -> "Operators":
+        """Those of ``gram[order][:, order]``, without another decomposition."""
+        residual, square, cross = (
+            np.take(np.take(matrices, order, 1), order, 2) for matrices in self[:3]
+        )
+        return Operators(residual, square, cross, self.by_pairs)
 
-def _operators(xp: Any, eigenvalues: Any, vectors: Any, grid: np.ndarray) -> _Operators:
+
+def _operators(xp: Any, eigenvalues: Any, vectors: Any, grid: np.ndarray) -> Operators:
     one = xp.eye(vectors.shape[0], dtype=xp.float64, device=vectors.device)
     alphas = xp.asarray(grid, dtype=xp.float64, device=vectors.device)[:, None]
     # Nothing changes when M is multiplied by a constant: keep its entries below 1.
@@ -359,7 +374,7 @@ def _operators(xp: Any, eigenvalues: Any, vectors: Any, grid: np.ndarray) -> _Op
     smallest = xp.min(determinant / product + one, axis=(1, 2))
     weight = (1.0 - one) / (determinant * determinant)
     own = xp.sum(weight * squared, axis=2)[:, :, None] * one
-    return _Operators(
+    return Operators(
         inverse / rows,
         (rows * rows) * weight * (columns * columns),
         rows * (own - 2.0 * rows * weight * inverse) * columns,
@@ -367,14 +382,14 @@ def _operators(xp: Any, eigenvalues: Any, vectors: Any, grid: np.ndarray) -> _Op
     )
 
 
-def _residuals(operators: _Operators, y: Any) -> Any:
+def _residuals(operators: Operators, y: Any) -> Any:
     """Leave-one-out residuals of every penalty in one product, (n_alphas, N, V)."""
     n_alphas, n_images, _ = operators.residual.shape
     stacked = operators.residual.reshape(n_alphas * n_images, n_images) @ y
     return stacked.reshape(n_alphas, n_images, y.shape[1])
 
 
-def _inner_error(xp: Any, operators: _Operators, k: int, residual: Any) -> Any:
+def _inner_error(xp: Any, operators: Operators, k: int, residual: Any) -> Any:
     """Squared errors of penalty k, summed over the images that were left in, (N, V)."""
     if operators.by_pairs[k]:
         return _inner_error_by_pairs(xp, operators.residual[k, :, :], residual)
@@ -402,7 +417,7 @@ def _inner_error_by_pairs(xp: Any, ratio: Any, residual: Any) -> Any:
     return xp.stack(rows)
 
 
-def _predict(xp: Any, operators: _Operators, y: Any) -> tuple[Any, Any]:
+def predict(xp: Any, operators: Operators, y: Any) -> tuple[Any, Any]:
     """Predictions and index of the chosen alpha of one chunk, both (N, V)."""
     residuals = _residuals(operators, y)
     best = _inner_error(xp, operators, 0, residuals[0, :, :])
@@ -421,7 +436,7 @@ def _predict(xp: Any, operators: _Operators, y: Any) -> tuple[Any, Any]:
     return y - xp.reshape(residual, y.shape), xp.reshape(choice, y.shape)
 
 
-def _summed_errors(xp: Any, operators: _Operators, y: Any) -> Any:
+def _summed_errors(xp: Any, operators: Operators, y: Any) -> Any:
     """Inner squared errors summed over voxels, (n_alphas, N)."""
     residuals = _residuals(operators, y)
     return xp.stack(

@@ -21,6 +21,7 @@ class EncodingTarget(NamedTuple):
     responses: np.ndarray  # (n_images, n_voxels of all subjects)
     parts: tuple[slice, ...]  # columns of each subject
     shift: np.ndarray  # what debiasing adds, see _base
+    spread: np.ndarray  # inner products of it, (n_subjects, n_images, n_images)
     measure: str = "correlation"  # distance of the RDMs
 
 
@@ -48,7 +49,8 @@ def encoding_target(
     shift = debias(np.zeros_like(together), together)
     for part in parts:
         shift[:, part] = _base(shift[:, part], measure)
-    return EncodingTarget(together, parts, shift, measure)
+    spread = map_in_threads(lambda part: shift[:, part] @ shift[:, part].T, parts)
+    return EncodingTarget(together, parts, shift, np.stack(spread), measure)
 
 
 def encoded_rdms(
@@ -72,8 +74,10 @@ def encoded_rdms(
         ]
         predicted = [solution.predicted for solution in fitted]
     rdms = map_in_threads(
-        lambda pair: _both_rdms(pair[0], target.shift[:, pair[1]], target.measure),
-        zip(predicted, target.parts, strict=True),
+        lambda given: both_rdms(
+            given[0], target.shift[:, given[1]], given[2], target.measure
+        ),
+        zip(predicted, target.parts, target.spread, strict=True),
     )
     grid = fitted[0].grid
     chosen = np.concatenate([solution.choice.ravel() for solution in fitted])
@@ -115,8 +119,8 @@ def _base(patterns: np.ndarray, measure: str) -> np.ndarray:
     return patterns - patterns.mean(axis=1, keepdims=True)
 
 
-def _both_rdms(
-    predicted: np.ndarray, shift: np.ndarray, measure: str
+def both_rdms(
+    predicted: np.ndarray, shift: np.ndarray, spread: np.ndarray, measure: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """RDM of the predictions and of their debiased form, ``predicted + shift``.
 
@@ -125,7 +129,7 @@ def _both_rdms(
     """
     base = _base(predicted, measure)
     own, mixed = base @ base.T, base @ shift.T
-    moved = own + mixed + mixed.T + shift @ shift.T
+    moved = own + mixed + mixed.T + spread
     return _rdm(own, measure, base.shape[1]), _rdm(moved, measure, base.shape[1])
 
 

@@ -21,6 +21,13 @@ from versa.fmri.encoding import (
     alpha_grid,
     mean_eigenvalue,
 )
+from versa.fmri.permutation import (
+    Yardstick,
+    classic_permuted,
+    encoded_permuted,
+    image_orders,
+    permuted_scores,
+)
 from versa.fmri.rdm import DISTANCES, rdm_from_gram
 from versa.fmri.rsa import (
     EncodedRdms,
@@ -52,6 +59,9 @@ ONE_SUBJECT = (
 """What is said of every result with one subject."""
 
 _ENCODED_SCHEMA = "encoded-1"  # counts up when what a cache entry means changes
+_PERMUTED_SCHEMA = "permuted-1"  # likewise
+_BLOCK = 100  # permutations of a layer that are kept together
+_FEWEST_PERMUTATIONS = 19  # with fewer no p is below .05
 _ABOUT = 1 - 1e-6  # for comparing with a bound that was multiplied
 _WORTH_A_WARNING = 0.1  # r; whatever a smaller score is made of, nobody relies on it
 
@@ -76,13 +86,15 @@ class ScoreOptions:
         Measure by which RDMs are compared.
     keep_rdms : bool, default=True
         Keep the RDMs of every subject beside their means, in float32.
+    permutations : int, default=0
+        How often the images of the brain are permuted against those of the network.
     progress : bool, default=False
         Show a progress bar.
 
     Raises
     ------
     ValueError
-        If the penalties are not valid.
+        If the penalties or the number of permutations are not valid.
     """
 
     methods: tuple[str, ...]
@@ -92,6 +104,7 @@ class ScoreOptions:
     rdm: str = "correlation"
     compare_by: str = "pearson"
     keep_rdms: bool = True
+    permutations: int = 0
     progress: bool = False
 
     def __post_init__(self) -> None:
@@ -102,6 +115,12 @@ class ScoreOptions:
         alpha_grid(grid, 1.0)  # wrong ones are refused before the long work
         if not isinstance(grid, str):
             object.__setattr__(self, "alphas", np.ravel(grid).tolist())
+        m = self.permutations
+        if isinstance(m, bool) or not isinstance(m, int | np.integer) or m < 0:
+            raise ValueError(
+                f"permutations must be a whole number of 0 or more; got {m!r}."
+            )
+        object.__setattr__(self, "permutations", int(m))
 
     @property
     def encode(self) -> bool:
@@ -167,6 +186,8 @@ def score(
                     values["alpha_at_largest"][...] = fitted.at_largest
                 _score_layer(values, rdms, sector, splits, options)
                 bar.update()
+    if options.permutations:
+        _permute(data, model, grams, classic, brain, splits, options, store)
     return data.assign(predicted_distance=data["model_rdm"].mean("pair"))
 
 
@@ -280,6 +301,10 @@ def _empty(
         "debiased_r": empty("sector", "layer"),
         "n_voxels": empty("sector", "subject", fill=0, dtype=np.int64),
     }
+    if options.permutations:
+        sizes["permutation"] = options.permutations
+        variables["permuted"] = empty("methods", "sector", "layer", "permutation")
+        variables["permuted_best"] = empty("methods", "sector", "permutation")
     if options.keep_rdms:
         variables["brain_rdms"] = empty("sector", "subject", "pair", dtype=single)
         if options.encoding_methods:
@@ -310,11 +335,7 @@ def _encoded(
     store: ArrayStore | None,
 ) -> EncodedRdms:
     """RDMs of one layer's predictions: from the cache, or by ridge regression."""
-    features = gram.standardized if options.standardize else gram.gram
-    if features is None:
-        raise ValueError(
-            f"features of {gram.layer} were extracted without standardize."
-        )
+    features = _features(gram, options)
     key = content_key(
         schema=_ENCODED_SCHEMA,
         gram=features,
@@ -336,6 +357,102 @@ def _encoded(
     return fitted
 
 
+def _features(gram: "LayerGram", options: ScoreOptions) -> np.ndarray:
+    """The Gram matrix that is wanted."""
+    features = gram.standardized if options.standardize else gram.gram
+    if features is None:
+        raise ValueError(
+            f"features of {gram.layer} were extracted without standardize."
+        )
+    return features
+
+
+def _permute(
+    data: "xr.Dataset",
+    model: str,
+    grams: "Mapping[str, LayerGram]",
+    classic: Mapping[str, np.ndarray],
+    brain: BrainDataset,
+    splits: SplitHalves,
+    options: ScoreOptions,
+    store: ArrayStore | None,
+) -> None:
+    """Fill in the scores of every permutation of the images."""
+    from tqdm.auto import tqdm
+
+    orders = image_orders(brain.n_images, options.permutations)
+    with tqdm(
+        total=len(brain.sector_names) * len(grams) * len(orders),
+        desc=f"{model}: permutations",
+        disable=not options.progress,
+        leave=False,
+    ) as bar:
+        for name in brain.sector_names:
+            sector, values = _Sector.of(brain, name, options), _views(data, sector=name)
+            yardstick = Yardstick(sector.measured, splits, options.compare_by)
+            for start in range(0, len(orders), _BLOCK):
+                block = slice(start, start + _BLOCK)
+                kept: dict[str, list[np.ndarray]] = {m: [] for m in options.methods}
+                for layer, gram in grams.items():
+                    if "rsa" in kept:
+                        rdm = classic[layer][0]
+                        kept["rsa"].append(
+                            classic_permuted(rdm, yardstick, orders[block])
+                        )
+                    if sector.target is not None:
+                        found = _permuted(
+                            gram, sector, yardstick, orders[block], options, store
+                        )
+                        for method in options.encoding_methods:
+                            kept[method].append(found[method])
+                    bar.update(len(orders[block]))
+                for i, method in enumerate(options.methods):
+                    scores = permuted_scores(kept[method], yardstick)
+                    values["permuted"][i, :, block] = scores.layers
+                    values["permuted_best"][i, block] = scores.best
+
+
+def _permuted(
+    gram: "LayerGram",
+    sector: _Sector,
+    yardstick: Yardstick,
+    orders: np.ndarray,
+    options: ScoreOptions,
+    store: ArrayStore | None,
+) -> dict[str, np.ndarray]:
+    """What is kept of one layer's predictions in a block of permutations, by method.
+
+    Their number is not in the key of the cache: more of them begin with the same.
+    """
+    features = _features(gram, options)
+    key = content_key(
+        schema=_PERMUTED_SCHEMA,
+        gram=features,
+        responses=sector.key,
+        rdm=options.rdm,
+        orders=orders,
+        alphas=options.alphas,
+        alpha_per_voxel=options.alpha_per_voxel,
+        **yardstick.key,
+    )
+    entry = store.read(key) if store else None
+    if entry is not None:
+        return entry
+    if sector.target is None:
+        raise ValueError("a dataset of RDMs has no responses to encode.")
+    found = encoded_permuted(
+        features,
+        sector.target,
+        yardstick,
+        orders,
+        options.alphas,
+        alpha_per_voxel=options.alpha_per_voxel,
+    )
+    if store:
+        store.write(key, **found)
+    return found
+
+
 def score_warnings(
     data: "xr.Dataset", grams: "Mapping[str, LayerGram]", options: ScoreOptions
 ) -> list[str]:
@@ -344,6 +461,7 @@ def score_warnings(
         *ceiling_warnings(data),
         *_undefined_scores(data),
         *_lost_digits(grams, options),
+        *_few_permutations(options),
         *null_warnings(data),
     ]
 
@@ -417,6 +535,17 @@ def _lost_digits(grams: "Mapping[str, LayerGram]", options: ScoreOptions) -> lis
             "digits. Subtract a constant in the network, or take another layer."
         )
     return found
+
+
+def _few_permutations(options: ScoreOptions) -> list[str]:
+    """A sentence if no p can be below .05."""
+    if not 0 < options.permutations < _FEWEST_PERMUTATIONS:
+        return []
+    return [
+        f"with {options.permutations} permutations no p is below "
+        f"{1 / (options.permutations + 1):.2g}. Take {_FEWEST_PERMUTATIONS} or more; "
+        "1000 are usual."
+    ]
 
 
 def null_warnings(data: "xr.Dataset") -> list[str]:

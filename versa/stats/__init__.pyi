@@ -1,5 +1,6 @@
 from . import intervals as intervals
 from . import parity as parity
+from . import permutation as permutation
 from . import power as power
 from . import selection as selection
 from . import splits as splits

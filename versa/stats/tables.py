@@ -24,6 +24,10 @@ from versa.stats.ttests import CorrectedTTest, corrected_paired_ttest
 _HEADINGS = {
     "r": "r",
     "null_r": "null r",
+    "chance": "chance",
+    "z": "z",
+    "p_perm": "p perm.",
+    "p_perm_max": "p perm. (max)",
     "ceiling": "ceiling",
     "explained": "r²/ceiling²",
     "chosen": "chosen",
@@ -53,7 +57,10 @@ _PAIR_INTERVALS = {  # of a difference, which has one kind only
     "ci_low": ("ci_high", "95% CI A - B"),
     "ci90_low": ("ci90_high", "90% CI A - B"),
 }
-_P_VALUES = ("p", "p_corrected", "p_subjects", "p_corrected_subjects", "p_equivalence")
+_P_VALUES = (
+    *("p", "p_corrected", "p_subjects", "p_corrected_subjects", "p_equivalence"),
+    *("p_perm", "p_perm_max"),
+)
 _PERCENT = ("explained", "chosen")
 # How a text begins that a spreadsheet takes for a formula: by a sign, a wide sign, or
 # blanks before one. A dash alone says that there is no value.
@@ -295,7 +302,7 @@ def _text(value: object, column: str) -> str:
     if isinstance(value, float | np.floating):
         if column in _P_VALUES:
             return f"{value:.3f}" if value >= 0.001 else f"{value:.2e}"
-        if column == "t":
+        if column in ("t", "z"):
             return f"{value:.2f}"
         if column == "bayes_factor":
             return f"{value:.3g}"
