@@ -273,10 +273,7 @@ def test_help_and_version(capsys):
         ),
         (["{net}", "--dataset", "{tiny}", "--device", "cuda:9"], "device"),
         (["absent.nc"], "absent.nc must exist; it is missing"),
-        (
-            ["{net}", "{net}", "--dataset", "{tiny}"],
-            "networks must be unique",
-        ),
+        (["{net}", "{net}", "--dataset", "{tiny}"], "networks must be unique"),
         (
             ["{net}", "--dataset", "{tiny}", "--family", "0"],
             "--family must be 1 or more",

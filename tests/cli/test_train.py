@@ -170,10 +170,7 @@ def test_what_a_recipe_leaves_open_is_said(tmp_path, data, caplog):
         (["a", "--out", "x", "--set", "epoch=3"], "key must be among .* epochs?"),
         (["a", "--out", "x", "--set", "epochs"], "must be written key=value"),
         (["a", "--out", "x", "--config", "ipcl_ref1"], "Did you mean ipcl_ref01"),
-        (
-            ["a", "--out", "x", "--config", "no.yaml"],
-            "must be a file; no.yaml is not",
-        ),
+        (["a", "--out", "x", "--config", "no.yaml"], "must be a file; no.yaml is not"),
         (["export", "nowhere"], "must hold checkpoints"),
         (["plot", "nowhere"], "must hold steps.csv"),
         (["pack", "nowhere", "f"], "images must be in a folder"),

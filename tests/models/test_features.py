@@ -180,10 +180,7 @@ def test_module_is_afterwards_as_it_was(net, images):
 @pytest.mark.parametrize(
     ("layer", "text"),
     [
-        (
-            "relu",
-            r"layer 'relu' must run once per forward pass; it runs 2 times\.",
-        ),
+        ("relu", r"layer 'relu' must run once per forward pass; it runs 2 times\."),
         ("unused", r"layer 'unused' must run once per forward pass; it does not run\."),
         ("items", r"does not run\. Name its parts instead: items\.0\."),
         ("memory", r"layer 'memory' must return one tensor .* it returns a tuple\."),
@@ -264,12 +261,7 @@ def test_gpu_agrees_with_the_cpu_and_is_left(net, images):
     expected = extract_grams(net, images, layers, standardize=True)
     for max_buffer in (0, 2**20):
         found = extract_grams(
-            net,
-            images,
-            layers,
-            standardize=True,
-            device="cuda",
-            max_buffer=max_buffer,
+            net, images, layers, standardize=True, device="cuda", max_buffer=max_buffer
         )
         for layer in layers:
             np.testing.assert_allclose(

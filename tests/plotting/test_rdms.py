@@ -14,13 +14,7 @@ from scipy.stats import rankdata
 
 from tests.pictured import AS_DRAWN, in_base64, patch, pictured_fit
 from tests.synthetic import synthetic_fit
-from versa.plotting.rdms import (
-    mds_coordinates,
-    plot_map,
-    plot_mds,
-    plot_rdm,
-    plot_rdms,
-)
+from versa.plotting.rdms import mds_coordinates, plot_map, plot_mds, plot_rdm, plot_rdms
 from versa.plotting.style import save_figure
 from versa.result import FitResult
 

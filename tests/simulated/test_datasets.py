@@ -9,11 +9,7 @@ import pytest
 
 import versa
 from versa.simulated import datasets
-from versa.simulated.brains import (
-    DESIGNS,
-    pattern_covariance,
-    simulate_responses,
-)
+from versa.simulated.brains import DESIGNS, pattern_covariance, simulate_responses
 from versa.simulated.datasets import KNOWN_NETWORK, simulate_dataset
 from versa.stats.intervals import fisher_mean
 

@@ -41,10 +41,7 @@ def test_pairwise(scores):
     assert row.r_a == pytest.approx(fisher_mean(scores["c"]))
     assert row.difference == pytest.approx(row.r_a - row.r_b)
     z = [np.arctanh(scores[name]) for name in ("c", "a")]
-    paper, calibrated = (
-        corrected_paired_ttest(*z),
-        corrected_paired_ttest(*z, df=6),
-    )
+    paper, calibrated = (corrected_paired_ttest(*z), corrected_paired_ttest(*z, df=6))
     assert (row.t, row.df, row.p) == (paper.statistic, 69, paper.pvalue)
     assert (row.df_subjects, row.p_subjects) == (6, calibrated.pvalue)
     assert row.p_subjects > row.p

@@ -71,10 +71,7 @@ def test_a_sector_takes_its_columns():
         ({"odd": None}, "both odd and even, or neither"),
         ({"odd": np.zeros((4, 3))}, r"odd of .* must be .* Is it transposed"),
         ({"activity": np.zeros(3)}, r"activity of .* must be \(n_voxels,\), that is"),
-        (
-            {"conditions": ("a", "a", "b")},
-            "must be unique; repeated: 'a'",
-        ),
+        ({"conditions": ("a", "a", "b")}, "must be unique; repeated: 'a'"),
         ({"conditions": "abc"}, "must be a list of names; got 'abc'"),
         ({"conditions": ("a", 1, "b")}, "must be one or more non-empty texts; got 1"),
     ],

@@ -116,10 +116,7 @@ OTHERS = ["x", *NAMES[1:]]
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (
-            lambda x: as_squares(x, index=MOVED, columns=MOVED),
-            "the index of .*order",
-        ),
+        (lambda x: as_squares(x, index=MOVED, columns=MOVED), "the index of .*order"),
         (lambda x: as_squares(x, index=NAMES, columns=MOVED), "the columns of.*order"),
         (lambda x: as_squares(x, index=OTHERS, columns=OTHERS), "unknown 'x'"),
         (lambda x: as_rsatoolbox(x, stim_id=MOVED), "descriptor 'stim_id' of.*order"),
@@ -173,7 +170,7 @@ def test_float64_is_not_copied_and_not_writable():
 def test_array_likes_become_float64():
     values = np.random.default_rng(0).integers(0, 9, size=(5, 3))
     dataset = make_dataset(
-        responses={"V1": [values.tolist(), values.astype(np.float32)]},
+        responses={"V1": [values.tolist(), values.astype(np.float32)]}
     )
     for held in dataset.responses["V1"]:
         assert held.dtype == np.float64

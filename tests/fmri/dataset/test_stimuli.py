@@ -121,10 +121,7 @@ def test_the_same_images_pass(stimuli):
         ),
         (["ant", "cup"], r"missing 'dog' \(2 given, 3 expected\)"),
         (["ant", "cup", "dog", "owl"], "unknown 'owl'"),
-        (
-            ["ant", "cup", "dog", "cup"],
-            "betas: names of images must be unique",
-        ),
+        (["ant", "cup", "dog", "cup"], "betas: names of images must be unique"),
         (["ant", "dog", "cup"], "image 2 must be 'cup', got 'dog' .2 of 3 differ"),
         (["cup", "dog", "ant"], "Nothing is re-sorted"),
     ],

@@ -2,12 +2,7 @@
 
 import pytest
 
-from versa.fmri.dataset.tables import (
-    read_json,
-    read_table,
-    write_json,
-    write_table,
-)
+from versa.fmri.dataset.tables import read_json, read_table, write_json, write_table
 
 
 def test_a_table_round_trip(tmp_path):

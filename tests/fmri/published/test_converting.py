@@ -168,8 +168,7 @@ def one_table(folder):
 
 
 @pytest.mark.parametrize(
-    "spelling",
-    ["{}.bmp", "{}.PNG", " {} ", "{}", pytest.param("x", id="upper")],
+    "spelling", ["{}.bmp", "{}.PNG", " {} ", "{}", pytest.param("x", id="upper")]
 )
 def test_spelling_does_not_hide_an_order(tmp_path, caplog, spelling):
     def spelled(names):

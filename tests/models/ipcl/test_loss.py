@@ -53,10 +53,7 @@ def printed_formula(
 @pytest.mark.parametrize("at_once", [False, True])
 @pytest.mark.parametrize(
     ("kind", "value", "gradient", "z", "queue"),
-    [
-        (torch.float64, 2e-6, 2e-6, 2e-7, 1e-7),
-        (torch.float32, 1e-5, 1e-5, 1e-6, 1e-7),
-    ],
+    [(torch.float64, 2e-6, 2e-6, 2e-7, 1e-7), (torch.float32, 1e-5, 1e-5, 1e-6, 1e-7)],
 )
 def test_authors_numbers(shared, kind, value, gradient, z, queue, at_once):
     known = np.load(shared / "reference" / "ipcl_loss.npz")

@@ -278,10 +278,7 @@ def test_alexnet_has_the_authors_keys_and_grouped_norms(shared):
     assert list(network.state_dict()) == list(plain.state_dict())
     assert [
         k for k, m in network.named_modules() if isinstance(m, GroupedBatchNorm)
-    ] == [
-        "fc6.1",
-        "fc7.1",
-    ]
+    ] == ["fc6.1", "fc7.1"]
     assert network.training
 
 

@@ -244,12 +244,7 @@ def test_killed_and_continued_bit_for_bit(tmp_path, data, dropout):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "n_ranks"),
-    [
-        (signal.SIGTERM, 1),
-        (signal.SIGUSR2, 1),
-        (signal.SIGINT, 1),
-        (signal.SIGTERM, 2),
-    ],
+    [(signal.SIGTERM, 1), (signal.SIGUSR2, 1), (signal.SIGINT, 1), (signal.SIGTERM, 2)],
 )
 def test_signals_save(tmp_path, data, n_ranks, number):
     # only the signal makes it save: no epoch ends within these steps

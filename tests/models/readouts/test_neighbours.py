@@ -15,11 +15,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 from tests.models.readouts.conftest import VALIDATION
 from versa.models.preprocess import IMAGENET
-from versa.models.readouts.images import (
-    class_ranks,
-    labelled_images,
-    stream_features,
-)
+from versa.models.readouts.images import class_ranks, labelled_images, stream_features
 from versa.models.readouts.maps import embedding_map
 from versa.models.readouts.neighbours import _class_scores, knn_accuracy, readout_knn
 from versa.models.vision import VisionModel
