@@ -377,7 +377,7 @@ def test_report_and_figures(saved, tmp_path, capsys):
     picture = tmp_path / "sectors.svg"
     picture.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
     options = ["--report", str(report), "--picture", str(picture)]
-    assert compare_command([*saved, *options, "--figures", str(figures)]) == 0
+    assert compare_command([*saved[:1], *options, "--figures", str(figures)]) == 0
     printed = capsys.readouterr().out
     assert f"Report: {report}" in printed
     assert f"Drawn in {figures}{os.sep}: " in printed

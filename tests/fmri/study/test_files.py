@@ -24,8 +24,6 @@ from versa.fmri.study.files import (
 )
 from versa.fmri.study.images import add_images
 
-LEFT = np.array([[-3.0, 0, 0, 30], [0, 3, 0, -99], [0, 0, 3, -41], [0, 0, 0, 1]])
-
 
 def test_what_is_kept_beside_the_betas(folder, bids):
     betas = read_betas(folder, "02")
