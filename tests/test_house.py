@@ -32,7 +32,7 @@ ALLOWED = {
     "stats": (),
     "fmri": ("versa.stats",),
     "models": (),
-    "result": ("versa.stats",),
+    "result": ("versa.stats", "versa.fmri.kept"),
     "comparison": ("versa.stats", "versa.result"),
     "inference": ("versa.stats", "versa.fmri", "versa.result", "versa.comparison"),
     "plotting": ("versa.stats", "versa.fmri", "versa.result", "versa.comparison"),

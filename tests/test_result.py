@@ -24,7 +24,8 @@ def test_layers_table(result):
     table = result.layers()
     assert list(table) == [
         "model", "sector", "layer", "method", "r", "ci_low", "ci_high",
-        "ci_low_subjects", "ci_high_subjects", "null_r", "ceiling", "explained",
+        "ci_low_subjects", "ci_high_subjects", "null_r", "ceiling", "ceiling_low",
+        "ceiling_high", "explained", "explained_low", "explained_high", "reached",
     ]  # fmt: skip
     assert len(table) == len(SECTORS) * len(LAYERS) * len(METHODS)
     row = table[

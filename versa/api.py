@@ -27,8 +27,9 @@ from versa.fmri.dataset.registry import load_dataset
 from versa.fmri.permutation import image_orders
 from versa.fmri.scoring import ScoreOptions, score, score_warnings
 from versa.result import METHODS, FitResult
+from versa.stats.bootstrap import POPULATIONS
 from versa.stats.splits import SplitHalves, split_halves
-from versa.wording import chosen_names, listing
+from versa.wording import chosen_names, listing, unknown
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -66,6 +67,7 @@ def fit(
     convert_images: bool = False,
     drop_bad_voxels: bool = False,
     keep_rdms: bool = True,
+    generalize: str = "subjects",
     cache: "bool | str | os.PathLike[str]" = True,
     progress: bool = True,
 ) -> FitResult:
@@ -133,6 +135,10 @@ def fit(
         Keep the RDMs of every subject in the result, predicted and measured, as
         float32: 4 bytes x (methods that encode x layers + 1) x sectors x subjects x
         pairs of images. Means over subjects are always kept.
+    generalize : {"subjects", "images", "both"}, default="subjects"
+        Population that the tables of the result generalise to, by bootstrap over
+        images and subjects; any other may be asked of them later. Needs the RDMs of
+        the subjects.
     cache : bool or path, default=True
         Keep Gram matrices and predicted RDMs in the cache folder, or in this one.
     progress : bool, default=True
@@ -171,6 +177,7 @@ def fit(
         compare_by=compare_by,
         permutations=permutations,
         keep_rdms=keep_rdms,
+        generalize=generalize,
         progress=progress,
         device=device,
         batch_size=batch_size,
@@ -208,6 +215,17 @@ class FitOptions(ScoreOptions):
     batch_size: int = 32
     convert_images: bool = False
     drop_bad_voxels: bool = False
+    generalize: str = "subjects"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.generalize not in POPULATIONS:
+            raise ValueError(unknown("generalize", self.generalize, POPULATIONS))
+        if self.generalize != "subjects" and not self.keep_rdms:
+            raise ValueError(
+                "keep_rdms must be True to generalise to images, which are drawn from "
+                f"the RDMs; got generalize={self.generalize!r} with keep_rdms=False."
+            )
 
     def forward(self) -> "ForwardOptions":
         """Those of the forward pass."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from versa.result import FitResult, best_layer_scores, image_tests
+from versa.stats.parity import difference_of_r
 from versa.stats.tables import (
     bonferroni,
     for_reading,
@@ -53,7 +54,9 @@ class Comparison:
         and ``detectable`` (see :meth:`pairs`), ``t, df, p, p_corrected, significant``
         (J - 1 degrees of freedom, the paper's) and ``df, p, p_corrected, significant``
         again with the ending ``_subjects`` (subjects - 1, closer to nominal). The
-        statistic is the same for both.
+        statistic is the same for both. If images were drawn, also ``ci_low, ci_high,
+        df, p, p_corrected, significant`` with the ending ``_images`` or ``_both``:
+        interval and test of the difference by bootstrap.
     family : int
         Number of tests that the Bonferroni correction counts.
     baseline : str or None
@@ -66,6 +69,8 @@ class Comparison:
         Whether differences of Fisher z were tested, or of r.
     equivalence : float or None
         Margin of the tests of equivalence, in r.
+    generalize : {"subjects", "images", "both"}
+        Population of all tables, as in :meth:`FitResult.layers`.
     """
 
     results: tuple[FitResult, ...]
@@ -76,6 +81,12 @@ class Comparison:
     alpha: float = 0.05
     on_z: bool = True
     equivalence: float | None = None
+    generalize: str = "subjects"
+
+    @property
+    def scope(self) -> str:
+        """For whom the intervals and tests of the tables hold, as a sentence."""
+        return self.results[0].scope(self.generalize)
 
     def layers(self) -> "pd.DataFrame":
         """Score of every layer of every model.
@@ -163,7 +174,9 @@ class Comparison:
 
         table = pd.concat(
             [
-                getattr(result, name)(test_train_ratio=self.test_train_ratio)
+                getattr(result, name)(
+                    test_train_ratio=self.test_train_ratio, generalize=self.generalize
+                )
                 for result in self.results
             ],
             ignore_index=True,
@@ -198,17 +211,18 @@ class Comparison:
         return [
             path
             for name, table in tables.items()
-            for path in write_table(table, folder, name)
+            for path in write_table(table, folder, name, note=self.scope)
         ]
 
     def __repr__(self) -> str:
-        return f"<{self._headline()}>\n{to_markdown(self.table)}"
+        return f"<{self._headline()}>\n{to_markdown(self.table)}\n{self.scope}"
 
     def _repr_html_(self) -> str:
         import html
 
         table = for_reading(self.table).to_html(index=False)
-        return f"<div><p><b>{html.escape(self._headline())}</b></p>{table}</div>"
+        head = f"<p><b>{html.escape(self._headline())}</b></p>"
+        return f"<div>{head}{table}<p>{html.escape(self.scope)}</p></div>"
 
     def _headline(self) -> str:
         first = self.results[0]
@@ -228,6 +242,7 @@ def compare(
     alpha: float = 0.05,
     on_z: bool = True,
     equivalence: float | None = None,
+    generalize: str | None = None,
 ) -> Comparison:
     """Compare the cross-validated best layers of networks, pair by pair.
 
@@ -254,6 +269,9 @@ def compare(
     equivalence : float, optional
         Margin in r, such as .05: test as well whether networks are on par, that is
         differ by less, see :meth:`Comparison.pairs`. Choose it before looking.
+    generalize : {"subjects", "images", "both"}, optional
+        Population of further intervals and tests, by bootstrap: the same samples for
+        all models, with the best layer chosen in each. Default: that of the fits.
 
     Returns
     -------
@@ -263,7 +281,8 @@ def compare(
     ------
     ValueError
         If the results differ in dataset, stimuli, splits, sectors or methods, if two
-        have the same name, or an option makes no sense.
+        have the same name, an option makes no sense, or `generalize` asks for images
+        and a result holds no RDMs.
 
     References
     ----------
@@ -291,6 +310,7 @@ def compare(
     if family != int(family) or (family < 1 and (pairs or family < 0)):
         raise ValueError(f"family must be a whole number of 1 or more; got {family}.")
     ratio = first.ratio(test_train_ratio)
+    population = _population(results, generalize)
     tables = []
     for method, sector in itertools.product(first.methods, first.sectors):
         scores = {
@@ -306,18 +326,28 @@ def compare(
             level=alpha / max(family, 1),
             equivalence=equivalence,
         )
+        if population != "subjects":
+            wider = _wider_tests(results, pairs, method, sector, population, on_z)
+            tests = pd.concat([tests, wider], axis=1)
         tests.insert(0, "method", method)
         tests.insert(1, "sector", sector)
         tables.append(tests)
     table = pd.concat(tables, ignore_index=True)
-    for ending in ("", "_subjects"):
-        corrected = bonferroni(table[f"p{ending}"], family)
-        place = list(table.columns).index(f"p{ending}")
-        table.insert(place + 1, f"p_corrected{ending}", corrected)
-        table.insert(place + 2, f"significant{ending}", corrected < alpha)
+    _correct(table, family, alpha)
     if equivalence is not None:
         table["verdict"] = _verdicts(table, alpha)
-    return Comparison(results, table, family, baseline, ratio, alpha, on_z, equivalence)
+    options = (ratio, alpha, on_z, equivalence, population)
+    return Comparison(results, table, family, baseline, *options)
+
+
+def _correct(table: "pd.DataFrame", family: int, alpha: float) -> None:
+    """Put the corrected p of every kind of test beside it, and whether it is small."""
+    for ending in ("", "_subjects", "_images", "_both"):
+        if f"p{ending}" in table:
+            corrected = bonferroni(table[f"p{ending}"], family)
+            place = list(table.columns).index(f"p{ending}")
+            table.insert(place + 1, f"p_corrected{ending}", corrected)
+            table.insert(place + 2, f"significant{ending}", corrected < alpha)
 
 
 def _verdicts(table: "pd.DataFrame", alpha: float) -> list[str | None]:
@@ -333,6 +363,48 @@ def _verdicts(table: "pd.DataFrame", alpha: float) -> list[str | None]:
         else "cannot tell"
         for p, p_equivalence, significant in tests.itertuples(index=False)
     ]
+
+
+def _population(results: Sequence[FitResult], generalize: str | None) -> str:
+    """The population of all tables, if every result can say something of it."""
+    wanted = {result.generalize for result in results}
+    if generalize is None and len(wanted) > 1:
+        raise ValueError(
+            f"results must generalise to the same; got {listing(sorted(wanted))}. Pass "
+            "generalize= (or --generalize) to say which is meant."
+        )
+    return {result.population(generalize) for result in results}.pop()
+
+
+def _wider_tests(
+    results: Sequence[FitResult],
+    pairs: Sequence[tuple[str, str]],
+    method: str,
+    sector: str,
+    population: str,
+    on_z: bool,
+) -> "pd.DataFrame":
+    """Intervals and tests of differences for new images, by bootstrap.
+
+    As those for new subjects: made in z, if that is tested, and given in r.
+    """
+    import pandas as pd
+
+    by_name = {result.model: result for result in results}
+    columns = [f"{name}_{population}" for name in ("ci_low", "ci_high", "df", "p")]
+    rows = []
+    for pair in pairs:
+        z, samples = zip(
+            *(by_name[name].bootstrapped(method, sector) for name in pair), strict=True
+        )
+        scale = np.asarray if on_z else np.tanh
+        difference = float(scale(z[0]) - scale(z[1]))
+        off = by_name[pair[0]].spread(scale(samples[0]) - scale(samples[1]), population)
+        ends = np.array([difference - off.reach(), difference + off.reach()])
+        if on_z:
+            ends = difference_of_r(ends, np.mean(z))
+        rows.append((*ends, off.df, off.pvalue(difference)))
+    return pd.DataFrame(rows, columns=columns)
 
 
 def require_same(results: Sequence[FitResult]) -> None:

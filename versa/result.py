@@ -16,14 +16,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from versa.cache import atomic_write, seal, seal_holds
+from versa.fmri.kept import KeptRdms, has_jackknife, known_ceiling, shares
 from versa.records import parse_json
-from versa.stats.intervals import corrected_interval, fisher_mean, fisher_z
+from versa.stats.bootstrap import FEWEST_IMAGES, POPULATIONS, WEIGHTED, Spread, spread
+from versa.stats.intervals import Interval, fisher_mean, fisher_z
 from versa.stats.permutation import permutation_test
 from versa.stats.selection import CvMaxLayer, cv_max_layer
 from versa.stats.splits import SplitHalves
 from versa.stats.tables import for_reading, summary, to_markdown
 from versa.untrusted import open_hdf5
-from versa.wording import reading
+from versa.wording import listing, reading, scope_sentence, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +38,8 @@ METHODS = ("versa", "versa-debiased", "rsa")
 classic RSA."""
 
 _FORMAT = "versa-fit-result-1"
+_CEILING = ("ceiling", "ceiling_low", "ceiling_high")
+_SHARES = ("explained", "explained_low", "explained_high", "reached")
 _DIMENSIONS = {
     "scores": ("methods", "sector", "layer", "split", "half"),
     "null": ("sector", "split", "half"),
@@ -206,13 +210,173 @@ class FitResult:
             )
         return float(test_train_ratio)
 
-    def layers(self, *, test_train_ratio: float | str = 1.0) -> "pd.DataFrame":
+    @property
+    def generalize(self) -> str:
+        """Population that the tables generalise to unless they are told another."""
+        return self.provenance["options"].get("generalize", "subjects")
+
+    def population(self, generalize: str | None = None) -> str:
+        """The population that is meant, if the result can say anything of it.
+
+        Parameters
+        ----------
+        generalize : {"subjects", "images", "both"}, optional
+            By default that of the fit.
+
+        Returns
+        -------
+        population : str
+
+        Raises
+        ------
+        ValueError
+            If it is another text, or the result holds no RDMs of its subjects, which
+            images are drawn from.
+        """
+        population = self.generalize if generalize is None else generalize
+        if population not in POPULATIONS:
+            raise ValueError(unknown("generalize", population, POPULATIONS))
+        if population == "subjects":
+            return population
+        refused = f"generalize must be 'subjects' for {self.model}; got {population!r}."
+        if self._kept is None or "brain_rdms" not in self.data:
+            raise ValueError(
+                f"{refused} Its result holds no RDMs of the subjects. Fit it again, "
+                "with keep_rdms=True."
+            )
+        if self._compare_by not in WEIGHTED:
+            raise ValueError(
+                f"{refused} Images can be drawn with compare_by {listing(WEIGHTED)} "
+                f"only, not {self._compare_by}."
+            )
+        if population == "both" and self.single:
+            raise ValueError(f"{refused} There is one subject; take 'images'.")
+        if len(self.stimuli) < FEWEST_IMAGES:
+            raise ValueError(
+                f"{refused} It takes at least {FEWEST_IMAGES} images; there are "
+                f"{len(self.stimuli)}."
+            )
+        return population
+
+    def scope(self, generalize: str | None = None) -> str:
+        """For whom the intervals and tests of the tables hold, as a sentence.
+
+        Parameters
+        ----------
+        generalize : {"subjects", "images", "both"}, optional
+            By default that of the fit.
+
+        Returns
+        -------
+        sentence : str
+            To be said under every table.
+        """
+        return scope_sentence(
+            len(self.subjects), len(self.stimuli), self.population(generalize)
+        )
+
+    @property
+    def holds_rdms(self) -> bool:
+        """Whether subjects and images can be drawn again, or left out."""
+        return self._kept is not None
+
+    @cached_property
+    def _kept(self) -> KeptRdms | None:
+        """RDMs of every subject; None if they were not kept, or only ranks matter."""
+        compare_by = self._compare_by
+        whole = "model_rdms" in self.data or self.methods == ("rsa",)
+        if not whole or not has_jackknife(self.data, compare_by):
+            return None
+        return KeptRdms(self.data, compare_by)
+
+    @property
+    def _compare_by(self) -> str:
+        return self.provenance["options"].get("compare_by", "pearson")
+
+    def ceiling_interval(self, sector: str) -> Interval:
+        """Mean noise ceiling of a sector with its 95% interval.
+
+        Parameters
+        ----------
+        sector : str
+
+        Returns
+        -------
+        interval : Interval
+            For new subjects, by the jackknife; of a result without RDMs of its
+            subjects by the corrected formula with subjects - 1 degrees of freedom,
+            which is up to three times wider.
+        """
+        if sector not in self._ceilings:
+            self._ceilings[sector] = known_ceiling(self.data, sector, self._compare_by)
+        return self._ceilings[sector]
+
+    @cached_property
+    def _ceilings(self) -> dict[str, Interval]:
+        return {}
+
+    def bootstrapped(
+        self, method: str, sector: str, layer: str | None = None
+    ) -> tuple[float, np.ndarray]:
+        """Mean Fisher z of a score, and of the same in every bootstrap sample.
+
+        Parameters
+        ----------
+        method, sector : str
+            Labels of the result.
+        layer : str, optional
+            By default the cross-validated best one, chosen in every sample.
+
+        Returns
+        -------
+        z : float
+            Of all subjects and images.
+        samples : ndarray of shape (3, n_samples)
+            Where subjects and images were drawn, subjects alone, images alone. All
+            results of a dataset have the same samples.
+
+        Raises
+        ------
+        ValueError
+            If the result holds no RDMs of its subjects.
+        """
+        self.population("both")
+        found = self._kept.resampled(method, sector)  # type: ignore[union-attr]
+        if layer is None:
+            r, samples = best_layer_scores(self, method, sector).r, found.best
+        else:
+            r = self.scores.loc[method, sector, layer].values
+            samples = found.layers[..., self.layer_names.index(layer)]
+        return float(fisher_z(r).mean()), samples
+
+    def spread(self, samples: np.ndarray, population: str) -> Spread:
+        """Standard error and degrees of freedom of a number from its samples.
+
+        Parameters
+        ----------
+        samples : ndarray of shape (3, n_samples)
+            As :meth:`bootstrapped` gives them, or a function of such.
+        population : {"subjects", "images", "both"}
+
+        Returns
+        -------
+        spread : Spread
+            ``error, df``.
+        """
+        return spread(samples, population, self._kept.draws)  # type: ignore[union-attr]
+
+    def layers(
+        self, *, test_train_ratio: float | str = 1.0, generalize: str | None = None
+    ) -> "pd.DataFrame":
         """Score of every layer, in every sector, by every method.
 
         Parameters
         ----------
         test_train_ratio : float or "literal", default=1.0
             n_test / n_train of the corrected intervals.
+        generalize : {"subjects", "images", "both"}, optional
+            Population of a further interval, by bootstrap; by default that of the
+            fit. The corrected intervals are for new subjects and these images.
 
         Returns
         -------
@@ -220,17 +384,27 @@ class FitResult:
             ``model, sector, layer, method, r, ci_low, ci_high`` (J - 1 degrees of
             freedom), ``ci_low_subjects, ci_high_subjects`` (subjects - 1), ``null_r``
             (of the intercept-only encoder; only beside ``versa``, where it applies),
-            ``ceiling`` and ``explained``, the share of explainable variance: r² /
-            ceiling² with the sign of r; NaN where the ceiling cannot be told from 0
-            (its 95% interval with subjects - 1 reaches to 0, or there is none).
+            ``ceiling, ceiling_low, ceiling_high`` (see :meth:`ceiling_interval`),
+            ``explained, explained_low, explained_high``, the share of explainable
+            variance: r² / ceiling² with the sign of r, and its jackknife interval
+            for new subjects; and ``reached``, r² / ceiling, the share of what a
+            perfect model would have. The shares are NaN where the ceiling cannot be
+            told from 0 (its interval reaches to 0, or there is none).
             With permutations also ``chance``, mean score of the permuted images, ``z``
             (the score less chance, in standard deviations of the permuted scores),
             ``p_perm`` (one-sided) and ``p_perm_max``, p against the highest of all
-            layers of the sector.
+            layers of the sector. With ``generalize`` other than "subjects" also
+            ``ci_low_images, ci_high_images`` or ``ci_low_both, ci_high_both``.
+
+        Raises
+        ------
+        ValueError
+            If `generalize` asks for images and the result holds no RDMs.
         """
         import pandas as pd
 
         ratio = self.ratio(test_train_ratio)
+        population = self.population(generalize)
         tests = {
             (sector, method): image_tests([self], method, sector)
             for sector in self.sectors
@@ -248,6 +422,8 @@ class FitResult:
                             "layer": layer,
                             "method": method,
                             **self._summary(r.values, sector, method, ratio),
+                            **self._shares(r.values, sector, method, k),
+                            **self._wider(sector, method, population, layer),
                             **{
                                 name: values[k]
                                 for name, values in tests[sector, method].items()
@@ -256,13 +432,17 @@ class FitResult:
                     )
         return pd.DataFrame(rows)
 
-    def best(self, *, test_train_ratio: float | str = 1.0) -> "pd.DataFrame":
+    def best(
+        self, *, test_train_ratio: float | str = 1.0, generalize: str | None = None
+    ) -> "pd.DataFrame":
         """Cross-validated best layer: chosen in one half, scored in the other.
 
         Parameters
         ----------
         test_train_ratio : float or "literal", default=1.0
             n_test / n_train of the corrected intervals.
+        generalize : {"subjects", "images", "both"}, optional
+            As in :meth:`layers`; the layer is chosen anew in every sample.
 
         Returns
         -------
@@ -275,10 +455,16 @@ class FitResult:
             With permutations the best layer is chosen anew in each, so that ``chance``,
             ``z`` and ``p_perm`` hold for the best of all layers, and ``p_perm_max`` is
             the same.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`layers`.
         """
         import pandas as pd
 
         ratio = self.ratio(test_train_ratio)
+        population = self.population(generalize)
         rows = []
         for sector in self.sectors:
             for method in self.methods:
@@ -298,6 +484,8 @@ class FitResult:
                         "layer": top,
                         "chosen": np.nan if self.single else shares[ranked[0]],
                         **self._summary(best.r, sector, method, ratio),
+                        **self._shares(best.r, sector, method),
+                        **self._wider(sector, method, population),
                         **{
                             name: values[0]
                             for name, values in image_tests(
@@ -315,14 +503,38 @@ class FitResult:
         row = summary(r, len(self.subjects), test_train_ratio=ratio)
         null = self.null.sel(sector=sector).values
         row["null_r"] = float(fisher_mean(null)) if method == "versa" else np.nan
-        df = len(self.subjects) - 1
-        ceiling = corrected_interval(
-            self.ceiling.sel(sector=sector).values, test_train_ratio=ratio, df=df
-        )
-        row["ceiling"] = ceiling.mean
-        share = np.sign(row["r"]) * (row["r"] / ceiling.mean) ** 2
-        row["explained"] = share if ceiling.low > 0 else np.nan
         return row
+
+    def _shares(
+        self, r: np.ndarray, sector: str, method: str, layer: int | None = None
+    ) -> dict[str, float]:
+        """Ceiling and shares of it, of a layer or of the best."""
+        ceiling = self.ceiling_interval(sector)
+        row = dict(zip(_CEILING, ceiling, strict=True))
+        row |= dict.fromkeys(_SHARES, np.nan)
+        if not ceiling.low > 0:
+            return row
+        n_subjects = len(self.subjects)
+        without = below = np.full(n_subjects, np.nan)
+        if self._kept is not None:
+            layers, best = self._kept.without(method, sector)
+            without = best if layer is None else layers[layer]
+            below = self._kept.ceiling_without(sector)
+        found = shares(float(fisher_mean(r)), ceiling.mean, without, below)
+        return row | dict(zip(_SHARES, found, strict=True))
+
+    def _wider(
+        self, sector: str, method: str, population: str, layer: str | None = None
+    ) -> dict[str, float]:
+        """Interval for new images, if asked for, of a layer or of the best."""
+        if population == "subjects":
+            return {}
+        z, samples = self.bootstrapped(method, sector, layer)
+        reach = self.spread(samples, population).reach()
+        return {
+            f"ci_low_{population}": float(np.tanh(z - reach)),
+            f"ci_high_{population}": float(np.tanh(z + reach)),
+        }
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the result to a netCDF-4 file, whole or not at all.
@@ -373,7 +585,7 @@ class FitResult:
         columns = ["sector", "method", "layer", "chosen", "r", "null_r"]
         if "permuted" in self.data:
             columns += ["chance", "p_perm"]
-        return self.best()[[*columns, "ceiling", "explained"]]
+        return self.best(generalize="subjects")[[*columns, "ceiling", "explained"]]
 
 
 def best_layer_scores(result: FitResult, method: str, sector: str) -> CvMaxLayer:

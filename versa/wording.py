@@ -56,6 +56,31 @@ def unknown(kind: str, value: object, options: Iterable[str]) -> str:
     return text
 
 
+def scope_sentence(n_subjects: int, n_images: int, generalize: str = "subjects") -> str:
+    """Sentence on the population that intervals and tests are for.
+
+    Examples
+    --------
+    >>> scope_sentence(10, 72)
+    'Intervals and tests are for new subjects and these 72 images.'
+    """
+    usual = f"new subjects and these {n_images} images"
+    if n_subjects == 1:
+        if generalize == "subjects":
+            return "There are no intervals or tests over one subject."
+        return "Intervals and tests are for new images and this one subject."
+    if generalize == "subjects":
+        return f"Intervals and tests are for {usual}."
+    wider = {
+        "images": f"new images and these {n_subjects} subjects",
+        "both": "new subjects and new images",
+    }[generalize]
+    return (
+        f"Intervals and tests are for {wider} where marked ({generalize}), else for "
+        f"{usual}."
+    )
+
+
 def unique_names(names: object, what: str, *, hint: str = "") -> tuple[str, ...]:
     """Names as a tuple; refused unless each is a text, not empty, and given once.
 

@@ -25,6 +25,8 @@ from versa.cli.running import (
 from versa.wording import listing, unique_names, unknown
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from versa.comparison import Comparison
     from versa.result import FitResult
 
@@ -40,6 +42,7 @@ _FIT_ONLY = {
     "--rdm": "rdm",
     "--compare-by": "compare_by",
     "--permutations": "permutations",
+    "--no-rdms": "no_rdms",
 }
 
 _SHOWN = (
@@ -102,13 +105,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_fit(parser.add_argument)
     _add_numbers(parser.add_argument)
+    _add_inference(parser.add_argument)
     _add_output(parser.add_argument)
     add_common(parser)
     return parser
 
 
 def _add_fit(add: Callable[..., object]) -> None:
-    """What is fitted and compared."""
+    """What is fitted."""
     add(
         "models",
         nargs="*",
@@ -130,27 +134,6 @@ def _add_fit(add: Callable[..., object]) -> None:
     )
     add_layout(add)
     add("--sectors", metavar="A,B", type=names, help="default: all of the dataset")
-    add("--baseline", metavar="MODEL", help="compare all others with this model")
-    add(
-        "--family",
-        metavar="N",
-        type=int,
-        help="tests in the Bonferroni family (default: those made; the paper's: 30)",
-    )
-    add(
-        "--equivalence",
-        metavar="R",
-        type=float,
-        help="margin in r, such as .05: also test whether networks are on par",
-    )
-    add(
-        "--ratio",
-        metavar="R",
-        type=_ratio,
-        default=1.0,
-        help="n_test / n_train of the corrected variance: 1 (default), a number, or "
-        "'literal'",
-    )
 
 
 def _add_numbers(add: Callable[..., object]) -> None:
@@ -190,7 +173,39 @@ def _add_numbers(add: Callable[..., object]) -> None:
     add("--batch-size", metavar="N", type=int, default=32, help="images per batch")
     add("--convert-images", action="store_true", help="make images RGB, of any size")
     add("--drop-bad-voxels", action="store_true", help="drop constant and NaN voxels")
+    add("--no-rdms", action="store_true", help="do not keep the subjects' RDMs")
     add("--no-cache", action="store_true", help="ignore the cache")
+
+
+def _add_inference(add: Callable[..., object]) -> None:
+    """What is tested, and for whom it holds; saved results can be asked, too."""
+    add("--baseline", metavar="MODEL", help="compare all others with this model")
+    add(
+        "--family",
+        metavar="N",
+        type=int,
+        help="tests in the Bonferroni family (default: those made; the paper's: 30)",
+    )
+    add(
+        "--equivalence",
+        metavar="R",
+        type=float,
+        help="margin in r, such as .05: also test whether networks are on par",
+    )
+    add(
+        "--ratio",
+        metavar="R",
+        type=_ratio,
+        default=1.0,
+        help="n_test / n_train of the corrected variance: 1 (default), a number, or "
+        "'literal'",
+    )
+    add(
+        "--generalize",
+        choices=("subjects", "images", "both"),
+        help="population of a further interval and test, by bootstrap: new images, or "
+        "new subjects and images (default: subjects, with these images)",
+    )
 
 
 def _add_output(add: Callable[..., object]) -> None:
@@ -277,6 +292,7 @@ def _compare(options: argparse.Namespace) -> int:
         family=options.family,
         test_train_ratio=options.ratio,
         equivalence=options.equivalence,
+        generalize=options.generalize,
     )
     _print(comparison)
     if folder is not None:
@@ -418,6 +434,8 @@ def _fitted(
             batch_size=options.batch_size,
             convert_images=options.convert_images,
             drop_bad_voxels=options.drop_bad_voxels,
+            keep_rdms=not options.no_rdms,
+            generalize=options.generalize or "subjects",
             cache=not options.no_cache,
             progress=not options.quiet,
         )
@@ -441,13 +459,13 @@ def _print(comparison: "Comparison") -> None:
     first = comparison.results[0]
     print(f"{first.sample}\n")
     print("Layer-wise scores\n")
-    print(to_markdown(comparison.layers()))
+    _show(comparison.layers(), comparison.scope)
     print(
         "\nBest layer (the highest score; not cross-validated)\n"
         if first.single
         else "\nCross-validated best layer (chosen in one half, scored in the other)\n"
     )
-    print(to_markdown(comparison.best()))
+    _show(comparison.best(), comparison.scope)
     seeds = comparison.seeds()
     if len(seeds):
         print("\nOver the seeds (best layers, as above)\n")
@@ -459,13 +477,22 @@ def _print(comparison: "Comparison") -> None:
             else f"\nPairwise comparisons (Bonferroni family of {comparison.family}: "
             f"p < {0.05 / comparison.family:.3g})\n"
         )
-        print(to_markdown(comparison.table))
+        _show(comparison.table, comparison.scope)
     for result in comparison.results:
         said = result.provenance["warnings"]
         # results of older versions say nothing of their ceilings
-        unsaid = [text for text in ceiling_warnings(result.data) if text not in said]
+        measure = result.provenance["options"].get("compare_by", "pearson")
+        found = ceiling_warnings(result.data, measure)
+        unsaid = [text for text in found if text not in said]
         for sentence in [*said, *unsaid]:
             print(f"\n{result.model}, {sentence}")
+
+
+def _show(table: "pd.DataFrame", scope: str) -> None:
+    """Print a table, and under it for whom its intervals and tests hold."""
+    from versa.stats.tables import to_markdown
+
+    print(f"{to_markdown(table)}\n\n{scope}")
 
 
 def _write(comparison: "Comparison", folder: Path, options: argparse.Namespace) -> None:
@@ -478,6 +505,7 @@ def _write(comparison: "Comparison", folder: Path, options: argparse.Namespace) 
             "baseline": comparison.baseline,
             "test_train_ratio": comparison.test_train_ratio,
             "equivalence": comparison.equivalence,
+            "generalize": comparison.generalize,
         },
         "fits": [result.provenance for result in comparison.results],
     }

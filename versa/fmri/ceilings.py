@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from versa.fmri.dataset.braindata import BrainDataset
+from versa.fmri.kept import ceiling_of
 from versa.fmri.rdm import (
     correlation_rdm,
     n_images_of,
@@ -145,10 +146,10 @@ def ceilings_table(
     Returns
     -------
     table : DataFrame
-        One row per sector: ``sector, n_subjects, n_splits, ceiling``, its corrected
-        95% intervals ``ci_low, ci_high`` (number of splits - 1 degrees of freedom)
-        and ``ci_low_subjects, ci_high_subjects`` (subjects - 1), and ``lower_bound,
-        upper_bound`` of :func:`subject_bounds`.
+        One row per sector: ``sector, n_subjects, n_splits, ceiling``, its 95% interval
+        ``ci_low, ci_high`` for new subjects (jackknife, subjects - 1 degrees
+        of freedom; NaN with 2 subjects), and ``lower_bound, upper_bound`` of
+        :func:`subject_bounds`.
 
     Raises
     ------
@@ -181,8 +182,6 @@ def ceilings_table(
     """
     import pandas as pd
 
-    from versa.stats.tables import summary  # it loads pandas
-
     dataset.require_clean_voxels()
     if dataset.n_subjects < 2:
         raise ValueError(
@@ -194,15 +193,16 @@ def ceilings_table(
     rows = []
     for name in dataset.sector_names:
         rdms = subject_rdms(dataset, name)
-        numbers = summary(noise_ceiling(rdms, splits), dataset.n_subjects)
+        ceiling = ceiling_of(rdms, splits)
         lower, upper = subject_bounds(rdms)
         rows.append(
             {
                 "sector": name,
                 "n_subjects": dataset.n_subjects,
                 "n_splits": splits.n_splits,
-                "ceiling": numbers.pop("r"),
-                **numbers,
+                "ceiling": ceiling.mean,
+                "ci_low": ceiling.low,
+                "ci_high": ceiling.high,
                 "lower_bound": lower,
                 "upper_bound": upper,
             }

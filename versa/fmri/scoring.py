@@ -21,6 +21,7 @@ from versa.fmri.encoding import (
     alpha_grid,
     mean_eigenvalue,
 )
+from versa.fmri.kept import known_ceiling
 from versa.fmri.permutation import (
     Yardstick,
     classic_permuted,
@@ -37,7 +38,7 @@ from versa.fmri.rsa import (
     null_rdms,
 )
 from versa.fmri.similarity import check_comparison, own_scores
-from versa.stats.intervals import corrected_interval, fisher_mean
+from versa.stats.intervals import fisher_mean
 from versa.stats.splits import SplitHalves
 from versa.wording import listing, unknown
 
@@ -63,6 +64,7 @@ _PERMUTED_SCHEMA = "permuted-1"  # likewise
 _BLOCK = 100  # permutations of a layer that are kept together
 _FEWEST_PERMUTATIONS = 19  # with fewer no p is below .05
 _ABOUT = 1 - 1e-6  # for comparing with a bound that was multiplied
+_MUCH = 32 * 2**20  # bytes of RDMs that are worth a word
 _WORTH_A_WARNING = 0.1  # r; whatever a smaller score is made of, nobody relies on it
 
 
@@ -166,6 +168,7 @@ def score(
     from tqdm.auto import tqdm
 
     data = _empty(list(grams), brain, splits, options)
+    _announce_rdms(data)
     classic = {layer: _classic_rdm(gram, options.rdm) for layer, gram in grams.items()}
     with tqdm(
         total=len(brain.sector_names) * len(grams),
@@ -315,6 +318,18 @@ def _empty(
     return xr.Dataset(variables, coords=labels)
 
 
+def _announce_rdms(data: "xr.Dataset") -> None:
+    """Say what the RDMs of every subject take, if it is much."""
+    names = {"brain_rdms", "model_rdms"} & set(data)
+    n_bytes = sum(data[name].nbytes for name in names)
+    if n_bytes > _MUCH:
+        logger.info(
+            "the result keeps %.0f MB of RDMs of the subjects; keep_rdms=False (or "
+            "--no-rdms) leaves them out.",
+            n_bytes / 2**20,
+        )
+
+
 def _classic_rdm(gram: "LayerGram", measure: str) -> np.ndarray:
     """RDM of the units, one for all subjects, (1, n_pairs)."""
     rdm = rdm_from_gram(gram.gram, gram.sums, gram.n_units, measure)
@@ -458,7 +473,7 @@ def score_warnings(
 ) -> list[str]:
     """What must be known before the numbers of :func:`score` are read."""
     return [
-        *ceiling_warnings(data),
+        *ceiling_warnings(data, options.compare_by),
         *_undefined_scores(data),
         *_lost_digits(grams, options),
         *_few_permutations(options),
@@ -466,17 +481,16 @@ def score_warnings(
     ]
 
 
-def ceiling_warnings(data: "xr.Dataset") -> list[str]:
+def ceiling_warnings(data: "xr.Dataset", compare_by: str = "pearson") -> list[str]:
     """A sentence per sector whose noise ceiling cannot be told from 0."""
-    df = data.sizes["subject"] - 1
-    if not df:
+    if data.sizes["subject"] < 2:
         return [ONE_SUBJECT]
     found = []
     for sector in data["sector"].values:
-        mean, low, high = corrected_interval(data["ceiling"].sel(sector=sector), df=df)
+        mean, low, high = known_ceiling(data, sector, compare_by)
         if not low > 0:
             what = (
-                f"is too uncertain with {df + 1} subjects"
+                f"is too uncertain with {data.sizes['subject']} subjects"
                 if np.isnan(low)
                 else f"cannot be told from 0 (95% CI [{low:.2f}, {high:.2f}])"
             )

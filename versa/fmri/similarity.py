@@ -9,6 +9,8 @@ whitened one), so the scores of all half-splits follow from matrices of inner pr
 import numpy as np
 
 from versa.fmri.rdm import n_images_of, within_range
+from versa.stats import halves
+from versa.stats.halves import InnerProducts, cosine
 from versa.stats.splits import SplitHalves
 from versa.wording import unknown
 
@@ -57,12 +59,11 @@ def half_scores(
         of_model = weights @ model if len(model) > 1 else model[None]
         return _ranked(of_model, means, compare_by)
     of_model, of_brain = (as_vectors(rdms, compare_by) for rdms in (model, brain))
-    own = weights if len(model) == splits.n_subjects else weights[..., :1] * 0 + 1
-    return cosine(
-        np.sum((own @ (of_model @ of_brain.T)) * weights, axis=2),
-        np.sum((own @ (of_model @ of_model.T)) * own, axis=2),
-        np.sum((weights @ (of_brain @ of_brain.T)) * weights, axis=2),
+    inner = InnerProducts(
+        of_model @ of_brain.T, of_model @ of_model.T, of_brain @ of_brain.T
     )
+    r = halves.half_scores(inner, weights.reshape(-1, splits.n_subjects))
+    return r.reshape(splits.n_splits, splits.n_halves)
 
 
 def split_scores(brain: np.ndarray, splits: SplitHalves, compare_by: str) -> np.ndarray:
@@ -71,12 +72,7 @@ def split_scores(brain: np.ndarray, splits: SplitHalves, compare_by: str) -> np.
     if compare_by in RANKED:
         return _ranked(first @ brain, second @ brain, compare_by)
     vectors = as_vectors(brain, compare_by)
-    inner = vectors @ vectors.T
-    return cosine(
-        np.sum((first @ inner) * second, axis=1),
-        np.sum((first @ inner) * first, axis=1),
-        np.sum((second @ inner) * second, axis=1),
-    )
+    return halves.half_ceilings(vectors @ vectors.T, splits)
 
 
 def own_scores(model: np.ndarray, brain: np.ndarray, compare_by: str) -> np.ndarray:
@@ -90,16 +86,6 @@ def own_scores(model: np.ndarray, brain: np.ndarray, compare_by: str) -> np.ndar
         np.broadcast_to(np.sum(of_model * of_model, axis=1), len(brain)),
         np.sum(of_brain * of_brain, axis=1),
     )
-
-
-def cosine(inner: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """``inner / sqrt(a b)`` within [-1, 1]; NaN where a vector has no length."""
-    product = a * b
-    r = np.full(inner.shape, np.nan)
-    valid = product > 0
-    root = np.sqrt(product, where=valid, out=np.ones_like(product))
-    np.divide(inner, root, out=r, where=valid)
-    return np.clip(r, -1.0, 1.0)
 
 
 def _second_moments(rdms: np.ndarray) -> np.ndarray:

@@ -14,7 +14,6 @@ from versa.plotting.style import (
     ModelStyle,
     as_comparison,
     best_words,
-    ceiling_interval,
     ci_columns,
     draw_head,
     draw_levels,
@@ -94,12 +93,12 @@ def plot_layers(
     table = select(comparison.layers(), method=method)
     styles = model_styles(models)
     shared = len({item.layer_names for item in items}) == 1
-    lines = [interval_line(items[0], "bands", df, ceiling=True)]
+    lines = [interval_line(items[0], "bands", df)]
     ax, parts = panels(ax, len(sectors), size=(panel_width(len(sectors)), 2.8))
     handles: list[Any] = []
     for name, part in zip(sectors, parts, strict=True):
         curves = {one: select(table, sector=name, model=one) for one in models}
-        ceiling = ceiling_interval(comparison, name, df)
+        ceiling = comparison.results[0].ceiling_interval(name)
         handles += draw_levels(part, "y", ceiling, _null(curves[models[0]]))
         for model, curve in curves.items():
             x = np.linspace(0, len(curve) - 1 if shared else 1, len(curve))
@@ -167,7 +166,7 @@ def plot_best(
     table = select(comparison.best(), method=method)
     styles = model_styles(item.model for item in items)
     names = [shorten(item.model) for item in items]
-    lines = [interval_line(items[0], "bars", df, ceiling=True)]
+    lines = [interval_line(items[0], "bars", df)]
     violins = "violins: split evaluations (white: median)"
     lines = [best_words(items[0]), *lines] if items[0].single else [violins, *lines]
     margin = letters_wide(max(map(len, names)))
@@ -176,7 +175,7 @@ def plot_best(
     handles: list[Any] = []
     for name, part in zip(sectors, parts, strict=True):
         rows = select(table, sector=name)
-        ceiling = ceiling_interval(comparison, name, df)
+        ceiling = comparison.results[0].ceiling_interval(name)
         handles += draw_levels(part, "x", ceiling, _null(rows))
         for y, item in enumerate(items):  # the rows have the same order
             r = best_layer_scores(item, method, name).r.ravel()
@@ -243,7 +242,7 @@ def plot_null(
     for n, (item, parts) in enumerate(zip(items, rows, strict=True)):
         for name, part in zip(sectors, parts, strict=True):
             of_panel = select(table, model=item.model, sector=name)
-            ceiling = ceiling_interval(comparison, name, "subjects")
+            ceiling = comparison.results[0].ceiling_interval(name)
             null = _null(select(of_panel, method="versa"))
             handles += draw_levels(part, "y", ceiling, null)
             handles += _draw_bias(part, of_panel, item.layer_names)

@@ -12,7 +12,7 @@ import numpy as np
 from versa.cache import atomic_write
 from versa.comparison import Comparison, compare
 from versa.result import FitResult
-from versa.stats.intervals import Interval, corrected_interval
+from versa.stats.intervals import Interval
 from versa.wording import listing, unknown
 
 if TYPE_CHECKING:
@@ -148,25 +148,21 @@ def with_df(column: str, df: str) -> str:
     return f"{column}{_DF[df]}"
 
 
-def df_text(result: FitResult, df: str, *, ceiling: bool = False) -> str:
+def df_text(result: FitResult, df: str) -> str:
     """Degrees of freedom in words, which are not broken over lines."""
     n_splits = result.splits.n_splits
     if df == "subjects":
         text = f"S − 1 = {len(result.subjects) - 1} df"
     else:
         text = f"J − 1 = {2 * n_splits - 1} df"
-        if ceiling:
-            text += f"; ceiling: {n_splits - 1} df"
     return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def interval_line(
-    result: FitResult, what: str, df: str, *, ceiling: bool = False
-) -> str:
+def interval_line(result: FitResult, what: str, df: str) -> str:
     """What the bars or bands of a figure are; of one subject, why there are none."""
     if result.single:
         return "one subject: no noise ceiling, no intervals, no tests"
-    return f"{what}: 95% intervals ({df_text(result, df, ceiling=ceiling)})"
+    return f"{what}: 95% intervals ({df_text(result, df)})"
 
 
 def best_words(result: FitResult) -> str:
@@ -175,16 +171,6 @@ def best_words(result: FitResult) -> str:
         "best layer (the highest score, not cross-validated)"
         if result.single
         else "cross-validated best layer"
-    )
-
-
-def ceiling_interval(comparison: Comparison, sector: str, df: str) -> Interval:
-    """Mean noise ceiling of a sector with its interval."""
-    first = comparison.results[0]
-    return corrected_interval(
-        first.ceiling.sel(sector=sector).values,
-        test_train_ratio=comparison.test_train_ratio,
-        df=len(first.subjects) - 1 if df == "subjects" else None,
     )
 
 

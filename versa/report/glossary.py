@@ -21,6 +21,10 @@ _J = (
     "with J − 1 degrees of freedom, J being the number of split evaluations (the paper)"
 )
 _S = "with S − 1 degrees of freedom, S being the number of subjects (calibrated)"
+_POPULATIONS = {
+    "images": "new images and these subjects",
+    "both": "new subjects and new images",
+}
 _P_SCALE = "0 to 1."
 _LIBERAL = "It finds differences too often, because splits of one group overlap."
 
@@ -61,6 +65,14 @@ GLOSSARY = {
         "How well one half of the subjects predicts the other. It is no upper bound: "
         "both halves are noisy, so a good model may exceed it, up to about its root.",
     ),
+    "CI ceiling": Term(
+        "95% confidence interval of the noise ceiling for new subjects and these "
+        "images, by the jackknife: each subject is left out in turn.",
+        "two correlations, low and high.",
+        "If it reaches to 0, the subjects do not agree and no score can be read. For a "
+        "result without its subjects' RDMs it is by the correction of Nadeau and "
+        "Bengio, which is up to three times wider.",
+    ),
     "r²/ceiling²": Term(
         "r squared over the ceiling squared, with the sign of r: how the paper reads "
         "the share of the explainable variance.",
@@ -68,6 +80,63 @@ GLOSSARY = {
         "100% means at the noise ceiling. A dash stands where the ceiling cannot be "
         "told from 0.",
     ),
+    "CI r²/c²": Term(
+        "95% confidence interval of r²/ceiling² for new subjects and these images, by "
+        "the jackknife.",
+        "two shares, low and high.",
+        "It allows for score and ceiling being of the same subjects.",
+    ),
+    "r²/ceiling": Term(
+        "r squared over the ceiling, with the sign of r: the share of what a perfect "
+        "model would have, whose r is the root of the ceiling.",
+        "Negative where r is; rarely above 100%.",
+        "100% means that no model could do better in halves of this size.",
+    ),
+    **{
+        f"95% CI ({name})": Term(
+            f"95% confidence interval of r for {population}, by bootstrap with the "
+            "correction of Schuett and colleagues (2023).",
+            "two correlations, low and high.",
+            "It allows for there being few images, which the others do not.",
+        )
+        for name, population in _POPULATIONS.items()
+    },
+    **{
+        f"CI A - B ({name})": Term(
+            f"95% confidence interval of A - B for {population}, by bootstrap: the "
+            "same samples for both networks, and the best layer chosen in each.",
+            "two differences, low and high.",
+            "If it holds 0, the difference may not be there with other images.",
+        )
+        for name, population in _POPULATIONS.items()
+    },
+    **{
+        f"{heading} ({name})": Term(
+            f"{meaning}, for {population}, by bootstrap.", scale, reading
+        )
+        for name, population in _POPULATIONS.items()
+        for heading, meaning, scale, reading in (
+            ("df", "Degrees of freedom of the test", "whole numbers.", ""),
+            (
+                "p",
+                "Probability of a difference this large if there were none",
+                _P_SCALE,
+                "Not yet corrected for the number of tests.",
+            ),
+            (
+                "p Bonf.",
+                "p times the number of tests in the family",
+                _P_SCALE,
+                "Below 0.05 the difference is commonly called significant.",
+            ),
+            (
+                "sig. Bonf.",
+                "Whether the difference is significant after the correction",
+                "yes or no.",
+                "No does not mean that the networks are equal.",
+            ),
+        )
+    },
     "chosen": Term(
         "How often the named layer was the best one, over both halves of all splits.",
         "0% to 100%.",

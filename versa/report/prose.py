@@ -9,9 +9,10 @@ import numpy as np
 from versa.comparison import Comparison
 from versa.fmri.encoding import AUTO_ALPHAS, SKLEARN_ALPHAS
 from versa.plotting.catalogue import headline_method
-from versa.plotting.style import ceiling_interval, select
+from versa.plotting.style import select
 from versa.report.references import networks_by_citation
 from versa.result import FitResult
+from versa.stats.bootstrap import N_SAMPLES
 from versa.stats.tables import for_reading
 from versa.wording import listing
 
@@ -166,7 +167,7 @@ def unreliable_sectors(comparison: Comparison) -> list[str]:
     return [
         sector
         for sector in comparison.results[0].sectors
-        if not ceiling_interval(comparison, sector, "subjects").low > 0
+        if not comparison.results[0].ceiling_interval(sector).low > 0
     ]
 
 
@@ -418,8 +419,9 @@ def _statistics(comparison: Comparison) -> str:
         f"split evaluations; we give them with J − 1 = {n_scores - 1} degrees of "
         f"freedom and, closer to nominal error rates, with S − 1 = {n_subjects - 1}."
     )
+    text += _wider(comparison)
     if not len(comparison.table):
-        return text
+        return f"{text} {comparison.scope}"
     if comparison.baseline is None:
         pairs = "All pairs of networks"
     else:
@@ -431,16 +433,37 @@ def _statistics(comparison: Comparison) -> str:
         f"Bonferroni-corrected for a family of {comparison.family} tests, significant "
         f"at corrected p < {comparison.alpha:g}."
     )
+
     if comparison.equivalence is None:
-        return text
+        return f"{text} {comparison.scope}"
     around = " around the mean Fisher z of both" if comparison.on_z else ""
     return text + (
         " Two networks were called on par where two one-sided tests (Lakens, 2017) "
         f"with S − 1 degrees of freedom and a margin of ±{comparison.equivalence:g} in "
         f"r{around} gave p < {comparison.alpha:g}, not corrected for the number of "
         "pairs; Bayes factors are JZS (Rouder et al., 2009; Cauchy scale .707) of the "
-        "corrected t as a paired t over the subjects."
+        f"corrected t as a paired t over the subjects. {comparison.scope}"
     )
+
+
+def _wider(comparison: Comparison) -> str:
+    """How the intervals of the ceiling, and those for new images, were made."""
+    first, population = comparison.results[0], comparison.generalize
+    text = ""
+    if first.holds_rdms:
+        text = " The interval of the noise ceiling is by the jackknife over subjects."
+    if population == "subjects":
+        return text
+    sizes = {"images": len(first.stimuli), "both": len(first.subjects)}
+    text += (
+        f" {'Images' if population == 'images' else 'Images and subjects'} were drawn "
+        f"with replacement {N_SAMPLES} times, without the pairs of an image with "
+        "itself, and the best layer was chosen in every sample"
+    )
+    if population == "both":
+        text += "; the variance was corrected after Schuett et al. (2023)"
+    df = min(len(first.stimuli), sizes[population]) - 1
+    return f"{text}; these tests have {df} degrees of freedom."
 
 
 def _software(comparison: Comparison) -> str:

@@ -72,7 +72,7 @@ def score_tables(comparison: Comparison, best: "pd.DataFrame") -> list[ReportTab
         _table(
             name,
             titles[name],
-            notes[name].format(family=comparison.family),
+            f"{notes[name].format(family=comparison.family)} {comparison.scope}",
             table,
             zlib.compress(to_csv(table).encode("utf-8"), 9),
         )

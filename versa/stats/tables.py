@@ -30,6 +30,7 @@ _HEADINGS = {
     "p_perm_max": "p perm. (max)",
     "ceiling": "ceiling",
     "explained": "r²/ceiling²",
+    "reached": "r²/ceiling",
     "chosen": "chosen",
     "layer": "layer",
     "model_a": "A",
@@ -48,20 +49,40 @@ _HEADINGS = {
     "p_subjects": "p (S-1)",
     "p_corrected_subjects": "p Bonf. (S-1)",
     "significant_subjects": "sig. Bonf. (S-1)",
+    **{
+        f"{name}_{population}": f"{heading} ({population})"
+        for population in ("images", "both")
+        for name, heading in (
+            ("df", "df"),
+            ("p", "p"),
+            ("p_corrected", "p Bonf."),
+            ("significant", "sig. Bonf."),
+        )
+    },
 }
 _INTERVALS = {  # the columns of two ends, and the heading of the one that is shown
     "ci_low": ("ci_high", "95% CI (J-1)"),
     "ci_low_subjects": ("ci_high_subjects", "95% CI (S-1)"),
+    "ci_low_images": ("ci_high_images", "95% CI (images)"),
+    "ci_low_both": ("ci_high_both", "95% CI (both)"),
+    "ceiling_low": ("ceiling_high", "CI ceiling"),
+    "explained_low": ("explained_high", "CI r²/c²"),
 }
-_PAIR_INTERVALS = {  # of a difference, which has one kind only
+_PAIR_INTERVALS = {  # of a difference
     "ci_low": ("ci_high", "95% CI A - B"),
     "ci90_low": ("ci90_high", "90% CI A - B"),
+    "ci_low_images": ("ci_high_images", "CI A - B (images)"),
+    "ci_low_both": ("ci_high_both", "CI A - B (both)"),
 }
 _P_VALUES = (
-    *("p", "p_corrected", "p_subjects", "p_corrected_subjects", "p_equivalence"),
-    *("p_perm", "p_perm_max"),
+    *(
+        f"{name}{ending}"
+        for name in ("p", "p_corrected")
+        for ending in ("", "_subjects", "_images", "_both")
+    ),
+    *("p_equivalence", "p_perm", "p_perm_max"),
 )
-_PERCENT = ("explained", "chosen")
+_PERCENT = ("explained", "explained_low", "reached", "chosen")
 # How a text begins that a spreadsheet takes for a formula: by a sign, a wide sign, or
 # blanks before one. A dash alone says that there is no value.
 _FORMULA = re.compile(r"\s*[=+@\uff1d\uff0b\uff20]|\s*[-\uff0d](?!\Z)")
@@ -281,7 +302,8 @@ def for_reading(table: pd.DataFrame) -> pd.DataFrame:
         if high in table:
             pairs = zip(table[column], table[high], strict=True)
             texts = [
-                "-" if np.isnan(low) else f"[{low:.3f}, {up:.3f}]" for low, up in pairs
+                "-" if np.isnan(low) else f"[{_text(low, column)}, {_text(up, column)}]"
+                for low, up in pairs
             ]
             shown[heading] = pd.Series(texts, index=table.index, dtype=str)
         elif column not in ends:
@@ -409,7 +431,9 @@ def to_latex(table: pd.DataFrame) -> str:
     return text.replace("²", "$^2$")
 
 
-def write_table(table: pd.DataFrame, folder: Path, name: str) -> list[Path]:
+def write_table(
+    table: pd.DataFrame, folder: Path, name: str, *, note: str = ""
+) -> list[Path]:
     """Write ``name.csv`` (full precision), ``name.md`` and ``name.tex``, each whole.
 
     Parameters
@@ -420,16 +444,19 @@ def write_table(table: pd.DataFrame, folder: Path, name: str) -> list[Path]:
         An existing folder.
     name : str
         File name without its ending.
+    note : str, default=""
+        A sentence under the table in Markdown and LaTeX.
 
     Returns
     -------
     paths : list of Path
         The three files.
     """
+    below = f"\n{note}\n" if note else ""
     texts = {
         "csv": to_csv(table),
-        "md": to_markdown(table) + "\n",
-        "tex": to_latex(table),
+        "md": to_markdown(table) + "\n" + below,
+        "tex": to_latex(table) + below,
     }
     paths = []
     for ending, text in texts.items():
