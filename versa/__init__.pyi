@@ -16,6 +16,7 @@ from .fmri.dataset.registry import load_dataset as load_dataset
 from .fmri.dataset.registry import register_dataset as register_dataset
 from .fmri.dataset.stimuli import StimulusSet as StimulusSet
 from .fmri.sectors.sector import Sector as Sector
+from .inference.calibration import calibration as calibration
 from .inference.partition import partition as partition
 from .models.preprocess import Preprocess as Preprocess
 from .models.vision import VisionModel as VisionModel

@@ -1,1 +1,2 @@
+from .calibration import calibration as calibration
 from .partition import partition as partition
