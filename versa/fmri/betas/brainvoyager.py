@@ -149,24 +149,11 @@ def read_volumes(
     of_vmr: Mapping[str, Any] = {}
     if vmr is not None and kind != "vmr":
         _, of_vmr, _ = read_file(vmr, ("vmr",))
-    stated = _agreed(
-        path,
-        "space",
-        {
-            path.name: _SPACES.get(_first(header, _SPACE_KEYS)),
-            "its VMR": _SPACES.get(_first(of_vmr, _SPACE_KEYS)),
-            "space=": space,
-        },
-    )
-    side = _agreed(
-        path,
-        "convention",
-        {
-            path.name: _CONVENTIONS.get(_first(header, _CONVENTION_KEYS)),
-            "its VMR": _CONVENTIONS.get(_first(of_vmr, _CONVENTION_KEYS)),
-            "convention=": convention,
-        },
-    )
+    headers = {path.name: header, "its VMR": of_vmr}
+    said = _said(headers, _SPACES, _SPACE_KEYS)
+    stated = _agreed(path, "space", {**said, "space=": space})
+    said = _said(headers, _CONVENTIONS, _CONVENTION_KEYS)
+    side = _agreed(path, "convention", {**said, "convention=": convention})
     cube, sizes = _frame(path, header if kind == "vmr" else of_vmr, header, stated)
     if kind == "vmr":
         starts, step = [header.get(f"Offset{axis}", 0) for axis in "XYZ"], 1
@@ -332,14 +319,8 @@ def read_voi(
     coordinates = _voi_voxels(path, header, vois)
     if reference != "BV":
         return coordinates, stated
-    side = _agreed(
-        path,
-        "convention",
-        {
-            path.name: _CONVENTIONS.get(_first(header, _CONVENTION_KEYS)),
-            "convention=": convention,
-        },
-    )
+    said = _said({path.name: header}, _CONVENTIONS, _CONVENTION_KEYS)
+    side = _agreed(path, "convention", {**said, "convention=": convention})
     middle = float(header["OriginalVMRFramingCubeDim"]) / 2
     offsets, sizes = (
         np.array([float(header[f"OriginalVMR{part}{axis}"]) for axis in "XYZ"])
@@ -475,6 +456,15 @@ def _check_texts(read: Callable[..., Any], path: Path, n_bytes: int) -> None:
 def _first(header: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
     """Value of the first of `keys` that the header has, or None."""
     return next((header[key] for key in keys if key in header), None)
+
+
+def _said(
+    headers: Mapping[str, Mapping[str, Any]],
+    meanings: Mapping[int, str],
+    keys: tuple[str, ...],
+) -> dict[str, str | None]:
+    """What each header says under one of `keys`; None where it says nothing."""
+    return {who: meanings.get(_first(one, keys)) for who, one in headers.items()}
 
 
 def _agreed(path: Path, what: str, claims: Mapping[str, str | None]) -> str:

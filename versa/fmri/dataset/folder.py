@@ -124,13 +124,13 @@ def write_dataset(dataset: BrainDataset, folder: str | os.PathLike[str]) -> Path
 
 
 @overload
-def read_dataset(folder: str | os.PathLike[str]) -> BrainDataset: ...
+def read_dataset(
+    folder: str | os.PathLike[str], problems: None = None
+) -> BrainDataset: ...
 @overload
 def read_dataset(
     folder: str | os.PathLike[str], problems: list[Problem]
 ) -> BrainDataset | None: ...
-@overload
-def read_dataset(folder: str | os.PathLike[str], problems: None) -> BrainDataset: ...
 def read_dataset(
     folder: str | os.PathLike[str], problems: list[Problem] | None = None
 ) -> BrainDataset | None:
