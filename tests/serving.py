@@ -3,12 +3,9 @@
 import contextlib
 import hashlib
 import logging
-import threading
 import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
-import pytest
 
 from versa.download import RemoteFile
 
@@ -75,33 +72,21 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def server():
-    """Server of a dict {path: bytes or Reply}; remembers what was asked."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        threading.Thread(
-            target=running.serve_forever, args=(0.02,), daemon=True
-        ).start()
-        running.files, running.asked = {}, []
-        running.ranges, running.cookies = [], []
-        running.url = f"http://127.0.0.1:{running.server_port}"
-        yield running
-        running.shutdown()
+class WeightServer(ThreadingHTTPServer):
+    """Serves a dict {path: bytes or Reply}; remembers what was asked."""
 
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files, self.asked = {}, []
+        self.ranges, self.cookies = [], []
+        self.url = f"http://127.0.0.1:{self.server_port}"
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("VERSA_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("VERSA_OFFLINE", raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr("versa.http._PAUSE", 0.0)
-    return tmp_path / "cache" / "weights"
+    def pinned(self, path="/net.pth", **changes):
+        """What is published of a file of CONTENT."""
+        return RemoteFile("net", (self.url + path,), **{"sha256": SHA[:10], **changes})
 
-
-@pytest.fixture(autouse=True)
-def heard(caplog):
-    caplog.set_level(logging.INFO, logger="versa")
-    return caplog
+    def unpinned(self, path="/net.pth"):
+        return self.pinned(path, sha256="")
 
 
 def lying(folder):
@@ -116,14 +101,6 @@ def with_record(path):
 
 def part_of(path):
     return path.with_name(f".{path.name}.part")
-
-
-def pinned(server, path="/net.pth", **changes):
-    return RemoteFile("net", (server.url + path,), **{"sha256": SHA[:10], **changes})
-
-
-def unpinned(server, path="/net.pth"):
-    return pinned(server, path, sha256="")
 
 
 def warnings_of(heard):

@@ -20,13 +20,8 @@ from tests.serving import (
     QUOTA,
     SHA,
     Reply,
-    cache,
-    heard,
     lying,
     part_of,
-    pinned,
-    server,
-    unpinned,
     warnings_of,
     with_record,
 )
@@ -36,7 +31,7 @@ from versa.download import RemoteFile, _content_range
 from versa.http import DownloadError, _check_redirect, _retry_after, check_hop
 from versa.models.zoo.weights import fetch, weights_path
 
-__all__ = ["cache", "heard", "server"]  # fixtures
+pytestmark = pytest.mark.usefixtures("cache", "heard")
 
 FORM = b"""<html><head><title>Google Drive - Virus scan warning</title></head><body>
 <form id="download-form" action="/download?keep=1" method="get">
@@ -50,7 +45,7 @@ value="download"><input type="hidden" name="confirm" value="t">
 @pytest.mark.parametrize("sha256", [SHA[:10], ""])
 def test_a_broken_download_goes_on_from_where_it_stopped(server, cache, sha256):
     server.files["/net.pth"] = Reply(CONTENT, cuts=[150_000, 100_000])
-    path = fetch(pinned(server, sha256=sha256))
+    path = fetch(server.pinned(sha256=sha256))
     assert path.read_bytes() == CONTENT
     assert server.ranges == [None, "bytes=131072-", "bytes=196608-"]
     assert lying(cache) == with_record(path)
@@ -58,16 +53,19 @@ def test_a_broken_download_goes_on_from_where_it_stopped(server, cache, sha256):
 
 def test_after_three_retries_the_next_run_goes_on(server, cache):
     server.files["/net.pth"] = Reply(CONTENT, cuts=[70_000, 0, 0, 0])
-    path, part = weights_path(unpinned(server)), part_of(weights_path(unpinned(server)))
+    path, part = (
+        weights_path(server.unpinned()),
+        part_of(weights_path(server.unpinned())),
+    )
     with pytest.raises(ConnectionError) as caught:
-        fetch(unpinned(server))
+        fetch(server.unpinned())
     assert "the connection broke 4 times (" in str(caught.value)
     kept = f"; 65536 bytes are kept in {part}, and the next run resumes there. Run it "
     assert kept in str(caught.value)
     assert str(caught.value).endswith(f"again, or put the file at {path}.")
     assert lying(cache) == [part.name, f"{part.name}.json"]
     assert not path.exists()
-    assert fetch(unpinned(server)).read_bytes() == CONTENT
+    assert fetch(server.unpinned()).read_bytes() == CONTENT
     assert server.ranges == [None, *["bytes=65536-"] * 4]
     assert lying(cache) == with_record(path)
 
@@ -83,7 +81,7 @@ def test_after_three_retries_the_next_run_goes_on(server, cache):
     ids=["changed", "no-ranges", "no-ranges-pinned", "shorter"],
 )
 def test_a_file_that_changed_is_begun_again(server, reply, sha256):
-    file = pinned(server, sha256=sha256)
+    file = server.pinned(sha256=sha256)
     server.files["/net.pth"] = Reply(OTHER, cuts=[70_000, 0, 0, 0])
     with pytest.raises(ConnectionError):
         fetch(file)
@@ -94,23 +92,23 @@ def test_a_file_that_changed_is_begun_again(server, reply, sha256):
 def test_a_server_that_ignores_if_range_does_not_mix_two_files(server, monkeypatch):
     server.files["/net.pth"] = Reply(OTHER, cuts=[70_000, 0, 0, 0])
     with pytest.raises(ConnectionError):
-        fetch(unpinned(server))
+        fetch(server.unpinned())
     partial = CONTENT[65536:]
     headers = {"Content-Range": f"bytes 65536-{len(CONTENT) - 1}/{len(CONTENT)}"}
     answers = [Reply(partial, 206, headers, etag='"two"'), Reply(CONTENT, etag='"two"')]
     monkeypatch.setattr(server, "files", Turns(answers))
-    assert fetch(unpinned(server)).read_bytes() == CONTENT
+    assert fetch(server.unpinned()).read_bytes() == CONTENT
     assert server.ranges[-2:] == ["bytes=65536-", None]
 
 
 def test_a_range_that_starts_elsewhere_is_not_appended(server, monkeypatch):
     server.files["/net.pth"] = Reply(CONTENT, cuts=[70_000, 0, 0, 0])
     with pytest.raises(ConnectionError):
-        fetch(unpinned(server))
+        fetch(server.unpinned())
     headers = {"Content-Range": f"bytes 5-{len(CONTENT) - 1}/{len(CONTENT)}"}
     answers = [Reply(CONTENT[5:], 206, headers), Reply(CONTENT)]
     monkeypatch.setattr(server, "files", Turns(answers))
-    assert fetch(unpinned(server)).read_bytes() == CONTENT
+    assert fetch(server.unpinned()).read_bytes() == CONTENT
 
 
 class Turns(list):
@@ -123,13 +121,13 @@ class Turns(list):
 @pytest.mark.parametrize("content", [CONTENT, OTHER[:70_000]])
 def test_a_partial_that_is_already_whole_is_taken(server, content):
     # the last answer broke off after its last byte, or the file became shorter
-    part = part_of(weights_path(unpinned(server)))
+    part = part_of(weights_path(server.unpinned()))
     part.parent.mkdir(parents=True)
     part.write_bytes(CONTENT)
     note = {"url": f"{server.url}/net.pth", "validator": '"one"'}
     part.with_name(f"{part.name}.json").write_text(json.dumps(note))
     server.files["/net.pth"] = Reply(content)
-    assert fetch(unpinned(server)).read_bytes() == content
+    assert fetch(server.unpinned()).read_bytes() == content
     assert server.ranges == [f"bytes={len(CONTENT)}-", None][: len(server.ranges)]
     assert len(server.ranges) == (1 if content == CONTENT else 2)
 
@@ -137,9 +135,9 @@ def test_a_partial_that_is_already_whole_is_taken(server, content):
 def test_without_a_validator_only_a_known_hash_allows_to_go_on(server, cache):
     cuts = [150_000]
     server.files["/net.pth"] = Reply(CONTENT, etag='W/"weak"', cuts=[*cuts])
-    assert fetch(unpinned(server)).read_bytes() == CONTENT
+    assert fetch(server.unpinned()).read_bytes() == CONTENT
     server.files["/net.pth"] = Reply(CONTENT, etag="", cuts=[*cuts])
-    assert fetch(pinned(server)).read_bytes() == CONTENT
+    assert fetch(server.pinned()).read_bytes() == CONTENT
     assert server.ranges == [None, None, None, "bytes=131072-"]
 
 
@@ -147,7 +145,7 @@ def test_last_modified_serves_as_a_validator(server):
     date = {"Last-Modified": "Mon, 05 Jan 2026 10:00:00 GMT"}
     server.files["/net.pth"] = Reply(CONTENT, headers=date, etag="", cuts=[150_000])
     server.files["/net.pth"].ranges = False
-    assert fetch(unpinned(server)).read_bytes() == CONTENT
+    assert fetch(server.unpinned()).read_bytes() == CONTENT
     assert server.ranges == [None, "bytes=131072-"]
 
 
@@ -155,13 +153,13 @@ def test_last_modified_serves_as_a_validator(server):
 def test_a_cut_file_is_noticed_without_a_hash(server, cache, ending):
     server.files[f"/net{ending}"] = Reply(CONTENT, etag="", cuts=[200_000] * 4)
     with pytest.raises(ConnectionError, match="broke 4 times"):
-        fetch(unpinned(server, f"/net{ending}"))
+        fetch(server.unpinned(f"/net{ending}"))
     assert lying(cache) == []
 
 
 def test_a_length_that_is_not_told_is_no_obstacle(server):
     server.files["/net.pth"] = Reply(CONTENT, length=False)
-    assert fetch(unpinned(server)).read_bytes() == CONTENT
+    assert fetch(server.unpinned()).read_bytes() == CONTENT
 
 
 def test_old_partials_are_swept(server, cache):
@@ -172,7 +170,7 @@ def test_old_partials_are_swept(server, cache):
         if "b" not in name.split(".")[1]:
             os.utime(cache / name, (0, time.time() - 8 * 24 * 3600))
     server.files["/net.pth"] = CONTENT
-    path = fetch(pinned(server))
+    path = fetch(server.pinned())
     assert lying(cache) == [".b.pth.part", *with_record(path)]
 
 
@@ -187,7 +185,7 @@ def test_the_confirmation_of_google_drive_is_given_once(server, cache):
     cookie = {"Set-Cookie": "warning=yes; Path=/", "Content-Type": "text/html"}
     server.files[PAGE] = Reply(FORM, headers=cookie, etag="")
     server.files[FOLLOWED] = Reply(CONTENT, cuts=[150_000])
-    path = fetch(unpinned(server, PAGE))
+    path = fetch(server.unpinned(PAGE))
     assert path.read_bytes() == CONTENT
     assert server.asked == [PAGE, FOLLOWED] * 2
     assert server.cookies[1] == "warning=yes"
@@ -195,10 +193,10 @@ def test_the_confirmation_of_google_drive_is_given_once(server, cache):
     path.unlink()
     server.files[FOLLOWED] = QUOTA
     with pytest.raises(ValueError, match="'Google Drive - Quota exceeded', which says"):
-        fetch(unpinned(server, PAGE))
+        fetch(server.unpinned(PAGE))
     server.files[FOLLOWED] = FORM
     with pytest.raises(ValueError, match="sent a web page instead of the file"):
-        fetch(unpinned(server, PAGE))
+        fetch(server.unpinned(PAGE))
     assert len(server.asked) == 8
     assert lying(cache) == [f"{path.name}.record.json"]
 
@@ -206,20 +204,20 @@ def test_the_confirmation_of_google_drive_is_given_once(server, cache):
 def test_a_confirmation_never_leaves_the_scheme(server):
     server.files["/uc"] = FORM.replace(b"/download?", b"ftp://127.0.0.1/download?")
     with pytest.raises(ValueError, match="titled 'Google Drive - Virus scan warning'"):
-        fetch(unpinned(server, "/uc"))
+        fetch(server.unpinned("/uc"))
     assert server.asked == ["/uc"]
 
 
 def test_a_page_does_not_cost_what_had_come(server, cache):
     server.files["/net.pth"] = Reply(CONTENT, cuts=[150_000, 0, 0, 0])
     with pytest.raises(ConnectionError):
-        fetch(pinned(server))
+        fetch(server.pinned())
     away = Reply(QUOTA, etag="", ranges=False)
     whole, server.files["/net.pth"] = server.files["/net.pth"], away
     with pytest.raises(ValueError, match="Quota exceeded"):
-        fetch(pinned(server))
+        fetch(server.pinned())
     server.files["/net.pth"] = whole
-    assert fetch(pinned(server)).read_bytes() == CONTENT
+    assert fetch(server.pinned()).read_bytes() == CONTENT
     assert server.ranges[-1] == "bytes=131072-"
 
 
@@ -308,7 +306,7 @@ def test_two_processes_download_one_file_once(server, cache):
     reply.pause = 0.0
     said = [process.communicate(timeout=30)[0] for process in (first, second)]
     assert (first.returncode, second.returncode) == (0, 0)
-    path = weights_path(pinned(server))
+    path = weights_path(server.pinned())
     assert path.read_bytes() == CONTENT
     assert server.asked == ["/net.pth"]
     assert [text.splitlines()[-1] for text in said] == [str(path), str(path)]
@@ -325,7 +323,7 @@ def test_a_file_system_without_locks_serves(server, cache, monkeypatch):
 
     monkeypatch.setattr("filelock.FileLock", NoLock)
     server.files["/net.pth"] = CONTENT
-    path = fetch(pinned(server))
+    path = fetch(server.pinned())
     assert path.read_bytes() == CONTENT
     assert not path.with_name(f".{path.name}.lock").exists()
 
@@ -334,7 +332,7 @@ def test_a_file_system_without_locks_serves(server, cache, monkeypatch):
 def test_only_a_terminal_gets_a_progress_bar(server, monkeypatch, capsys, terminal):
     server.files["/net.pth"] = CONTENT
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
-    fetch(pinned(server))
+    fetch(server.pinned())
     assert ("307k/307k" in capsys.readouterr().err) == terminal
 
 
@@ -342,7 +340,7 @@ def test_only_a_terminal_gets_a_progress_bar(server, monkeypatch, capsys, termin
 def test_waiting_can_be_interrupted(server):
     from filelock import FileLock
 
-    path = weights_path(pinned(server))
+    path = weights_path(server.pinned())
     path.parent.mkdir(parents=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
         process = start_fetch(server)
@@ -356,7 +354,7 @@ def test_waiting_can_be_interrupted(server):
 @pytest.mark.slow
 def test_a_killed_download_is_not_used_and_goes_on(server, cache):
     server.files["/net.pth"] = Reply(CONTENT, pause=0.05)
-    path = weights_path(pinned(server))
+    path = weights_path(server.pinned())
     part = part_of(path)
     process = start_fetch(server)
     wait_until(lambda: part.exists() and part.stat().st_size > 0)
@@ -366,7 +364,7 @@ def test_a_killed_download_is_not_used_and_goes_on(server, cache):
     assert 0 < have < len(CONTENT)
     assert lying(cache) == [part.name, f"{part.name}.json"]
     server.files["/net.pth"].pause = 0.0
-    assert fetch(pinned(server)).read_bytes() == CONTENT
+    assert fetch(server.pinned()).read_bytes() == CONTENT
     assert server.ranges == [None, f"bytes={have}-"]
     assert lying(cache) == with_record(path)
 
@@ -392,7 +390,7 @@ def test_a_busy_server_is_asked_again(server, monkeypatch, waits, status):
     monkeypatch.setattr("versa.http._PAUSE", 2.0)
     answers = [busy(status), busy(status), busy(status), Reply(CONTENT)]
     monkeypatch.setattr(server, "files", Turns(answers))
-    assert fetch(pinned(server)).read_bytes() == CONTENT
+    assert fetch(server.pinned()).read_bytes() == CONTENT
     assert waits == [2, 4, 8]
 
 
@@ -403,7 +401,7 @@ def test_the_server_says_how_long_to_wait(server, monkeypatch, waits, heard):
     )
     answers = [busy(wait="5"), busy(503, date), busy(503, "soon"), Reply(CONTENT)]
     monkeypatch.setattr(server, "files", Turns(answers))
-    assert fetch(pinned(server)).read_bytes() == CONTENT
+    assert fetch(server.pinned()).read_bytes() == CONTENT
     assert waits[0] == 5
     assert 80 < waits[1] <= 90
     assert waits[2] == 0
@@ -426,14 +424,14 @@ def test_the_server_says_how_long_to_wait(server, monkeypatch, waits, heard):
 def test_a_server_that_stays_busy_is_left_alone(server, waits, reply, n_asked, text):
     server.files["/net.pth"] = reply
     with pytest.raises(ConnectionError, match=re.escape(text)):
-        fetch(pinned(server))
+        fetch(server.pinned())
     assert len(server.asked) == n_asked
 
 
 def test_a_busy_server_does_not_cost_what_had_come(server, monkeypatch, waits):
     answers = [Reply(CONTENT, cuts=[150_000]), busy(503), Reply(CONTENT)]
     monkeypatch.setattr(server, "files", Turns(answers))
-    assert fetch(pinned(server)).read_bytes() == CONTENT
+    assert fetch(server.pinned()).read_bytes() == CONTENT
     assert server.ranges == [None, "bytes=131072-", "bytes=131072-"]
 
 
@@ -533,7 +531,7 @@ def test_an_encoded_file_is_never_continued(server):
     body = gzip.compress(CONTENT)
     headers = {"Content-Encoding": "gzip"}
     server.files["/net.pth"] = Reply(body, headers=headers, cuts=[len(body) // 2])
-    assert fetch(pinned(server)).read_bytes() == CONTENT
+    assert fetch(server.pinned()).read_bytes() == CONTENT
     assert server.ranges == [None, None]
 
 
@@ -576,7 +574,7 @@ def test_no_byte_is_asked_of_a_private_host_by_a_public_one(server, monkeypatch)
     away = {"Location": f"{there}/meta"}
     server.files.update({"/net.pth": Reply(status=302, headers=away), "/meta": CONTENT})
     with pytest.raises(ValueError, match="a link-local address, which a server"):
-        fetch(pinned(server))
+        fetch(server.pinned())
     assert server.asked == ["/net.pth"]
 
 
@@ -586,5 +584,5 @@ def test_an_answer_without_end_is_left(server, cache, monkeypatch, size, most):
     endless = Reply(CONTENT * 20, length=False)
     server.files["/net.pth"] = endless
     with pytest.raises(ValueError, match=f"must have at most {most} bytes; more came"):
-        fetch(pinned(server, size=size))
+        fetch(server.pinned(size=size))
     assert lying(cache) == []

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.osf_server import osf
-from tests.serving import Reply, heard, warnings_of
+from tests.serving import Reply, warnings_of
 from versa.fmri.published.osf import (
     LOCK_NAME,
     OsfFile,
@@ -26,7 +26,9 @@ from versa.fmri.published.osf import (
     project_id,
 )
 
-__all__ = ["heard", "osf"]  # fixtures
+__all__ = ["osf"]  # fixture
+
+pytestmark = pytest.mark.usefixtures("heard")
 
 BETAS = bytes(range(256)) * 1200  # some chunks of the transfer
 PROJECT = {

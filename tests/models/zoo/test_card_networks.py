@@ -12,7 +12,7 @@ from versa.models.layers import default_layers
 from versa.models.passes import watch_layers
 from versa.models.zoo.cards import BUILDERS, read_cards
 from versa.models.zoo.networks import build_network, build_seeded, on_meta_device
-from versa.models.zoo.state_dicts import check_state, state_from
+from versa.models.zoo.state_dicts import state_from
 
 CARDS = read_cards()
 OWN = [name for name, card in CARDS.items() if card.builder in BUILDERS]
@@ -170,7 +170,11 @@ def test_the_published_layout_fills_the_network(name):
     expected = network_of(card).state_dict()
     checkpoint = PUBLISHED[card.adapter][0](dict(expected))
     state = state_from(checkpoint, card.rules, source=name)
-    check_state(state, expected, source=name, missing=card.rules.missing)
+    assert {key: value.shape for key, value in state.items()} == {
+        key: value.shape
+        for key, value in expected.items()
+        if key in state or not card.rules.may_lack(key)
+    }
 
 
 def test_moco_v3_small_has_twice_the_heads_of_timms():

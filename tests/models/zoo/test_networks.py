@@ -1,10 +1,21 @@
 """Constructors of networks: of torchvision, of timm, and of other packages."""
 
+import pickle
+
 import pytest
 import torch
 from torch import nn
 
-from versa.models.zoo.networks import build_network, on_meta_device, torchvision_network
+from tests.card_files import Residual, Tiny, trained
+from versa.models.zoo.layouts import LAYOUTS
+from versa.models.zoo.networks import (
+    build_network,
+    build_seeded,
+    fill,
+    on_meta_device,
+    torchvision_network,
+)
+from versa.models.zoo.state_dicts import StateDict
 
 PLUG_IN = """
 import torch
@@ -185,3 +196,63 @@ def test_a_constructor_that_reads_tensors_is_built_in_full(plug_in):
     sketch = on_meta(f"{plug_in}:reading", {"width": 5})
     assert sketch.weight.shape == (5, 3)
     assert sketch.weight.is_meta
+
+
+# The weights of a file
+
+
+def filled(build, state, layout=LAYOUTS["plain"]):
+    return fill(on_meta_device(build), StateDict(state, "toy", layout), build)
+
+
+class Counting(nn.Module):
+    """Needs numbers while it is built, and has a buffer that no file holds."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(2, int(torch.ones(3).sum().item()))
+        self.register_buffer("scale", torch.full((3,), 2.0), persistent=False)
+        self.plain = torch.full((3,), 5.0)
+
+    def forward(self, x):
+        return self.fc(x) * self.scale + self.plain
+
+
+class Derived(Counting):
+    def __init__(self):
+        nn.Module.__init__(self)
+        self.fc = nn.Linear(2, 3)
+        self.register_buffer("scale", torch.full((3,), 2.0), persistent=False)
+        self.plain = torch.full((3,), 5.0)
+
+
+@pytest.mark.parametrize("kind", [Counting, Derived])
+def test_what_no_file_holds_is_built(kind):
+    source = trained(kind())
+    module = filled(kind, source.state_dict())
+    x = torch.ones(1, 2)
+    with torch.no_grad():
+        assert torch.equal(module(x), source(x))
+
+
+def test_weights_are_neither_copied_nor_initialised():
+    state = trained(Residual()).state_dict()
+    before = torch.get_rng_state()
+    module = filled(Residual, state)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert module.conv1.weight.data_ptr() == state["conv1.weight"].data_ptr()
+
+
+def test_half_precision_becomes_single():
+    state = {k: v.half() for k, v in trained(Tiny()).state_dict().items()}
+    assert filled(Tiny, state).fc6[1].weight.dtype == torch.float32
+
+
+def test_missing_counters_keep_their_initial_value():
+    state = trained(Residual()).state_dict()
+    state = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    module = filled(Residual, state, LAYOUTS["taskonomy"])
+    assert module.bn1.num_batches_tracked == 0
+    fresh = build_seeded(Residual, 0)
+    assert not torch.equal(module.conv1.weight, fresh.conv1.weight)
+    assert pickle.loads(pickle.dumps(module.state_dict()))

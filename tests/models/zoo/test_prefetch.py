@@ -5,7 +5,6 @@ import hashlib
 import pytest
 
 from tests.card_files import Residual, packed, trained, write_card
-from tests.serving import server  # noqa: F401
 from versa.cli.data import data_command
 from versa.models.zoo.cards import read_cards
 from versa.models.zoo.loading import load_model
@@ -18,11 +17,9 @@ def file_of(seed):
 
 
 @pytest.fixture
-def zoo(tmp_path, monkeypatch, server):  # noqa: F811
+def zoo(tmp_path, monkeypatch, server):
     """Two networks whose weights a server has; 'lost' is on no server."""
-    monkeypatch.setenv("VERSA_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("VERSA_ZOO", str(tmp_path / "zoo"))
-    monkeypatch.delenv("VERSA_OFFLINE", raising=False)
     for seed, name in enumerate(["one", "two", "lost"]):
         content = file_of(seed)
         if name != "lost":

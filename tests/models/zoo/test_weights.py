@@ -14,13 +14,8 @@ from tests.serving import (
     QUOTA,
     SHA,
     Reply,
-    cache,
-    heard,
     lying,
     part_of,
-    pinned,
-    server,
-    unpinned,
     warnings_of,
     with_record,
 )
@@ -28,13 +23,13 @@ from versa.cache import file_hash
 from versa.download import RemoteFile
 from versa.models.zoo.weights import fetch, install, notice_once, weights_path
 
-__all__ = ["cache", "heard", "server"]  # fixtures
+pytestmark = pytest.mark.usefixtures("cache", "heard")
 
 
 @pytest.mark.parametrize("prefix", [SHA[:8], SHA[:10], SHA])
 def test_file_is_downloaded_once_and_checked_each_time(server, cache, prefix):
     server.files["/a/net.pth.tar"] = CONTENT
-    file = pinned(server, "/a/net.pth.tar", sha256=prefix)
+    file = server.pinned("/a/net.pth.tar", sha256=prefix)
     path = fetch(file)
     assert path == weights_path(file)
     assert path == cache / f"net-{prefix[:10]}.pth.tar"
@@ -46,7 +41,7 @@ def test_file_is_downloaded_once_and_checked_each_time(server, cache, prefix):
 
 def test_md5_names_and_checks_the_file(server, cache):
     server.files["/net.pth"] = CONTENT
-    path = fetch(pinned(server, sha256="", md5=MD5))
+    path = fetch(server.pinned(sha256="", md5=MD5))
     assert path == cache / f"net-{MD5[:10]}.pth"
     record = json.loads((cache / f"{path.name}.record.json").read_text())
     assert (record["sha256"], record["size"]) == (SHA, len(CONTENT))
@@ -55,9 +50,9 @@ def test_md5_names_and_checks_the_file(server, cache):
 
 def test_damaged_file_in_the_cache_is_replaced_with_a_warning(server, cache, heard):
     server.files["/net.pth"] = CONTENT
-    path = fetch(pinned(server))
+    path = fetch(server.pinned())
     path.write_bytes(OTHER)
-    fetch(pinned(server))
+    fetch(server.pinned())
     assert path.read_bytes() == CONTENT
     (warning,) = warnings_of(heard)
     assert warning.startswith(f"weights of net: {path} is damaged and is not used: ")
@@ -127,7 +122,7 @@ def test_a_wrong_download_leaves_nothing(server, cache, reply, changes, error, t
     if reply is not None:
         server.files["/net.pth"] = reply
     with pytest.raises(error, match=f"^weights of net could not .*{text}") as caught:
-        fetch(pinned(server, **changes))
+        fetch(server.pinned(**changes))
     assert str(caught.value).endswith(".")
     assert lying(cache) == []
 
@@ -136,7 +131,7 @@ def test_a_wrong_download_leaves_nothing(server, cache, reply, changes, error, t
 def test_bytes_that_only_begin_like_a_page_are_no_page(server, text):
     # a safetensors file begins with a length, which may look like a blank and a "<"
     server.files["/net.safetensors"] = text
-    assert fetch(unpinned(server, "/net.safetensors")).read_bytes() == text
+    assert fetch(server.unpinned("/net.safetensors")).read_bytes() == text
 
 
 def test_no_server_is_one_sentence(cache):
@@ -164,7 +159,7 @@ def test_a_silent_server_is_left(server, cache, monkeypatch):
 def test_redirects_are_followed(server):
     server.files["/net.pth"] = Reply(status=302, headers={"Location": "/b"})
     server.files["/b"] = CONTENT
-    assert fetch(pinned(server)).read_bytes() == CONTENT
+    assert fetch(server.pinned()).read_bytes() == CONTENT
     assert server.asked == ["/net.pth", "/b"]
 
 
@@ -193,11 +188,11 @@ def test_offline_names_the_address_and_the_place(server, cache, monkeypatch):
 def test_a_file_by_hand_is_installed(server, cache, tmp_path, monkeypatch, heard):
     monkeypatch.setenv("VERSA_OFFLINE", "1")
     (tmp_path / "mine").write_bytes(CONTENT)
-    path = install(pinned(server), tmp_path / "mine", notice="Not for sale.")
+    path = install(server.pinned(), tmp_path / "mine", notice="Not for sale.")
     assert path.read_bytes() == CONTENT
     assert (tmp_path / "mine").exists()
     assert lying(cache) == [*with_record(path), "notices"]
-    assert install(pinned(server), path) == fetch(pinned(server)) == path
+    assert install(server.pinned(), path) == fetch(server.pinned()) == path
     assert warnings_of(heard) == ["Not for sale."]
     record = json.loads((cache / f"{path.name}.record.json").read_text())
     assert record["url"] == "installed by hand"
@@ -215,17 +210,17 @@ def test_another_file_is_not_installed(server, cache, tmp_path, content, text):
     (tmp_path / "mine").write_bytes(content)
     start = f"weights of net cannot be installed from {tmp_path / 'mine'}: {text}"
     with pytest.raises(ValueError, match=f"^{start}"):
-        install(pinned(server), tmp_path / "mine")
+        install(server.pinned(), tmp_path / "mine")
     assert lying(cache) == []
 
 
 def test_only_a_file_is_installed(server, cache, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"from a file; .* is a folder. Give"):
-        install(pinned(server), tmp_path)
+        install(server.pinned(), tmp_path)
     with pytest.raises(
         FileNotFoundError, match=r"from a file; .*no is not found. Give"
     ):
-        install(pinned(server), tmp_path / "no")
+        install(server.pinned(), tmp_path / "no")
     assert lying(cache) == []
 
 
@@ -240,9 +235,9 @@ def no_writing(monkeypatch, *modules):
 def test_a_read_only_cache_serves(server, cache, monkeypatch, heard):
     no_writing(monkeypatch, "models.zoo.weights", "download")
     cache.mkdir(parents=True)
-    path = weights_path(unpinned(server))
+    path = weights_path(server.unpinned())
     path.write_bytes(CONTENT)
-    assert fetch(unpinned(server), notice="Not for sale.") == path
+    assert fetch(server.unpinned(), notice="Not for sale.") == path
     assert warnings_of(heard) == ["Not for sale."]
     assert lying(cache) == [path.name]
 
@@ -252,11 +247,11 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(server, cache, monkeypa
     no_writing(monkeypatch, "download")
     start = f"weights of net cannot be written to {cache} .*Permission denied"
     with pytest.raises(OSError, match=f"^{start}.* set VERSA_CACHE to another folder"):
-        fetch(pinned(server))
+        fetch(server.pinned())
     cache.parent.joinpath("blocked").touch()
     monkeypatch.setenv("VERSA_CACHE", str(cache.parent / "blocked"))
     with pytest.raises(OSError, match=r"weights of net cannot be written to .*blocked"):
-        fetch(pinned(server))
+        fetch(server.pinned())
 
 
 def test_a_full_disk_is_one_sentence_and_the_rest_comes_later(
@@ -284,10 +279,10 @@ def test_a_full_disk_is_one_sentence_and_the_rest_comes_later(
     with monkeypatch.context() as patch:
         patch.setattr("versa.download.open", Full, raising=False)
         with pytest.raises(OSError, match=r"No space left.* set VERSA_CACHE") as caught:
-            fetch(pinned(server))
+            fetch(server.pinned())
     assert str(cache) in str(caught.value)
-    assert part_of(weights_path(pinned(server))).stat().st_size == 2 * 2**16
-    assert fetch(pinned(server)).read_bytes() == CONTENT
+    assert part_of(weights_path(server.pinned())).stat().st_size == 2 * 2**16
+    assert fetch(server.pinned()).read_bytes() == CONTENT
     assert server.ranges == [None, f"bytes={2 * 2**16}-"]
 
 
@@ -296,7 +291,7 @@ def test_a_full_disk_is_one_sentence_and_the_rest_comes_later(
 
 def test_first_use_is_recorded_and_checked_ever_after(server, cache, heard):
     server.files["/net.pth"] = CONTENT
-    file = unpinned(server)
+    file = server.unpinned()
     path = fetch(file)
     record = cache / f"{path.name}.record.json"
     written = json.loads(record.read_text())
@@ -318,9 +313,9 @@ def test_first_use_is_recorded_and_checked_ever_after(server, cache, heard):
 
 def test_a_file_that_left_its_record_is_downloaded_again(server, cache, heard):
     server.files["/net.pth"] = CONTENT
-    path = fetch(unpinned(server))
+    path = fetch(server.unpinned())
     path.write_bytes(OTHER)
-    fetch(unpinned(server))
+    fetch(server.unpinned())
     assert path.read_bytes() == CONTENT
     assert len(server.asked) == 2
     assert "is damaged and is not used: it must have the SHA-256" in heard.text
@@ -328,32 +323,32 @@ def test_a_file_that_left_its_record_is_downloaded_again(server, cache, heard):
 
 def test_a_file_put_there_by_hand_is_recorded(server, cache, monkeypatch):
     monkeypatch.setenv("VERSA_OFFLINE", "1")
-    path = weights_path(unpinned(server))
+    path = weights_path(server.unpinned())
     path.parent.mkdir(parents=True)
     path.write_bytes(CONTENT)
-    assert fetch(unpinned(server)) == path
+    assert fetch(server.unpinned()) == path
     record = json.loads((cache / f"{path.name}.record.json").read_text())
     assert (record["sha256"], record["url"]) == (SHA, "placed by hand")
     path.write_bytes(OTHER)
     with pytest.raises(FileNotFoundError, match=rf"\(SHA-256 {SHA}\) at"):
-        fetch(unpinned(server))
+        fetch(server.unpinned())
     (cache.parent / "other").write_bytes(OTHER)
     with pytest.raises(ValueError, match=f"{SHA}; it has .*delete the record"):
-        install(unpinned(server), cache.parent / "other")
+        install(server.unpinned(), cache.parent / "other")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"sha256": 3}', "\x00", '{"sha256":'
                                   ' "abc", "first_used": "today"}'])  # fmt: skip
 def test_a_record_that_cannot_be_read_is_one_sentence(server, cache, text):
     server.files["/net.pth"] = CONTENT
-    path = fetch(unpinned(server))
+    path = fetch(server.unpinned())
     record = cache / f"{path.name}.record.json"
     record.write_text(text)
     with pytest.raises(ValueError, match=r"must be JSON .* Delete it to trust") as told:
-        fetch(unpinned(server))
+        fetch(server.unpinned())
     assert str(record) in str(told.value)
     record.unlink()
-    assert fetch(unpinned(server)) == path
+    assert fetch(server.unpinned()) == path
 
 
 # Notices
@@ -362,8 +357,8 @@ def test_a_record_that_cannot_be_read_is_one_sentence(server, cache, text):
 def test_a_notice_is_shown_once(server, cache, heard):
     server.files["/net.pth"] = CONTENT
     for _ in range(2):
-        path = fetch(pinned(server), notice="Not for sale.")
-    fetch(pinned(server))
+        path = fetch(server.pinned(), notice="Not for sale.")
+    fetch(server.pinned())
     assert warnings_of(heard) == ["Not for sale."]
     marker = cache / "notices" / f"{path.name}.txt"
     assert marker.read_text() == "Not for sale."
@@ -375,5 +370,5 @@ def test_a_notice_is_shown_once(server, cache, heard):
 
 def test_a_notice_waits_for_the_file(server, heard):
     with pytest.raises(ConnectionError):
-        fetch(pinned(server), notice="Not for sale.")
+        fetch(server.pinned(), notice="Not for sale.")
     assert warnings_of(heard) == []

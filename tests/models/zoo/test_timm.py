@@ -155,18 +155,22 @@ def place(folder, name):
 
 
 @pytest.mark.parametrize(
-    ("change", "text"),
+    ("name", "change", "text"),
     [
-        (lambda s: s.pop("layer4.0.conv1.weight"), 'Missing key.* "layer4.0.conv1'),
-        (lambda s: s.update(more=torch.ones(2)), 'Unexpected key.* "more"'),
         (
+            "mine",
+            lambda s: s.pop("layer4.0.conv1.weight"),
+            'Missing key.* "layer4.0.conv1',
+        ),
+        ("mine", lambda s: s.update(more=torch.ones(2)), 'Unexpected key.* "more"'),
+        (
+            f"timm/{NAME}",
             lambda s: s.update({"conv1.0.weight": torch.ones(9, 3, 3, 3)}),
             "size mismatch for conv1.0.weight",
         ),
     ],
     ids=["missing", "extra", "shape"],
 )
-@pytest.mark.parametrize("name", ["mine", f"timm/{NAME}"])
 def test_files_of_other_networks_are_refused(kept, name, change, text):
     state = trained(timm.create_model(NAME)).state_dict()
     assert "conv1.0.weight" in state

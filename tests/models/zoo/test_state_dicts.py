@@ -1,4 +1,4 @@
-"""Weights of a network inside files as training scripts write them."""
+"""State dicts of networks, from files by a layout and from those of anybody."""
 
 import argparse
 import logging
@@ -11,10 +11,110 @@ import torch
 from torch import nn
 
 from tests.card_files import PUBLISHED, Residual, other, packed, trained, under
+from versa.models.architectures import AlexNetGN
 from versa.models.preprocess import Preprocess
 from versa.models.zoo.layouts import LAYOUTS, CheckpointLayout
 from versa.models.zoo.loading import load_model
-from versa.models.zoo.state_dicts import contents, fitting_layouts, same_weights
+from versa.models.zoo.state_dicts import (
+    check_state,
+    contents,
+    fitting_layouts,
+    same_weights,
+    state_from,
+)
+
+# By a layout
+
+
+def tensors(*keys):
+    return {key: np.zeros((2, 3)) for key in keys}
+
+
+def test_ipcl_layout_leaves_the_keys_of_alexnet_gn():
+    with torch.device("meta"):
+        expected = AlexNetGN().state_dict()
+    file = {"state_dict": {f"module.{key}": value for key, value in expected.items()}}
+    state = state_from(file, LAYOUTS["ipcl"], source="toy")
+    assert list(state) == list(expected)
+    check_state(state, expected, source="toy")
+
+
+def test_prefix_is_cut_once_and_only_at_the_start():
+    file = {"state_dict": tensors("module.module.a", "module.b.module.c")}
+    state = state_from(file, LAYOUTS["ipcl"], source="toy")
+    assert list(state) == ["module.a", "b.module.c"]
+
+
+def test_path_drop_and_rename():
+    layout = CheckpointLayout(
+        path=("model", "trunk"), drop=("head.",), prefix="net.", rename=(("^o", "p"),)
+    )
+    file = {"model": {"trunk": tensors("net.one", "net.on_o", "head.w")}}
+    assert list(state_from(file, layout, source="toy")) == ["pne", "pn_o"]
+
+
+def test_torchvision_layout_renames_old_densenets_only():
+    old = "features.denseblock1.denselayer2.norm.1.running_mean"
+    same = "features.norm0.weight"
+    state = state_from(tensors(old, same), LAYOUTS["torchvision"], source="toy")
+    assert list(state) == [
+        "features.denseblock1.denselayer2.norm1.running_mean",
+        "features.norm0.weight",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ([1], r"toy must hold a dict with the key 'state_dict'; got list"),
+        ({"model": {}}, r"toy must hold the key 'state_dict'; got model\."),
+        ({"state_dict": 3}, r"toy must hold a dict of weights; got int"),
+        (
+            {"state_dict": tensors("module.a", "b")},
+            r"must hold keys that start with 'module\.'; got b\.",
+        ),
+        (
+            {"state_dict": {"module.a": 3}},
+            r"must hold a dense tensor under 'module\.a'; got",
+        ),
+    ],
+)
+def test_another_layout_is_refused(file, text):
+    with pytest.raises(ValueError, match=text):
+        state_from(file, LAYOUTS["ipcl"], source="toy")
+
+
+def test_two_keys_that_become_one_are_refused():
+    layout = CheckpointLayout(rename=(("[ab]", "c"),))
+    with pytest.raises(ValueError, match=r"toy holds 'c' twice"):
+        state_from(tensors("a", "b"), layout, source="toy")
+
+
+@pytest.mark.parametrize(
+    ("state", "text"),
+    [
+        (tensors("a"), r"toy lacks 1 of the network's 2 keys: b\."),
+        (tensors("a", "b", "c"), r"toy holds 1 keys that the network has not: c\."),
+        (
+            {**tensors("a"), "b": np.zeros((3, 2))},
+            r"toy has other shapes than the network: b is \(3, 2\), not \(2, 3\)\.",
+        ),
+    ],
+)
+def test_state_must_be_that_of_the_network(state, text):
+    with pytest.raises(ValueError, match=text):
+        check_state(state, tensors("a", "b"), source="toy")
+
+
+def test_only_keys_that_are_allowed_may_be_missing():
+    expected = tensors("a", "b.n", "c.m")
+    with pytest.raises(ValueError, match=r"lacks 1 of the network's 3 keys: c\.m\."):
+        check_state(tensors("a"), expected, source="toy", missing=("*.n",))
+    assert CheckpointLayout(missing=("*.n",)).may_lack("b.n")
+    assert not CheckpointLayout(missing=("*.n",)).may_lack("c.m")
+
+
+# By a search
 
 PREPROCESS = Preprocess(32, 32, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
 COUNTER = "num_batches_tracked"
@@ -34,6 +134,11 @@ def read(tmp_path, content, module=None, **options):
 
 
 WRAPPED = {
+    "plain": lambda s: s,
+    "state_dict": lambda s: {"state_dict": s, "epoch": 3},
+    "parallel": lambda s: {"state_dict": under("module.", s)},
+    "compiled": lambda s: under("_orig_mod.", s),
+    "model": lambda s: {"model": s, "optimizer": {}},
     "net": lambda s: {"net": s, "optimizer": {"state": {0: {"exp_avg": s["fc.bias"]}}}},
     "deepspeed": lambda s: {
         "module": s,
