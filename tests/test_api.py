@@ -4,6 +4,7 @@ import logging
 import warnings
 from dataclasses import replace
 
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -17,6 +18,7 @@ import versa
 from versa.fmri.encoding import debias, loo_ridge
 from versa.fmri.permutation import encoded_permuted, image_orders
 from versa.fmri.rdm import correlation_rdm
+from versa.fmri.sectors.sector import Sector
 from versa.stats.intervals import fisher_z
 from versa.stats.splits import split_halves
 from versa.stats.tables import for_reading
@@ -726,3 +728,100 @@ def test_permutations_of_one_subject(brain):
     highest = result.data["permuted"].max("layer")
     np.testing.assert_allclose(result.data["permuted_best"], highest, atol=1e-12)
     assert result.best()["p_perm"].between(0.25, 1).all()
+
+
+def with_places(brain, n_grid=5):
+    """The dataset with masks and odd/even reliabilities of its voxels."""
+    rng = np.random.default_rng(3)
+    sectors, reliability = {}, {}
+    for name, responses in brain.responses.items():
+        sectors[name], reliability[name] = [], []
+        for row, voxels in enumerate(responses):
+            n_voxels = voxels.shape[1]
+            mask = np.zeros((n_grid, n_grid, n_grid + row), dtype=bool)
+            half = mask[:2] if name == "EarlyV" else mask[2:]
+            where = rng.choice(half.size, n_voxels, replace=False)
+            half.ravel()[where] = True  # a view of the mask
+            affine = np.diag([2.0, 2.0, 3.0, 1.0])
+            sectors[name].append(Sector(name, mask, affine, "individual"))
+            reliability[name].append(rng.uniform(-0.2, 0.9, n_voxels))
+    return replace(brain, sectors=sectors, reliability=reliability, space="individual")
+
+
+def test_voxel_scores_end_to_end(brain, stimuli, tmp_path, cache):
+    brain = with_places(brain)
+    result = fit(brain, voxel_scores=True)
+    again = fit(brain, voxel_scores=True)  # from the cache
+    xr.testing.assert_identical(result.data.drop_attrs(), again.data.drop_attrs())
+    table = result.encoding()
+    assert len(table) == 2 * 3 * 4
+    for row in table.itertuples():
+        subject = list("abcd").index(row.subject)
+        y = brain.responses[row.sector][subject]
+        x = features(stimuli, row.layer)
+        p = debias(loo_ridge(x @ x.T, y).predicted, y)
+        r = [np.corrcoef(p[:, v], y[:, v])[0, 1] for v in range(y.shape[1])]
+        r2 = 1 - ((y - p) ** 2).sum(0) / ((y - y.mean(0)) ** 2).sum(0)
+        assert row.n_voxels == y.shape[1]
+        assert row.median_r == pytest.approx(np.median(r), abs=1e-6)
+        assert row.median_r2 == pytest.approx(np.median(r2), abs=1e-6)
+        odd_even = brain.reliability[row.sector][subject]
+        ceiling = np.sqrt(np.maximum(2 * odd_even / (1 + odd_even), 0))
+        assert row.median_ceiling == pytest.approx(np.median(ceiling), abs=1e-6)
+        known = ceiling > 0.3
+        share = np.array(r)[known] / ceiling[known]
+        assert row.n_reliable == known.sum()
+        assert row.median_normalized == pytest.approx(np.median(share), abs=1e-5)
+        mask = brain.sectors[row.sector][subject].mask
+        image = result.voxel_map(row.layer, row.subject, sector=row.sector)
+        nibabel.save(image, tmp_path / "map.nii.gz")
+        image = nibabel.load(tmp_path / "map.nii.gz")
+        volume = image.get_fdata()
+        np.testing.assert_allclose(volume[mask], r, atol=1e-6)
+        assert np.isnan(volume[~mask]).all()
+        assert volume.shape == mask.shape
+        np.testing.assert_array_equal(image.affine, np.diag([2.0, 2.0, 3.0, 1.0]))
+    loaded = versa.load_result(result.save(tmp_path / "voxels.nc"))
+    assert loaded.encoding().equals(table)
+    both = loaded.voxel_map("early", "c").get_fdata()
+    inside = brain.sectors["EarlyV"][2].mask | brain.sectors["aOTC"][2].mask
+    np.testing.assert_array_equal(np.isfinite(both), inside)
+    best = loaded.best_layer_map("c")
+    stacked = np.stack(
+        [loaded.voxel_map(layer, "c").get_fdata() for layer in result.layer_names]
+    )
+    expected = np.where(
+        stacked[:, inside].max(axis=0) > 0, stacked[:, inside].argmax(axis=0) + 1, 0
+    )
+    np.testing.assert_array_equal(np.asarray(best.dataobj)[inside], expected)
+    assert not np.asarray(best.dataobj)[~inside].any()
+    for what in ("r2", "ceiling", "normalized"):
+        assert np.isfinite(loaded.voxel_map("late", "a", what=what).get_fdata()).any()
+
+
+def test_voxel_scores_refused(brain):
+    result = fit(brain)
+    assert "voxel_r" not in result.data
+    for ask in (result.encoding, lambda: result.voxel_map("early", "a")):
+        with pytest.raises(ValueError, match="Fit again with voxel_scores=True"):
+            ask()
+    with pytest.raises(ValueError, match="voxel_scores must come with a method"):
+        fit(brain, methods=["rsa"], voxel_scores=True)
+    result = fit(brain, voxel_scores=True)
+    assert "median_ceiling" not in result.encoding()
+    with pytest.raises(ValueError, match="voxels with a place in the head"):
+        result.voxel_map("early", "a")
+    with pytest.raises(ValueError, match="needs the reliability of the voxels"):
+        result.voxel_map("early", "a", what="ceiling")
+    with pytest.raises(ValueError, match="layer must be among early, late, head"):
+        result.voxel_map("earli", "a")
+
+
+def test_scores_of_single_subjects(brain):
+    result = fit(brain)
+    table = result.by_subject()
+    assert len(table) == 2 * 3 * 3 * 4
+    for subject in brain.subjects:
+        alone = fit(brain.select(subjects=[subject])).layers()
+        mine = table[table["subject"] == subject]
+        np.testing.assert_allclose(mine["r"], alone["r"], atol=1e-12)

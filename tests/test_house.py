@@ -32,7 +32,7 @@ ALLOWED = {
     "stats": (),
     "fmri": ("versa.stats",),
     "models": (),
-    "result": ("versa.stats", "versa.fmri.kept"),
+    "result": ("versa.stats", "versa.fmri.kept", "versa.fmri.voxel_maps"),
     "comparison": ("versa.stats", "versa.result"),
     "inference": ("versa.stats", "versa.fmri", "versa.result", "versa.comparison"),
     "plotting": ("versa.stats", "versa.fmri", "versa.result", "versa.comparison"),

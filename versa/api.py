@@ -66,6 +66,7 @@ def fit(
     batch_size: int = 32,
     convert_images: bool = False,
     drop_bad_voxels: bool = False,
+    voxel_scores: bool = False,
     keep_rdms: bool = True,
     generalize: str = "subjects",
     cache: "bool | str | os.PathLike[str]" = True,
@@ -131,6 +132,10 @@ def fit(
         different sizes, instead of refusing them.
     drop_bad_voxels : bool, default=False
         Drop voxels whose betas are constant or hold NaN, instead of refusing them.
+    voxel_scores : bool, default=False
+        Keep how well each voxel is predicted, for :meth:`FitResult.encoding` and
+        :meth:`FitResult.voxel_map`: r and R² in float32, 8 bytes x layers x voxels of
+        all sectors and subjects.
     keep_rdms : bool, default=True
         Keep the RDMs of every subject in the result, predicted and measured, as
         float32: 4 bytes x (methods that encode x layers + 1) x sectors x subjects x
@@ -176,6 +181,7 @@ def fit(
         rdm=rdm,
         compare_by=compare_by,
         permutations=permutations,
+        voxel_scores=voxel_scores,
         keep_rdms=keep_rdms,
         generalize=generalize,
         progress=progress,

@@ -17,6 +17,11 @@ import numpy as np
 
 from versa.cache import atomic_write, seal, seal_holds
 from versa.fmri.kept import KeptRdms, has_jackknife, known_ceiling, shares
+from versa.fmri.voxel_maps import (
+    best_layer_image,
+    encoding_table,
+    voxel_image,
+)
 from versa.records import parse_json
 from versa.stats.bootstrap import FEWEST_IMAGES, POPULATIONS, WEIGHTED, Spread, spread
 from versa.stats.intervals import Interval, fisher_mean, fisher_z
@@ -30,6 +35,7 @@ from versa.wording import listing, reading, scope_sentence, unknown
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
+    from nibabel import Nifti1Image
 
 __all__ = ["METHODS", "FitResult", "load_result"]
 
@@ -74,7 +80,13 @@ class FitResult:
         cross-validated best layer, chosen anew;
         ``n_units (layer)`` and ``n_voxels (sector, subject)``; ``sha256
         (stimulus)``, hashes of the image files; ``thumbnail (stimulus)``, small
-        pictures of them (JPEG in base64). The attribute ``provenance`` is
+        pictures of them (JPEG in base64). With ``voxel_scores=True``, and all sectors
+        and subjects side by side: ``voxel_r`` and ``voxel_r2 (layer, voxel)``,
+        ``voxel_sector`` and ``voxel_subject (voxel)``, places along ``sector`` and
+        ``subject``; where they are known, ``voxel_ceiling (voxel)``, highest r to be
+        expected, and ``voxel_place (voxel)``, flat C index in the subject's grid, with
+        ``grid_shape (subject, axis)`` and ``grid_affine (subject, row, column)``. The
+        attribute ``provenance`` is
         JSON.
 
     Raises
@@ -535,6 +547,130 @@ class FitResult:
             f"ci_low_{population}": float(np.tanh(z - reach)),
             f"ci_high_{population}": float(np.tanh(z + reach)),
         }
+
+    def by_subject(self) -> "pd.DataFrame":
+        """Score of every subject alone: the correlation of the own two RDMs.
+
+        Returns
+        -------
+        table : DataFrame
+            ``model, sector, layer, method, subject, r``. The RDM of one subject is
+            noisier than the mean of a half, so these are commonly below
+            :meth:`layers`, and the ceiling does not apply to them.
+
+        Raises
+        ------
+        ValueError
+            If a version before 2026-11-28 wrote the result, which kept means only.
+        """
+        import pandas as pd
+
+        if "subject_scores" not in self.data:
+            raise ValueError(
+                "scores of single subjects must be in the result, and this one, of an "
+                "older version, has none. Fit again."
+            )
+        scores = self.data["subject_scores"]
+        rows = [
+            {
+                "model": self.model,
+                "sector": sector,
+                "layer": layer,
+                "method": method,
+                "subject": subject,
+                "r": float(scores.loc[method, sector, layer, subject]),
+            }
+            for sector in self.sectors
+            for layer in self.layer_names
+            for method in self.methods
+            for subject in self.subjects
+        ]
+        return pd.DataFrame(rows)
+
+    def encoding(self) -> "pd.DataFrame":
+        """How well the voxels of every subject are predicted.
+
+        Returns
+        -------
+        table : DataFrame
+            ``model, sector, layer, subject, n_voxels``; medians over these voxels:
+            ``median_r``, of the correlation of predicted and measured responses, and
+            ``median_r2``, of the share of variance predicted. Where the dataset holds
+            the reliability of its voxels also ``median_ceiling``, of the highest r that
+            predictions can be expected to have, and ``median_normalized``, of r over
+            that ceiling, in the ``n_reliable`` voxels whose ceiling is above 0.3.
+            Predictions are those of leave-one-out ridge regression around one common
+            mean, whatever the methods; see
+            :func:`versa.fmri.voxel_scores.voxel_scores`, also for chance, which is
+            below 0.
+
+        Raises
+        ------
+        ValueError
+            If the fit did not keep scores of voxels, ``voxel_scores=True``.
+        """
+        return encoding_table(self.data, self.model)
+
+    def voxel_map(
+        self, layer: str, subject: str, *, what: str = "r", sector: str | None = None
+    ) -> "Nifti1Image":
+        """Map of how well each voxel is predicted.
+
+        Parameters
+        ----------
+        layer : str
+            A layer of the result.
+        subject : str
+            A subject of the result.
+        what : {"r", "r2", "ceiling", "normalized"}, default="r"
+            Correlation of prediction and response; share of variance predicted; the
+            noise ceiling of r; or r over that ceiling, where it is above 0.3.
+        sector : str, optional
+            A sector; by default all. Where they share voxels the first one is shown.
+
+        Returns
+        -------
+        image : nibabel.Nifti1Image
+            On the grid of the subject's masks, float32, NaN outside of the sectors;
+            ``nibabel.save(image, "r.nii.gz")`` writes it.
+
+        Raises
+        ------
+        ValueError
+            If the fit did not keep scores of voxels, the voxels have no place in the
+            head, or a name is unknown.
+
+        See Also
+        --------
+        versa.plotting.plot_surface : Draw such a map on the cortex, if it is in MNI152.
+        """
+        return voxel_image(self.data, layer, subject, what, sector)
+
+    def best_layer_map(
+        self, subject: str, *, sector: str | None = None
+    ) -> "Nifti1Image":
+        """Map of the layer that predicts each voxel best: the hierarchy of the cortex.
+
+        Parameters
+        ----------
+        subject : str
+            A subject of the result.
+        sector : str, optional
+            A sector; by default all.
+
+        Returns
+        -------
+        image : nibabel.Nifti1Image
+            int16: 1 for the first of :attr:`layer_names`, 2 for the second, ...; 0
+            outside of the sectors, and where no layer has r above 0. The choice is not
+            cross-validated.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`voxel_map`.
+        """
+        return best_layer_image(self.data, subject, sector)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the result to a netCDF-4 file, whole or not at all.

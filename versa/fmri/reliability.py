@@ -6,7 +6,12 @@ from numbers import Real
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["reliable_voxels", "spearman_brown", "voxel_reliability"]
+__all__ = [
+    "reliable_voxels",
+    "spearman_brown",
+    "voxel_ceiling",
+    "voxel_reliability",
+]
 
 logger = logging.getLogger("versa")
 
@@ -102,6 +107,34 @@ def spearman_brown(r: ArrayLike, *, length: float = 2.0) -> np.ndarray:
     positive = np.maximum(values, 0.0)
     predicted = length * positive / (1.0 + (length - 1.0) * positive)
     return np.where(values < 0, values, predicted)
+
+
+def voxel_ceiling(reliability: ArrayLike) -> np.ndarray:
+    """Highest correlation that predictions of a voxel can be expected to have.
+
+    Parameters
+    ----------
+    reliability : array-like of shape (n_voxels,)
+        Pearson r of odd and even runs, as :func:`voxel_reliability` gives it.
+
+    Returns
+    -------
+    ceiling : ndarray of shape (n_voxels,)
+        ``sqrt(spearman_brown(reliability))``, the correlation of the responses over all
+        runs with what they would be without noise; 0 for a negative reliability, NaN
+        for NaN. Its square is the ceiling of a share of variance.
+
+    References
+    ----------
+    Schoppe et al. (2016), https://doi.org/10.3389/fncom.2016.00010
+
+    Examples
+    --------
+    >>> voxel_ceiling([0.5, 0.0, -0.2]).round(3)
+    array([0.816, 0.   , 0.   ])
+    """
+    full = spearman_brown(reliability)
+    return np.sqrt(np.where(full < 0, 0.0, full))
 
 
 def reliable_voxels(reliability: ArrayLike, threshold: float = 0.3) -> np.ndarray:

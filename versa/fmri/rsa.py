@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 from versa.fmri.encoding import debias, fold_means, solve
 from versa.fmri.rdm import pattern_rdm, rdm_from_products, within_range
+from versa.fmri.voxel_scores import voxel_scores
 from versa.parallel import map_in_threads
 
 # Distances are known to about 1e-16 of the patterns' variance; a whole RDM below this
@@ -36,6 +37,7 @@ class EncodedRdms(NamedTuple):
     debiased: np.ndarray
     at_smallest: float  # share of images x voxels with the smallest alpha of the grid
     at_largest: float
+    voxels: np.ndarray | None = None  # r and R^2 of all voxels, (2, n_voxels)
 
 
 def encoding_target(
@@ -59,10 +61,12 @@ def encoded_rdms(
     alphas: str | ArrayLike = "auto",
     *,
     alpha_per_voxel: bool = True,
+    with_voxels: bool = False,
 ) -> EncodedRdms:
     """Predict every subject's voxels from a Gram matrix; RDMs of the predictions.
 
-    One alpha per voxel, or one for all voxels of a subject.
+    One alpha per voxel, or one for all voxels of a subject. With the scores of the
+    voxels if these are wanted.
     """
     if alpha_per_voxel:  # voxels are independent: all subjects in one go
         fitted = [solve(gram, target.responses, alphas)]
@@ -79,6 +83,13 @@ def encoded_rdms(
         ),
         zip(predicted, target.parts, target.spread, strict=True),
     )
+    voxels = None
+    if with_voxels:
+        pairs = zip(predicted, target.parts, strict=True)
+        found = map_in_threads(
+            lambda pair: _voxels(pair[0], target.responses[:, pair[1]]), pairs
+        )
+        voxels = np.concatenate(found, axis=1)
     grid = fitted[0].grid
     chosen = np.concatenate([solution.choice.ravel() for solution in fitted])
     shares = np.bincount(chosen, minlength=len(grid)) / chosen.size
@@ -87,7 +98,13 @@ def encoded_rdms(
         np.stack([debiased for _, debiased in rdms]),
         float(shares[grid == grid.min()].sum()),
         float(shares[grid == grid.max()].sum()),
+        voxels,
     )
+
+
+def _voxels(predicted: np.ndarray, responses: np.ndarray) -> np.ndarray:
+    """r and R^2 of the predictions with one common mean, (2, n_voxels)."""
+    return np.stack(voxel_scores(debias(predicted, responses), responses))
 
 
 def null_rdms(

@@ -38,6 +38,7 @@ from versa.fmri.rsa import (
     null_rdms,
 )
 from versa.fmri.similarity import check_comparison, own_scores
+from versa.fmri.voxel_scores import with_voxels
 from versa.stats.intervals import fisher_mean
 from versa.stats.splits import SplitHalves
 from versa.wording import listing, unknown
@@ -63,6 +64,7 @@ _ENCODED_SCHEMA = "encoded-1"  # counts up when what a cache entry means changes
 _PERMUTED_SCHEMA = "permuted-1"  # likewise
 _BLOCK = 100  # permutations of a layer that are kept together
 _FEWEST_PERMUTATIONS = 19  # with fewer no p is below .05
+_VOXELS_SCHEMA = "voxels-1"  # likewise
 _ABOUT = 1 - 1e-6  # for comparing with a bound that was multiplied
 _MUCH = 32 * 2**20  # bytes of RDMs that are worth a word
 _WORTH_A_WARNING = 0.1  # r; whatever a smaller score is made of, nobody relies on it
@@ -86,6 +88,8 @@ class ScoreOptions:
         Distance between patterns, as in :func:`versa.fit`.
     compare_by : str, default="pearson"
         Measure by which RDMs are compared.
+    voxel_scores : bool, default=False
+        Keep how well each voxel is predicted.
     keep_rdms : bool, default=True
         Keep the RDMs of every subject beside their means, in float32.
     permutations : int, default=0
@@ -105,6 +109,7 @@ class ScoreOptions:
     standardize: bool = False
     rdm: str = "correlation"
     compare_by: str = "pearson"
+    voxel_scores: bool = False
     keep_rdms: bool = True
     permutations: int = 0
     progress: bool = False
@@ -115,6 +120,11 @@ class ScoreOptions:
             raise ValueError(unknown("rdm", self.rdm, DISTANCES))
         grid = self.alphas
         alpha_grid(grid, 1.0)  # wrong ones are refused before the long work
+        if self.voxel_scores and not self.encode:
+            raise ValueError(
+                "voxel_scores must come with a method that encodes voxels, "
+                f"{listing(ENCODING_METHODS)}; got {listing(self.methods)}."
+            )
         if not isinstance(grid, str):
             object.__setattr__(self, "alphas", np.ravel(grid).tolist())
         m = self.permutations
@@ -169,6 +179,8 @@ def score(
 
     data = _empty(list(grams), brain, splits, options)
     _announce_rdms(data)
+    if options.voxel_scores:
+        data = with_voxels(data, brain)
     classic = {layer: _classic_rdm(gram, options.rdm) for layer, gram in grams.items()}
     with tqdm(
         total=len(brain.sector_names) * len(grams),
@@ -176,7 +188,7 @@ def score(
         disable=not options.progress,
         leave=False,
     ) as bar:
-        for name in brain.sector_names:
+        for number, name in enumerate(brain.sector_names):
             sector = _Sector.of(brain, name, options)
             _score_brain(_views(data, sector=name), sector, splits, options)
             for layer, gram in grams.items():
@@ -187,6 +199,12 @@ def score(
                     rdms |= {"versa": fitted.versa, "versa-debiased": fitted.debiased}
                     values["alpha_at_smallest"][...] = fitted.at_smallest
                     values["alpha_at_largest"][...] = fitted.at_largest
+                    if fitted.voxels is not None:
+                        here = data["voxel_sector"].values == number
+                        for what, found in zip(
+                            ("voxel_r", "voxel_r2"), fitted.voxels, strict=True
+                        ):
+                            values[what][here] = found
                 _score_layer(values, rdms, sector, splits, options)
                 bar.update()
     if options.permutations:
@@ -351,21 +369,33 @@ def _encoded(
 ) -> EncodedRdms:
     """RDMs of one layer's predictions: from the cache, or by ridge regression."""
     features = _features(gram, options)
+    parts = {
+        "gram": features,
+        "responses": responses_key,
+        "alphas": options.alphas,
+        "alpha_per_voxel": options.alpha_per_voxel,
+    }
     key = content_key(
         schema=_ENCODED_SCHEMA,
-        gram=features,
-        responses=responses_key,
-        alphas=options.alphas,
-        alpha_per_voxel=options.alpha_per_voxel,
+        **parts,
         **({} if options.rdm == "correlation" else {"rdm": options.rdm}),
     )
+    voxels_key = content_key(schema=_VOXELS_SCHEMA, **parts)
     entry = store.read(key) if store else None
-    if entry is not None:
+    voxels = store.read(voxels_key) if store and options.voxel_scores else None
+    if entry is not None and (voxels is not None or not options.voxel_scores):
         smallest, largest = entry["edges"].tolist()
-        return EncodedRdms(entry["versa"], entry["debiased"], smallest, largest)
+        found = None if voxels is None else voxels["scores"]
+        return EncodedRdms(entry["versa"], entry["debiased"], smallest, largest, found)
     fitted = encoded_rdms(
-        features, target, options.alphas, alpha_per_voxel=options.alpha_per_voxel
+        features,
+        target,
+        options.alphas,
+        alpha_per_voxel=options.alpha_per_voxel,
+        with_voxels=options.voxel_scores,
     )
+    if store and fitted.voxels is not None:
+        store.write(voxels_key, scores=fitted.voxels)
     if store:
         edges = np.array([fitted.at_smallest, fitted.at_largest])
         store.write(key, versa=fitted.versa, debiased=fitted.debiased, edges=edges)

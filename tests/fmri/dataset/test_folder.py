@@ -1,5 +1,6 @@
 """Dataset folders: exact round trips, nibabel as oracle, and refusals to write."""
 
+import dataclasses
 import json
 import logging
 import shutil
@@ -97,6 +98,60 @@ def assert_same(back, dataset):
 def test_responses_come_back_bit_for_bit(dataset, folder):
     assert_same(read_dataset(folder), dataset)
     assert nibabel.load(betas_of(folder)).get_data_dtype() == np.float64
+
+
+def test_reliabilities_come_back(dataset, tmp_path):
+    rng = np.random.default_rng(5)
+    known = {
+        name: [rng.uniform(-1, 1, n) for n in counts] for name, counts in COUNTS.items()
+    }
+    known["pOTC"][1][2] = np.nan
+    dataset = dataclasses.replace(dataset, reliability=known)
+    folder = write_dataset(dataset, tmp_path / "known")
+    back = read_dataset(folder)
+    assert_same(back, dataset)
+    for name, arrays in known.items():
+        for one, two in zip(back.reliability[name], arrays, strict=True):
+            np.testing.assert_array_equal(one, two)
+    file = folder / "sub-02/func/sub-02_desc-reliability_statmap.nii"
+    assert nibabel.load(file).shape == SHAPE
+    assert not [one for one in check_dataset(folder) if "reliability" in str(one)]
+    part = back.select("pOTC", ["P1"])
+    np.testing.assert_array_equal(part.reliability["pOTC"][0], known["pOTC"][1])
+    file.unlink()
+    less = read_dataset(folder).reliability
+    assert np.isnan(less["pOTC"][0]).all()
+    np.testing.assert_array_equal(less["pOTC"][1], known["pOTC"][1])
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda known: known.pop("pOTC"), "must have the names of responses"),
+        (lambda known: known["pOTC"].pop(), "one entry per subject"),
+        (lambda known: known["pOTC"].append(np.zeros(7)), "one entry per subject"),
+        (
+            lambda known: known.update(pOTC=[np.zeros(6), np.zeros(3)]),
+            "one correlation for each of the 7 voxels",
+        ),
+        (
+            lambda known: known.update(pOTC=[np.zeros(6), np.full(7, 2.0)]),
+            "from -1 to 1; got 2",
+        ),
+    ],
+)
+def test_reliabilities_that_do_not_fit(dataset, change, text):
+    known = {name: [np.zeros(n) for n in counts] for name, counts in COUNTS.items()}
+    change(known)
+    with pytest.raises(ValueError, match=text):
+        dataclasses.replace(dataset, reliability=known)
+
+
+def test_a_map_on_another_grid_is_refused(dataset, folder):
+    file = folder / "sub-02/func/sub-02_desc-reliability_statmap.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 5, 7), np.float32), AFFINE), file)
+    with pytest.raises(ValueError, match="must have the shape of"):
+        read_dataset(folder)
 
 
 def test_float32_values_are_stored_as_float32(dataset, tmp_path):

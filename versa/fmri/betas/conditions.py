@@ -8,6 +8,7 @@ import numpy as np
 
 from versa.fmri.dataset.braindata import BrainDataset
 from versa.fmri.dataset.stimuli import StimulusSet
+from versa.fmri.reliability import voxel_reliability
 from versa.fmri.sectors.sector import Sector
 from versa.fmri.volumes.grids import same_grid
 from versa.fmri.volumes.voxels import check_estimates
@@ -249,7 +250,8 @@ def dataset_from_betas(
     Returns
     -------
     dataset : BrainDataset
-        Rows are the betas of the conditions that have the images' names.
+        Rows are the betas of the conditions that have the images' names. With the
+        reliability of the voxels where there are odd and even halves.
 
     Raises
     ------
@@ -294,8 +296,30 @@ def dataset_from_betas(
             for sector, masks in sectors.items()
         },
         sectors=sectors,
+        reliability=_reliability(ordered, sectors),
         unit=units[0] if units else "a.u.",
         licence=licence,
         citation=citation,
         description=description,
     )
+
+
+def _reliability(
+    betas: Sequence[ConditionBetas], sectors: Mapping[str, Sequence[Sector]]
+) -> dict[str, list[np.ndarray]] | None:
+    """Reliability of the voxels, NaN where it is not known; None if it never is."""
+    maps = [
+        one.volumes(voxel_reliability(one.odd, one.even))
+        if one.odd is not None and one.even is not None and len(one.conditions) > 2
+        else None
+        for one in betas
+    ]
+    if all(one is None for one in maps):
+        return None
+    return {
+        name: [
+            np.full(mask.n_voxels, np.nan) if one is None else one[mask.mask]
+            for one, mask in zip(maps, masks, strict=True)
+        ]
+        for name, masks in sectors.items()
+    }

@@ -58,6 +58,11 @@ class BrainDataset:
     sectors : mapping of str to sequence of Sector, optional
         For each sector of `responses` one mask per subject, with as many voxels as the
         responses have columns, in the same order (C order of the mask).
+    reliability : mapping of str to sequence of array-like, optional
+        For each sector of `responses` one array of shape (n_voxels,) per subject: the
+        correlation of odd and even runs, as
+        :func:`versa.fmri.reliability.voxel_reliability` gives it, which the noise
+        ceilings of voxels are made of. NaN where it is not known.
     unit : str, default="a.u."
         Unit of the responses.
     space : str, default="none"
@@ -88,6 +93,7 @@ class BrainDataset:
     responses: Mapping[str, Sequence[np.ndarray]] | None = None
     rdms: Mapping[str, np.ndarray] | None = None
     sectors: Mapping[str, Sequence[Sector]] | None = None
+    reliability: Mapping[str, Sequence[np.ndarray]] | None = None
     unit: str = "a.u."
     space: str = "none"
     licence: str = ""
@@ -117,11 +123,13 @@ class BrainDataset:
         if self.sectors is not None:
             put("sectors", _checked_sectors(self, self.sectors))
             put("space", next(iter(self.sectors.values()))[0].space)
+        if self.reliability is not None:
+            put("reliability", _checked_reliability(self, self.reliability))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # mapping proxies cannot be pickled, and read-only flags would be lost
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        for field in ("responses", "rdms", "sectors"):
+        for field in ("responses", "rdms", "sectors", "reliability"):
             if values[field] is not None:
                 values[field] = dict(values[field])
         return functools.partial(type(self), **values), ()
@@ -217,6 +225,7 @@ class BrainDataset:
             responses=part(self.responses),
             rdms=part(self.rdms),
             sectors=part(self.sectors),
+            reliability=part(self.reliability),
         )
 
     def bad_voxels(self) -> dict[tuple[str, str], tuple[int, int]]:
@@ -281,6 +290,7 @@ class BrainDataset:
             return self
         responses = {name: list(items) for name, items in self.responses.items()}
         sectors = {name: list(items) for name, items in (self.sectors or {}).items()}
+        known = {name: [*items] for name, items in (self.reliability or {}).items()}
         for sector, subject in counts:
             row = list(self.subjects).index(subject)
             values = responses[sector][row]
@@ -293,6 +303,8 @@ class BrainDataset:
                     "with dataset.select()."
                 )
             responses[sector][row] = values[:, keep]
+            if known:
+                known[sector][row] = known[sector][row][keep]
             if sectors:
                 mask = sectors[sector][row].mask.copy()
                 mask[mask] = keep
@@ -305,7 +317,12 @@ class BrainDataset:
                 sector,
                 subject,
             )
-        return replace(self, responses=responses, sectors=sectors or None)
+        return replace(
+            self,
+            responses=responses,
+            sectors=sectors or None,
+            reliability=known or None,
+        )
 
 
 def bad_columns(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -515,6 +532,43 @@ def _same_subjects(dataset: BrainDataset, given: Any, what: str) -> None:
             f"{what} must be the subjects of the dataset, {listing(dataset.subjects)}, "
             f"in this order; got {listing(found)}."
         )
+
+
+def _checked_reliability(
+    dataset: BrainDataset, reliability: Mapping[str, Any]
+) -> Mapping[str, tuple[np.ndarray, ...]]:
+    """A correlation for every column of the responses."""
+    if dataset.responses is None:
+        raise ValueError("reliability must come with responses; rdms have no voxels.")
+    named = _named(reliability, "reliability")
+    if set(named) != set(dataset.responses):
+        raise ValueError(
+            "reliability must have the names of responses, "
+            f"{listing(dataset.responses)}; got {listing(named)}."
+        )
+    checked = {}
+    for name, responses in dataset.responses.items():
+        items = named[name]
+        _check_per_subject(dataset, items, f"reliability[{name!r}]")
+        arrays = []
+        for subject, given, values in zip(
+            dataset.subjects, items, responses, strict=True
+        ):
+            what = f"reliability[{name!r}] of subject {subject}"
+            array = _float_view(given, what)
+            if array.shape != values.shape[1:]:
+                raise ValueError(
+                    f"{what} must hold one correlation for each of the "
+                    f"{values.shape[1]} voxels; got {array.shape}."
+                )
+            if (np.abs(array) > 1 + _ASYMMETRY).any():
+                raise ValueError(
+                    f"{what} must hold correlations, from -1 to 1; got "
+                    f"{np.nanmax(np.abs(array)):.3g}."
+                )
+            arrays.append(array)
+        checked[name] = tuple(arrays)
+    return MappingProxyType(checked)
 
 
 def _checked_sectors(

@@ -9,6 +9,7 @@ A folder holds::
     sub-01/func/sub-01_desc-betas_stat.nii      responses (x, y, z, condition)
     sub-01/func/sub-01_desc-betas_stat.json     Conditions, Units, Space
     sub-01/func/sub-01_desc-EarlyV_mask.nii     one mask per sector
+    sub-01/func/sub-01_desc-reliability_statmap.nii   odd/even r of voxels, if known
 
 or, for a dataset of RDMs, ``sub-01/sub-01_desc-EarlyV_rdm.tsv`` with the columns
 stim_a, stim_b and dissimilarity in place of ``func``.
@@ -448,7 +449,8 @@ def each_responses(
         one = read_responses(func, masks, contents.stimuli, problems)
         if one is None:
             continue
-        first = one._replace(responses={}, sectors={}) if first is None else first
+        if first is None:
+            first = one._replace(responses={}, sectors={}, reliability={})
         for what in ("unit", "space"):
             value, expected = getattr(one, what), getattr(first, what)
             if None not in (value, expected) and value != expected:
@@ -490,8 +492,24 @@ def _responses(contents: Contents, problems: Problems) -> dict[str, Any]:
             if placed
             else None
         ),
+        "reliability": _reliability(found, names),
         "unit": found[0].unit,
         "space": found[0].space if placed else contents.own.get("Space", "none"),
+    }
+
+
+def _reliability(
+    found: list[SubjectResponses], names: list[str]
+) -> dict[str, list[np.ndarray]] | None:
+    """Reliability of the voxels, NaN where it is not known; None if it never is."""
+    if not any(one.reliability for one in found):
+        return None
+    return {
+        name: [
+            one.reliability.get(name, np.full(one.responses[name].shape[1], np.nan))
+            for one in found
+        ]
+        for name in names
     }
 
 

@@ -43,6 +43,7 @@ class SubjectResponses(NamedTuple):
     shape: tuple[int, ...] | None  # (x, y, z)
     responses: dict[str, np.ndarray]  # per sector (n_images, n_voxels)
     sectors: dict[str, Sector]
+    reliability: dict[str, np.ndarray]  # per sector (n_voxels,); empty if not known
 
     @property
     def unit(self) -> str | None:
@@ -76,6 +77,12 @@ def write_responses(dataset: BrainDataset, row: int, func: Path) -> None:
         )
     stem = f"sub-{subject}_desc-betas_stat"
     write_image(func / f"{stem}.nii", volumes, affine, space)
+    if dataset.reliability is not None:
+        known = [dataset.reliability[name][row][None] for name in names]
+        maps, _ = fill_volumes(masks, known)
+        maps[~np.logical_or.reduce(masks)] = np.nan
+        file = func / f"sub-{subject}_desc-reliability_statmap.nii"
+        write_image(file, maps[..., 0], affine, space)
     write_json(
         func / f"{stem}.json",
         {
@@ -202,7 +209,7 @@ def read_responses(
     n_images = n_images if stimuli is None else len(stimuli)
     read = problems.attempt(betas, _read_volumes, betas, n_images)
     if read is None:
-        return SubjectResponses(betas, sidecar, space, None, None, {}, {})
+        return SubjectResponses(betas, sidecar, space, None, None, {}, {}, {})
     volumes, affine = read
     problems.attempt(betas, check_stated_space, betas, space or "none")
     exact = None
@@ -212,7 +219,12 @@ def read_responses(
         )
     exact = affine if exact is None else exact
     shape = volumes.shape[:3]
-    found = SubjectResponses(betas, sidecar, space, exact, shape, {}, {})
+    found = SubjectResponses(betas, sidecar, space, exact, shape, {}, {}, {})
+    of_map, known = reliability_path(func), None
+    if of_map is not None:
+        known = problems.attempt(
+            of_map, _read_map_like, of_map, shape, affine, betas.name
+        )
     for name, file in masks.items():
         mask = problems.attempt(file, _read_mask_like, file, shape, affine, betas.name)
         if mask is None:
@@ -225,7 +237,15 @@ def read_responses(
         whole = f"{betas}: the responses of {name}"
         problems.attempt(betas, check_images, values, list(map(str, names)), whole)
         found.sectors[name] = sector
+        if known is not None:
+            found.reliability[name] = known[mask]
     return found
+
+
+def reliability_path(func: Path) -> Path | None:
+    """``sub-XX_..._desc-reliability_statmap.nii`` or ``.nii.gz``, if there is one."""
+    found = sorted(func.glob(f"{func.parent.name}_*desc-reliability_statmap.nii*"))
+    return found[0] if found else None
 
 
 def betas_path(func: Path) -> Path:
@@ -285,12 +305,34 @@ def _read_volumes(betas: Path, n_images: int | None) -> tuple[np.ndarray, np.nda
     return volumes, affine
 
 
+def _read_map_like(
+    path: Path, shape: tuple[int, ...], affine: np.ndarray, betas: str
+) -> np.ndarray:
+    """A map of correlations on the grid of the responses."""
+    values, own_affine = read_image(path)
+    _require_grid(path, values, own_affine, shape, affine, betas)
+    return np.asarray(values, dtype=float)
+
+
 def _read_mask_like(
     path: Path, shape: tuple[int, ...], affine: np.ndarray, betas: str
 ) -> np.ndarray:
     """A mask on the grid of the responses."""
     advice = "Choose its voxels by a threshold first."
     mask, own_affine = read_mask(path, advice=advice)
+    _require_grid(path, mask, own_affine, shape, affine, betas)
+    return mask
+
+
+def _require_grid(
+    path: Path,
+    mask: np.ndarray,
+    own_affine: np.ndarray,
+    shape: tuple[int, ...],
+    affine: np.ndarray,
+    betas: str,
+) -> None:
+    """Refuse an image that is not on the grid of the responses."""
     if mask.shape != shape:
         raise ValueError(
             f"{path} must have the shape of {betas}, {shape}; got {mask.shape}."
@@ -300,7 +342,6 @@ def _read_mask_like(
             f"{path} must have the affine of {betas}, {affine.tolist()}; got "
             f"{own_affine.tolist()}."
         )
-    return mask
 
 
 def exact_affine(
