@@ -20,6 +20,7 @@ from versa.cli.data import data_command
 from versa.fmri.betas.events import read_events
 from versa.fmri.betas.glm import GLMSettings
 from versa.fmri.study.files import read_betas, read_subject_map
+from versa.fmri.volumes.nifti import read_mask
 
 __all__ = ["sources", "study"]
 
@@ -220,3 +221,15 @@ def test_a_dataset_of_64_gb(tmp_path):
     run_in_little_memory(LARGE_FOLDER, tmp_path, 400 * 2**20)
     assert len(list((tmp_path / "study").glob("sub-*"))) == 10
     assert read_betas(tmp_path / "study", "10").n_voxels == N_LARGE
+
+
+def test_a_region_in_two_files(study, sources, capsys):
+    first, second = (sources["early"].replace("1+2+3", n) for n in ("1", "3"))
+    place = study / "sub-01" / "func" / "sub-01_desc-V13_mask.nii"
+    masks = []
+    for given in ([f"{first}+3"], [first, second], [f"{first}+{second}"]):
+        options = [part for source in given for part in ("--sector", f"V13={source}")]
+        assert data_command(["sectors", str(study), "--no-figures", *options]) == 0
+        masks.append(read_mask(place)[0])
+    np.testing.assert_array_equal(masks[0], masks[1])
+    np.testing.assert_array_equal(masks[0], masks[2])

@@ -430,7 +430,7 @@ def _fetch(options: argparse.Namespace) -> int:
         show(table[shown], width=None)  # a hash that is cut cannot be compared
         return 0
     anew = options.update or options.mapping is not None
-    folder = converted_folder(options.name, anew=anew)
+    folder = converted_folder(options.name, mapping=mapping, anew=anew)
     if folder is not None:
         return report_problems(folder)
     archive, table = fetch_archive(

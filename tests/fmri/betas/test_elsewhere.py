@@ -263,3 +263,39 @@ def test_names_of_conditions(caplog):
         betas_from_array(rows, ["cup", "NaN"], subject="01")
     betas_from_array(rows, ["cup", "Cup "], subject="01")
     assert "'Cup ', 'cup' count as different conditions" in caplog.text
+
+
+def test_an_estimate_is_looked_for_within_the_mask(tmp_path, volumes, caplog):
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[2:] = 1
+    nibabel.Nifti1Image(mask, AFFINE).to_filename(tmp_path / "mask.nii")
+    volumes["dog"][2:] = 0  # what is left lies outside
+    paths = save(tmp_path, volumes)
+    options = {"subject": "01", "space": "TAL"}
+    assert betas_from_images(paths, **options).conditions == NAMES
+    with pytest.raises(ValueError, match="an estimate of each condition; dog is 0 or"):
+        betas_from_images(paths, mask=tmp_path / "mask.nii", **options)
+    again = save(tmp_path / "again", {**volumes, "dog": volumes["cup"]})
+    images = [(n, 1, p) for n, p in paths.items()]
+    images += [(n, 2, p) for n, p in again.items()]
+    options = ImageOptions(
+        "01", "TAL", tmp_path / "mask.nii", None, None, unit="a.u.", source=""
+    )
+    found = betas_from_runs(images, options, halves=None)
+    assert "'dog' of run 1 (dog.nii.gz)" in caplog.text
+    row = found.conditions.index("dog")
+    np.testing.assert_array_equal(found.values[row], volumes["cup"][2:].ravel())
+
+
+def test_a_mask_may_have_a_threshold(tmp_path, volumes):
+    paths = save(tmp_path, volumes)
+    share = np.zeros(SHAPE, np.float32)
+    share[2:] = np.linspace(0.1, 1, share[2:].size).reshape(share[2:].shape)
+    place = tmp_path / "tpl_space-TAL_share.nii"
+    nibabel.Nifti1Image(share, AFFINE).to_filename(place)
+    options = {"subject": "sub-01", "space": "TAL"}
+    found = betas_from_images(paths, mask=f"{place}:>0.5", **options)
+    np.testing.assert_array_equal(found.mask, share > 0.5)
+    assert found.subject == "01"
+    with pytest.raises(ValueError, match=r"threshold after a colon, such as tpl_"):
+        betas_from_images(paths, mask=place, **options)

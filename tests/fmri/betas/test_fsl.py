@@ -220,3 +220,13 @@ def test_an_empty_variable_is_no_response_of_0(runs, caplog, nothing, maps):
         image.to_filename(folder / "stats" / f"{name}.nii.gz")
     with pytest.raises(ValueError, match=r"'house' has none: its images are 0 or NaN"):
         read_feat(folders, maps=maps, **OPTIONS)
+
+
+def test_runs_in_the_order_of_texts_are_pointed_out(tmp_path, caplog):
+    folders = [tmp_path / f"run{n}.feat" for n in (1, 2, 10)]
+    for seed, folder in enumerate(folders):
+        write_feat(folder, seed)
+    read_feat(folders, **OPTIONS)
+    assert "order" not in caplog.text
+    read_feat([folders[0], folders[2], folders[1]], **OPTIONS)
+    assert "their names as texts: run1.feat, run10.feat, run2.feat" in caplog.text

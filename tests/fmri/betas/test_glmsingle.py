@@ -375,3 +375,24 @@ def test_trials_without_estimate_are_left_out(
     path = write_python(tmp_path, betas)
     with pytest.raises(ValueError, match="cup has none in any trial"):
         read_glmsingle(path, TRIALS, **options)
+
+
+def test_an_estimate_is_looked_for_within_the_mask(tmp_path, betas, mask, caplog):
+    betas[mask, 3] = 0
+    betas[~mask, 3] = 5
+    path = write_python(tmp_path, betas)
+    options = {**OPTIONS, "mask": image(tmp_path, mask), "halves": None}
+    found = read_glmsingle(path, TRIALS, **options)
+    assert "'cup', trial 4" in caplog.text
+    expected = betas[mask][:, [1, 7]].astype(float).mean(axis=1)
+    np.testing.assert_allclose(found.values[found.conditions.index("cup")], expected)
+
+
+def test_files_that_fill_the_memory_are_refused(tmp_path, mask):
+    path = tmp_path / "TYPED_FITHRF_GLMDENOISE_RR.hdf5"
+    packing = {"chunks": (100, 100, 10, 9), "compression": "gzip"}
+    with h5py.File(path, "w") as file:
+        file.create_dataset("betasmd", (1000, 1000, 100, 9), "f4", **packing)
+    like = image(tmp_path, mask)
+    with pytest.raises(ValueError, match=r"must unpack to at most .* fill 3600000000"):
+        read_glmsingle(path, TRIALS, like=like, **OPTIONS)

@@ -394,6 +394,17 @@ def test_raw_images_are_not_corrected(bids, caplog):
     (bids / "task-view_bold.json").write_text(json.dumps(about))
     assert find_runs(bids, "01")[0].slice_time_ref == 0
     assert "StartTime" not in caplog.text
+    assert "(SliceTiming) and do not say whether these were corrected" in caplog.text
+    caplog.clear()
+    assert find_runs(bids, "01", slice_time_ref=0.5)[0].slice_time_ref == 0.5
+    about["SliceTimingCorrected"] = False
+    (bids / "task-view_bold.json").write_text(json.dumps(about))
+    assert find_runs(bids, "01")[0].slice_time_ref == 0
+    assert not caplog.text
+    about["SliceTimingCorrected"] = "false"
+    (bids / "task-view_bold.json").write_text(json.dumps(about))
+    with pytest.raises(ValueError, match="must be true or false; got 'false'"):
+        find_runs(bids, "01")
 
 
 @pytest.mark.parametrize(

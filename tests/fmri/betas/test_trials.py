@@ -138,3 +138,13 @@ def test_names_of_trials_that_name_nothing(values, caplog):
         average_trials(values, ["nan", *TRIALS[1:]])
     average_trials(values, ["B ", *TRIALS[1:]])
     assert "trials: 'B ', 'b' count as different conditions" in caplog.text
+
+
+def test_tables_in_the_order_of_texts_are_pointed_out(tmp_path, caplog):
+    paths = [tmp_path / f"run-{n}_events.tsv" for n in (1, 2, 10)]
+    for path in paths:
+        path.write_text("onset\tduration\ttrial_type\n1\t1\tcup\n")
+    trials_from_events(paths)
+    assert not caplog.text
+    trials_from_events(sorted(paths))
+    assert "names as texts: run-10_events.tsv, run-1_events.tsv" in caplog.text

@@ -2,10 +2,12 @@
 
 import hashlib
 import pickle
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from PIL import Image
 from scipy.spatial.distance import squareform
 
@@ -476,3 +478,48 @@ def test_values_whose_squares_are_nothing_or_infinite_are_refused(
     values = sound * factor
     with pytest.raises(ValueError, match=r"differ by 1e-140 to 1e\+140; .* Scale them"):
         BrainDataset(**make, **{kind: {"V1": list(values)}}).require_clean_voxels()
+
+
+@pytest.mark.parametrize("nothing", [0.0, np.nan])
+def test_an_image_that_was_never_estimated_is_refused(nothing):
+    responses = make_responses()
+    responses["pOTC"][1][2] = nothing
+    with pytest.raises(ValueError, match=r"'pOTC'] of subject 02 .* is 0 or NaN"):
+        make_dataset(responses=responses)
+    responses["pOTC"][1][2, 0] = 0.1
+    make_dataset(responses=responses)
+    responses["pOTC"] = [values[:, 1:2] for values in responses["pOTC"]]
+    make_dataset(responses=responses)  # a single voxel may be 0
+    responses["pOTC"] = [np.full((5, 3), nothing)] * 2
+    assert make_dataset(responses=responses).bad_voxels()  # nothing at all: found there
+
+
+def test_names_that_arrays_of_xarray_bring_are_checked():
+    responses = make_responses()
+    names = list(make_dataset().stimuli.names)
+
+    def labelled(order):
+        return {
+            sector: [
+                xr.DataArray(a, dims=("image", "voxel"), coords={"image": order})
+                for a in arrays
+            ]
+            for sector, arrays in responses.items()
+        }
+
+    same = make_dataset(responses=labelled(names))
+    assert same.fingerprint == make_dataset(responses=responses).fingerprint
+    with pytest.raises(ValueError, match=r"the coordinate 'image' of .* in the order"):
+        make_dataset(responses=labelled(names[::-1]))
+
+
+def test_pairs_that_name_the_columns_of_rdms_are_checked():
+    rdms = make_rdms()["V1"]
+    names = list(make_dataset().stimuli.names)
+    columns = pd.MultiIndex.from_tuples(combinations(names, 2))
+    table = pd.DataFrame(rdms, index=["01", "02"], columns=columns)
+    found = make_dataset(responses=None, rdms={"V1": table})
+    np.testing.assert_array_equal(found.rdms["V1"], rdms)
+    table.columns = pd.MultiIndex.from_tuples(combinations(names[::-1], 2))
+    with pytest.raises(ValueError, match=r"pairs of the images in the order of pdist"):
+        make_dataset(responses=None, rdms={"V1": table})

@@ -33,6 +33,7 @@ from tests.archives import (
     write_images,
 )
 from versa.fmri.published.converting import check_order, convert
+from versa.fmri.published.files import open_file
 
 KINDS = {
     "mat5": (lambda folder: matlab_archive(folder, 5), MATLAB),
@@ -491,3 +492,45 @@ def test_known_numbers_of_voxels():
         s: tuple(x.shape[1] for x in xs) for s, xs in known_betas().items()
     } == COUNTS
     assert all((bv_places(s)[0] * 3 + BV_START[::-1] < 256).all() for s in SECTORS)
+
+
+@pytest.mark.parametrize("threshold", [":>0.5", ":>=0.75"])
+def test_masks_of_many_values_by_a_threshold(tmp_path, threshold):
+    images, entries = nifti_archive(tmp_path)
+    values = np.asarray(images["S1.nii.gz"].dataobj)
+    share = np.resize(np.array([0, 0.25, 0.75, 1], np.float32), (4, 3, 2))
+    images["V1.nii"] = Nifti1Image(share, images["V1.nii"].affine)
+    for name, image in images.items():
+        image.to_filename(tmp_path / name)
+    with pytest.raises(ValueError, match=r"such as V1.nii:>0.5"):
+        convert(tmp_path, mapped(entries))
+    entries["masks__file"] += threshold
+    dataset = convert(tmp_path, mapped(entries))
+    np.testing.assert_array_equal(dataset.responses["EarlyV"][0], values[share > 0.5].T)
+    with pytest.raises(ValueError, match="must be an image to have a threshold"):
+        mapped({**entries, "masks__file": f"rois.voi{threshold}"})
+
+
+def test_an_image_that_was_never_estimated_is_refused(tmp_path):
+    betas = known_betas()
+    betas["aOTC"][1][2] = 0
+    array_archive(tmp_path, betas)
+    with pytest.raises(ValueError, match=r"'aOTC'] of subject S2 .* is 0 or NaN"):
+        convert(tmp_path, mapped(ARRAYS))
+
+
+def test_a_changed_header_in_a_package_is_noticed(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, V1=np.ones((4, 6)))
+    path.write_bytes(path.read_bytes().replace(b"(4, 6)", b"(4, 5)"))
+    with pytest.raises(ValueError, match=r"the check sum of V1.npy in it is wrong"):
+        open_file(path)
+
+
+def test_names_of_missing_values_are_refused(tmp_path):
+    images, entries = nifti_archive(tmp_path)
+    for name, image in images.items():
+        image.to_filename(tmp_path / name)
+    (tmp_path / "conditions.txt").write_text("\n".join([*NAMES[:-1], "n/a"]))
+    with pytest.raises(ValueError, match=r"conditions.txt must name conditions; 'n/a'"):
+        convert(tmp_path, mapped(entries))

@@ -225,3 +225,13 @@ def test_a_mapping_file_with_a_mistake_names_it(tmp_path):
     mapping.write_text("confirmed = true\n[dataset]\nnam = 'x'\n")
     with pytest.raises(ValueError, match=r"Did you mean dataset\.name"):
         convert_archive("orientation", archive, mapping)
+
+
+def test_a_mapping_file_that_changed_is_named(osf, tmp_path, capsys):
+    osf.components = {"trne8": files_of(table_archive(tmp_path / "made"))}
+    write_mapping(mapping_path("orientation"), TABLES)
+    assert data_command(["fetch", "orientation", "--quiet"]) == 0
+    place = mapping_path("orientation")
+    place.write_text(place.read_text() + "\n# another thought\n")
+    assert data_command(["fetch", "orientation", "--quiet"]) == 2
+    assert f"{place} has changed since" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import shutil
 
@@ -14,13 +15,18 @@ import versa
 from tests.fmri.study.conftest import OLS, SUBJECTS
 from tests.fmri.study.test_sectors import add, halves
 from tests.scans import CONDITIONS, write_bids
+from versa import Sector
+from versa.cache import file_hash
 from versa.fmri.betas.glm import GLMSettings, fit_betas
 from versa.fmri.betas.runs import find_runs
 from versa.fmri.dataset.checking import check_dataset
 from versa.fmri.dataset.tables import read_participants
+from versa.fmri.study import betas as betas_module
 from versa.fmri.study.betas import estimate_betas, write_betas
 from versa.fmri.study.files import read_betas
 from versa.fmri.study.images import add_images
+from versa.fmri.study.sectors import add_sectors
+from versa.fmri.volumes.nifti import read_mask, write_image
 
 
 def test_from_scans_to_a_fit(folder, images, bids):
@@ -250,3 +256,73 @@ def test_labels_may_have_their_prefix(tmp_path):
     folder = tmp_path / "study"
     estimate_betas(bids, folder, subjects=["sub-02", "02"], **options)
     assert read_participants(folder) == ["02"]
+
+
+def test_betas_have_hashes(tmp_path, images):
+    bids, options = own_bids(tmp_path)
+    made = estimate_betas(bids, tmp_path / "made", images=images, **options)
+    taken = write_betas([read_betas(made, "sub-01")], tmp_path / "taken")
+    add_images(taken, images)
+    mask = read_betas(made, "01").mask
+    for folder, labels in ((made, ["01", "02"]), (taken, ["01"])):
+        grid = read_betas(folder, "01")
+        masks = {s: read_betas(folder, s).mask & mask for s in labels}
+        own = {
+            s: {"V1": Sector("V1", masks[s], grid.affine, grid.space)} for s in labels
+        }
+        add_sectors(folder, own)
+        table = json.loads((folder / "dataset_description.json").read_text())["versa"]
+        files = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*.nii*")}
+        assert table["SHA256"] == {
+            name: hashlib.sha256(path.read_bytes()).hexdigest()
+            for name, path in files.items()
+        }
+        versa.read_dataset(folder)
+        path = folder / "sub-01/func/sub-01_desc-betas_stat.nii"
+        content = bytearray(path.read_bytes())
+        content[-5] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"betas_stat.nii must be the file that"):
+            versa.read_dataset(folder)
+
+
+def test_files_are_hashed_again_only_if_they_may_have_changed(tmp_path, monkeypatch):
+    bids, options = own_bids(tmp_path)
+    hashed = []
+
+    def counted(path):
+        hashed.append(path)
+        return file_hash(path)
+
+    monkeypatch.setattr(betas_module, "file_hash", counted)
+    young = estimate_betas(bids, tmp_path / "young", **options)
+    first = len(hashed)
+    estimate_betas(bids, young, **options)
+    assert len(hashed) == 2 * first  # files that changed within the last hour
+    monkeypatch.setattr(betas_module, "_SETTLED", -10.0)
+    folder = estimate_betas(bids, tmp_path / "old", **options)
+    hashed.clear()
+    estimate_betas(bids, folder, **options)
+    assert not hashed
+    path = next(bids.rglob("sub-01*run-1_events.tsv"))
+    before = path.stat()
+    text = path.read_text()
+    path.write_text(text[:-2] + ("3" if text[-2] != "3" else "4") + text[-1])
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    with pytest.raises(ValueError, match=r"run-1_events.tsv"):
+        estimate_betas(bids, folder, **options)
+    assert hashed == [path]
+
+
+def test_the_mask_may_have_a_threshold(tmp_path):
+    bids, options = own_bids(tmp_path)
+    mask, affine = read_mask(bids / "mask-01.nii.gz")
+    place = bids / "share.nii.gz"
+    write_image(place, np.where(mask, 0.7, 0.2).astype(np.float32), affine, "none")
+    options["mask"] = f"{place}:>0.5"
+    folder = estimate_betas(bids, tmp_path / "study", subjects=["01"], **options)
+    np.testing.assert_array_equal(read_betas(folder, "01").mask, mask)
+    write_image(place, np.where(mask, 0.8, 0.2).astype(np.float32), affine, "none")
+    with pytest.raises(ValueError, match=r"changed: share.nii.gz"):
+        estimate_betas(bids, folder, subjects=["01"], **options)

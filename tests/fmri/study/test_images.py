@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import unicodedata
 
 import numpy as np
 import pandas as pd
@@ -10,8 +11,9 @@ from PIL import Image
 
 from tests.scans import AFFINE, CONDITIONS, brain
 from versa.fmri.betas.conditions import ConditionBetas
+from versa.fmri.betas.elsewhere import betas_from_array
 from versa.fmri.dataset.tables import read_image_table
-from versa.fmri.study.betas import estimate_betas
+from versa.fmri.study.betas import estimate_betas, write_betas
 from versa.fmri.study.files import write_subject
 from versa.fmri.study.images import add_images, images_by_name, match_images
 
@@ -125,3 +127,16 @@ def test_names_of_paths_reach_the_dataset(bids, options, tmp_path):
     table = read_image_table(folder)
     assert table.names == list(paths.values())
     assert [path.name for path in table.files] == [f"{name}.png" for name in paths]
+
+
+def test_names_that_look_the_same_are_the_same(tmp_path):
+    names = [unicodedata.normalize("NFC", "café"), "dog "]
+    betas = betas_from_array(np.eye(2, 5), names, subject="sub-01")
+    folder = write_betas([betas], tmp_path / "study")
+    images = tmp_path / "own"
+    images.mkdir()
+    for name in (unicodedata.normalize("NFD", "café"), "dog"):
+        Image.fromarray(np.full((4, 4, 3), len(name), np.uint8)).save(
+            images / f"{name}.png"
+        )
+    assert add_images(folder, images).names == tuple(names)

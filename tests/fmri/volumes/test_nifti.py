@@ -10,9 +10,11 @@ import nibabel
 import numpy as np
 import pytest
 
+from versa import untrusted
 from versa.fmri.volumes.nifti import (
     fill_volumes,
     list_grid,
+    mask_file,
     read_grid,
     read_image,
     read_mask,
@@ -241,3 +243,55 @@ def test_an_axis_beyond_nifti_1_is_refused(tmp_path):
         ValueError, match=r"at most 32767; a.nii would be \(32768, 1, 1"
     ):
         write_image(tmp_path / "a.nii", np.ones((32768, 1, 1)), np.eye(4), "none")
+
+
+@pytest.mark.parametrize(
+    ("threshold", "chosen"),
+    [(":>0.5", [0.75, 1]), (":>=0.5", [0.5, 0.75, 1]), (": > .7", [0.75, 1])],
+)
+def test_masks_with_a_threshold(tmp_path, threshold, chosen):
+    path = tmp_path / "mask.nii.gz"
+    values = np.resize(
+        np.array([0, 0.125, 0.5, 0.75, 1, np.nan], np.float32), (2, 3, 4)
+    )
+    write_image(path, values, np.eye(4), "none")
+    np.testing.assert_array_equal(
+        read_mask(f"{path}{threshold}")[0], np.isin(values, chosen)
+    )
+    assert mask_file(f"{path}{threshold}") == mask_file(path) == path
+    with pytest.raises(ValueError, match=r"got values from 0.125 to 1. State a thres"):
+        read_mask(path)
+    with pytest.raises(ValueError, match=r"mask.nii.gz must have voxels from 2 on"):
+        read_mask(f"{path}:>=2")
+    with pytest.raises(ValueError, match=r"must be above 0, .*; got >=0"):
+        read_mask(f"{path}:>=0")
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress])
+def test_files_that_fill_the_memory_are_refused(tmp_path, monkeypatch, pack):
+    monkeypatch.setattr(untrusted, "_FREE", 10**5)
+    ending = {gzip.compress: "gz", bz2.compress: "bz2"}[pack]
+    path = tmp_path / f"a.nii.{ending}"
+    plain = tmp_path / "a.nii"
+    write_image(plain, np.zeros((100, 100, 200), np.uint8), np.eye(4), "none")
+    path.write_bytes(pack(plain.read_bytes()))
+    with pytest.raises(ValueError, match=r"must unpack to at most \d+ bytes"):
+        read_image(path)
+
+
+def test_a_stored_0_is_0(tmp_path):
+    """Integers with an intercept keep "no data", 0, as about 1e-5."""
+    path = tmp_path / "beta.nii.gz"
+    truth = np.random.default_rng(0).normal(3, 1, (4, 5, 6))
+    truth[2:] = 0
+    truth[0, 0, 0] = -7.7
+    image = nibabel.Nifti1Image(truth, np.eye(4))
+    image.set_data_dtype(np.int16)
+    image.to_filename(path)
+    stored = nibabel.load(path)
+    assert stored.dataobj.inter
+    theirs = stored.get_fdata()
+    assert (theirs[2:] != 0).all()
+    ours, _ = read_image(path)
+    np.testing.assert_array_equal(ours == 0, truth == 0)
+    np.testing.assert_array_equal(ours[:2], theirs[:2])

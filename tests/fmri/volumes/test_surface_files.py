@@ -1,7 +1,9 @@
 """Surface files against nibabel: what is written comes back at its vertex."""
 
+import base64
 import gzip
 import re
+import zlib
 
 import nibabel
 import numpy as np
@@ -316,3 +318,17 @@ def test_a_cut_cifti_file_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(ValueError, match="must be a whole CIFTI-2 file"):
         read_cifti(path)
+
+
+def test_gifti_that_fills_the_memory_is_refused(tmp_path):
+    path = tmp_path / "lh.x.gii"
+    data = base64.b64encode(zlib.compress(bytes(10**6))).decode()
+    path.write_text(
+        '<?xml version="1.0"?><GIFTI Version="1.0" NumberOfDataArrays="1"><DataArray '
+        'Intent="NIFTI_INTENT_SHAPE" DataType="NIFTI_TYPE_FLOAT32" Dimensionality="1" '
+        'ArrayIndexingOrder="RowMajorOrder" Dim0="200000000" Endian="LittleEndian" '
+        'Encoding="GZipBase64Binary" ExternalFileName="" ExternalFileOffset="">'
+        f"<Data>{data}</Data></DataArray></GIFTI>"
+    )
+    with pytest.raises(ValueError, match=r"must unpack to at most .* fill 800000000"):
+        read_hemispheres(left=path)

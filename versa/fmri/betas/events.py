@@ -2,6 +2,8 @@
 
 import logging
 import os
+import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,16 +35,17 @@ def names_nothing(name: str) -> bool:
 
 
 def warn_of_twins(names: Iterable[str], what: str) -> None:
-    """Warn of names that only letter case, blanks or underscores tell apart."""
+    """Warn of names that only case, blanks, hyphens or the like tell apart."""
     alike: dict[str, set[str]] = {}
     for name in names:
-        key = "".join(name.casefold().replace("_", " ").split())
+        plain = unicodedata.normalize("NFKC", name).casefold()
+        key = re.sub(r"[\s_-]+", "", plain)
         alike.setdefault(key, set()).add(name)
     for twins in alike.values():
         if len(twins) > 1:
             logger.warning(
-                "%s: %s count as different conditions; only letter case or blanks tell "
-                "them apart. Give them one spelling if they are one.",
+                "%s: %s count as different conditions; only letter case, blanks or "
+                "hyphens tell them apart. Give them one spelling if they are one.",
                 what,
                 listing(map(repr, sorted(twins))),
             )
@@ -169,6 +172,13 @@ def check_events(
 
 def check_names(names: Iterable[str], what: str) -> None:
     """Refuse names of conditions that stand for a missing value, such as nan."""
+    names = list(names)
+    odd = [name for name in names if not isinstance(name, str)]
+    if odd:
+        raise ValueError(
+            f"{what} must be texts; got {listing(map(repr, odd), limit=4)}. Turn "
+            "numbers into names with str, and leave rows without a condition out."
+        )
     missing = sorted({name for name in names if names_nothing(name)})
     if missing:
         raise ValueError(

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from itertools import combinations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -408,6 +409,7 @@ def _checked_responses(
             what = f"responses[{sector!r}] of subject {subject}"
             if hasattr(values, "iloc"):  # a DataFrame, without importing pandas
                 dataset.stimuli.check_same(values.index, what=f"the index of {what}")
+            _check_labels(dataset, values, what)
             array = _float_view(values, what)
             if array.ndim != 2:
                 raise ValueError(
@@ -469,6 +471,9 @@ def _vectors(dataset: BrainDataset, items: Any, what: str) -> Any:
         return _of_rsatoolbox(dataset, items, what)
     if hasattr(items, "iloc") and items.index.dtype.kind not in "iu":
         _same_subjects(dataset, items.index, f"the index of {what}")
+    if hasattr(items, "iloc") and items.columns.nlevels == 2:
+        _same_pairs(dataset, items.columns, f"the columns of {what}")
+    _check_labels(dataset, items, what)
     _check_per_subject(dataset, items, what)
     if hasattr(items, "iloc") or (isinstance(items, np.ndarray) and items.ndim != 3):
         return items
@@ -522,6 +527,35 @@ def _of_square(dataset: BrainDataset, square: Any, what: str) -> np.ndarray:
             "1 - r, not r."
         )
     return matrix[np.triu_indices(n_images, k=1)]
+
+
+def _check_labels(dataset: BrainDataset, values: Any, what: str) -> None:
+    """Refuse an array of xarray whose own names are not those of the dataset."""
+    if not (hasattr(values, "dims") and hasattr(values, "indexes")):
+        return
+    for dim in values.dims:
+        index = values.indexes.get(dim)
+        if index is None or index.dtype.kind in "iuf":
+            continue  # counted, not named
+        where = f"the coordinate {dim!r} of {what}"
+        if set(map(str, index)) & set(dataset.subjects):
+            _same_subjects(dataset, index, where)
+        elif len(index) == dataset.n_images:
+            dataset.stimuli.check_same(index, what=where)
+
+
+def _same_pairs(dataset: BrainDataset, given: Any, what: str) -> None:
+    """Refuse pairs of images that are others than those of ``pdist``."""
+    expected = list(combinations(dataset.stimuli.names, 2))
+    found = [tuple(map(str, pair)) for pair in given]
+    if found != expected:
+        row = next((n for n, pair in enumerate(zip(found, expected, strict=False))
+                    if pair[0] != pair[1]), 0)  # fmt: skip
+        raise ValueError(
+            f"{what} must be the pairs of the images in the order of pdist, "
+            f"{len(expected)}; got {len(found)}, and pair {row + 1} is "
+            f"{found[row]} in place of {expected[row]}."
+        )
 
 
 def _same_subjects(dataset: BrainDataset, given: Any, what: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from versa.fmri.betas.events import check_names, warn_of_twins
 from versa.fmri.dataset.braindata import BrainDataset
 from versa.fmri.dataset.stimuli import StimulusSet
 from versa.fmri.published.contents import IMAGES
@@ -95,6 +96,7 @@ def convert(archive: str | os.PathLike[str], mapping: ArchiveMapping) -> BrainDa
             responses[sector].append(part.values[order])
             if part.sector is not None:
                 sectors[sector].append(part.sector)
+    warn_of_twins(names, "conditions of the archive")
     _check_voxels(mapping, responses)
     if not mapping.responses.same_values_allowed:
         _check_different(mapping, responses)
@@ -102,7 +104,7 @@ def convert(archive: str | os.PathLike[str], mapping: ArchiveMapping) -> BrainDa
     dataset = BrainDataset(
         name=facts.name,
         stimuli=_find_images(opened, names),
-        subjects=mapping.subjects.labels,
+        subjects=[label.removeprefix("sub-") for label in mapping.subjects.labels],
         responses=responses,
         sectors=sectors if mapping.has_volumes else None,
         unit=facts.unit,
@@ -323,6 +325,7 @@ def _condition_names(
     """Names of the conditions of one array, in the order of the archive."""
     conditions = archive.mapping.conditions
     if conditions.names:
+        check_names(conditions.names, "conditions.names")
         return conditions.names
     if conditions.from_maps:
         what = f"the maps of subject {words['subject']}"
@@ -336,6 +339,7 @@ def _condition_names(
             f"{what} must name as many conditions as conditions.number says, "
             f"{conditions.number}; it names {len(names)}."
         )
+    check_names(names, what)
     return names
 
 

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from versa.cache import cache_folder
-from versa.fmri.dataset.folder import write_dataset
+from versa.cache import cache_folder, file_hash
+from versa.fmri.dataset.folder import write_dataset, write_own
+from versa.fmri.dataset.problems import Problems
 from versa.fmri.dataset.registry import published_entry
+from versa.fmri.dataset.tables import read_description
 from versa.fmri.published.converting import convert
 from versa.fmri.published.mapping import read_mapping
 from versa.fmri.published.osf import OSF_PROJECT, fetch_files, project_id
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 logger = logging.getLogger("versa")
+
+_MAPPING = "MappingSHA256"  # of the mapping file, in the description of the dataset
 
 
 def archive_folder(name: str, project: str = OSF_PROJECT) -> Path:
@@ -57,8 +61,13 @@ def fetch_archive(
     return folder, pd.DataFrame({"file": files, "bytes": sizes})
 
 
-def converted_folder(name: str, *, anew: bool = False) -> Path | None:
-    """The dataset folder, if there is one; that it shall be made `anew` is refused."""
+def converted_folder(
+    name: str, *, mapping: Path | None = None, anew: bool = False
+) -> Path | None:
+    """The dataset folder, if there is one; that it shall be made `anew` is refused.
+
+    So is one that was made by another content of the mapping file.
+    """
     folder = published_entry(name).folder
     if not folder.is_dir():
         return None
@@ -66,6 +75,15 @@ def converted_folder(name: str, *, anew: bool = False) -> Path | None:
         raise ValueError(
             f"dataset {name!r} must not be there to be converted by other files or "
             f"another mapping; it is at {folder}. Remove {folder} to convert anew."
+        )
+    if mapping is None or not mapping.is_file():
+        return folder
+    # a folder that is damaged is told of by whoever checks it
+    own = read_description(folder, Problems(folder, []))[1]
+    if own.get(_MAPPING, digits := file_hash(mapping)) != digits:
+        raise ValueError(
+            f"dataset {name!r} must be that of its mapping file; {mapping} has changed "
+            f"since {folder} was made by it. Remove {folder} to convert anew."
         )
     return folder
 
@@ -91,4 +109,6 @@ def convert_archive(name: str, archive: Path, mapping: Path) -> Path:
             f"{entry.n_images} images; by {mapping} it has {found[0]} and {found[1]}. "
             "Correct the mapping file."
         )
-    return write_dataset(dataset, entry.folder)
+    folder = write_dataset(dataset, entry.folder)
+    write_own(folder, **{_MAPPING: file_hash(mapping)})
+    return folder

@@ -106,7 +106,7 @@ def read_betas(folder: str | os.PathLike[str], subject: str) -> ConditionBetas:
     folder : path-like
         As :func:`estimate_betas` or :func:`write_betas` leaves it.
     subject : str
-        Label without ``sub-``.
+        Label, with or without ``sub-``.
 
     Returns
     -------
@@ -118,6 +118,7 @@ def read_betas(folder: str | os.PathLike[str], subject: str) -> ConditionBetas:
     ValueError
         If a file is missing or does not fit the others.
     """
+    subject = subject.removeprefix("sub-")
     path = _betas_file(folder, subject)
     about = read_json(sidecar_path(path))
     _, affine, space = read_subject_grid(folder, subject)

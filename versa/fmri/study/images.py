@@ -2,6 +2,7 @@
 
 import logging
 import os
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -62,10 +63,10 @@ def images_by_name(images: str | os.PathLike[str]) -> dict[str, list[Path]]:
     for path in image_files(folder, below=True):
         inside = path.relative_to(folder)
         for name in {path.name, path.stem}:
-            bare.setdefault(name, []).append(path)
+            bare.setdefault(_plain_name(name), []).append(path)
         for place in (inside, Path(folder.resolve().name) / inside):
             for name in {place.as_posix(), place.with_suffix("").as_posix()}:
-                exact.setdefault(name, []).append(path)
+                exact.setdefault(_plain_name(name), []).append(path)
     return {**bare, **exact}
 
 
@@ -110,7 +111,13 @@ def match_images(
 
 def _plain_path(name: str) -> str:
     """A name of an image as a path below the folder; BIDS's stimuli/ is that folder."""
-    return name.replace("\\", "/").removeprefix("./").removeprefix("stimuli/")
+    path = _plain_name(name).replace("\\", "/")
+    return path.removeprefix("./").removeprefix("stimuli/")
+
+
+def _plain_name(name: str) -> str:
+    """A name without what nobody sees: blanks around it, and how accents are stored."""
+    return unicodedata.normalize("NFC", name.strip())
 
 
 def write_images(folder: Path, stimuli: StimulusSet) -> None:

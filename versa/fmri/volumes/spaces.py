@@ -48,6 +48,8 @@ _WORDS = (
     r"|(?<![A-Z])(?:LH|RH|Lh|Rh|Left|Right)(?![a-z])"
     r"|(?<=[A-Z]{2})(?:lh|rh|left|right)(?![A-Za-z])"
     r"|(?<=[hH]emi)[lLrR](?![a-z])"
+    r"|(?<![A-Za-z])(?:[lLrR]|left|right|Left|Right)(?=[hH]em)"
+    r"|(?<=[A-Z])(?:LH|RH)(?![A-Za-z])"
 )
 _SIDE = re.compile(rf"{_WORDS}|(?<![A-Za-z])[lLrR](?![A-Za-z])")
 _SIDE_OF_FILE = re.compile(rf"{_WORDS}|(?<![A-Za-z0-9])[LR](?![A-Za-z0-9])")
@@ -60,6 +62,8 @@ def stated_side(name: str, *, of_file: bool = False) -> str | None:
 
     >>> stated_side("LHLOC"), stated_side("left-right"), stated_side("lingual")
     ('left', None, None)
+    >>> stated_side("FFALH"), stated_side("V1_Rhemi")
+    ('left', 'right')
     >>> stated_side("sub-01_hemi-R_stat-r_map.gii", of_file=True)
     'right'
     """

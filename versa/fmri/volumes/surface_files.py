@@ -2,6 +2,7 @@
 
 import glob
 import logging
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import numpy as np
 from versa.fmri.volumes.nifti import check_stored
 from versa.fmri.volumes.scaling import header_step, whole_labels
 from versa.fmri.volumes.spaces import stated_side
+from versa.untrusted import check_expansion
 from versa.wording import listing, reading
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ _GIFTI = re.compile(r"\.gii(\.\w+)?$", re.IGNORECASE)  # maybe compressed
 _WHOLE_CIFTI = "a whole CIFTI-2 file"
 _CHUNK = 2**20
 _MORPHOMETRY = b"\xff\xff\xff"  # of lh.curv, lh.sulc, lh.thickness ...
+_VERTEX_BYTES = 4  # of a value in a GIFTI file, float32 or int32
 _NO_LABEL = {"???", "unknown", "background", "medial_wall", "medial wall"}
 
 
@@ -253,13 +256,21 @@ def _stated_structure(path: Path) -> str | None:
 
 
 def _refuse_other_files(path: Path) -> None:
-    """Refuse a GIFTI file whose data are in other files, which could be any file."""
+    """Refuse a GIFTI file whose data are in other files, which could be any file, or
+    would fill the memory."""
     from nibabel.openers import Opener
 
     if not _GIFTI.search(path.name):
         return
 
+    n_bytes = 0
+
     def start(tag: str, attributes: dict[str, str]) -> None:
+        nonlocal n_bytes
+        if tag == "DataArray":
+            sizes = [int(attributes.get(f"Dim{axis}", 1)) for axis in range(6)]
+            n_bytes += _VERTEX_BYTES * math.prod(sizes)
+            check_expansion(path, n_bytes)
         other = attributes.get("ExternalFileName", "").strip()
         if other or attributes.get("Encoding") == "ExternalFileBinary":
             raise ValueError(
