@@ -185,6 +185,10 @@ def test_measures_are_recorded_and_compared(brain):
         versa.compare(usual, other)
     with pytest.raises(ValueError, match=r"rdm .*'euclid'.*euclidean"):
         fit(brain, rdm="euclid")
+    with pytest.raises(ValueError, match=r"'cka' must come with rdm='euclidean'"):
+        fit(brain, compare_by="cka")
+    cka = fit(brain, methods=["rsa"], rdm="euclidean", compare_by="cka").layers()
+    assert cka.r.between(0, 1).all()
 
 
 def test_rdms_of_the_subjects_can_be_dropped(brain):

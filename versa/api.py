@@ -107,9 +107,12 @@ def fit(
         :func:`versa.fmri.rdm.pattern_rdm`. ``"crossnobis"`` multiplies the betas of odd
         and even runs, which the dataset must hold; for features and predictions, which
         hold no noise, it is the euclidean distance.
-    compare_by : {"pearson", "spearman", "kendall-tau-a", "cosine", "whitened"}
+    compare_by : {"pearson", "spearman", "kendall-tau-a", "cosine", "whitened", "cka"}
         How RDMs are compared, see :func:`versa.fmri.ceilings.half_correlations`. It
         is the ``r`` of all tables, and is averaged through Fisher z whatever it is.
+        ``methods=["rsa"], rdm="euclidean", compare_by="cka"`` is the linear CKA of
+        features and responses; of a half, that of all its subjects' voxels, where
+        each subject has the same weight.
     splits : SplitHalves, optional
         Default: all half-splits (1000 random ones beyond 20 subjects).
     permutations : int, default=0

@@ -256,10 +256,10 @@ class FitResult:
                 f"{refused} Its result holds no RDMs of the subjects. Fit it again, "
                 "with keep_rdms=True."
             )
-        if self._compare_by not in WEIGHTED:
+        if self.compare_by not in WEIGHTED:
             raise ValueError(
                 f"{refused} Images can be drawn with compare_by {listing(WEIGHTED)} "
-                f"only, not {self._compare_by}."
+                f"only, not {self.compare_by}."
             )
         if population == "both" and self.single:
             raise ValueError(f"{refused} There is one subject; take 'images'.")
@@ -295,15 +295,11 @@ class FitResult:
     @cached_property
     def _kept(self) -> KeptRdms | None:
         """RDMs of every subject; None if they were not kept, or only ranks matter."""
-        compare_by = self._compare_by
+        compare_by = self.compare_by
         whole = "model_rdms" in self.data or self.methods == ("rsa",)
         if not whole or not has_jackknife(self.data, compare_by):
             return None
         return KeptRdms(self.data, compare_by)
-
-    @property
-    def _compare_by(self) -> str:
-        return self.provenance["options"].get("compare_by", "pearson")
 
     def ceiling_interval(self, sector: str) -> Interval:
         """Mean noise ceiling of a sector with its 95% interval.
@@ -320,7 +316,7 @@ class FitResult:
             which is up to three times wider.
         """
         if sector not in self._ceilings:
-            self._ceilings[sector] = known_ceiling(self.data, sector, self._compare_by)
+            self._ceilings[sector] = known_ceiling(self.data, sector, self.compare_by)
         return self._ceilings[sector]
 
     @cached_property

@@ -3,8 +3,8 @@ import pytest
 from rsatoolbox.rdm import compare
 
 from versa.fmri.ceilings import half_correlations, noise_ceiling
-from versa.fmri.rdm import correlation_rdm, to_rsatoolbox
-from versa.fmri.similarity import COMPARISONS, half_scores, own_scores
+from versa.fmri.rdm import correlation_rdm, pattern_rdm, to_rsatoolbox
+from versa.fmri.similarity import COMPARISONS, RANKED, half_scores, own_scores
 from versa.stats.splits import split_halves
 
 NAMES = [f"image {i}" for i in range(14)]
@@ -14,6 +14,7 @@ METHODS = {  # of rsatoolbox
     "spearman": "spearman",
     "kendall-tau-a": "tau-a",
     "whitened": "corr_cov",
+    "cka": "cosine_cov",
 }
 
 
@@ -62,7 +63,7 @@ def test_equals_rsatoolbox_on_the_same_mean_rdms(stacks, compare_by, single):
     )
 
 
-@pytest.mark.parametrize("compare_by", sorted(set(COMPARISONS) - {"cosine"}))
+@pytest.mark.parametrize("compare_by", ["pearson", "whitened", *RANKED])
 def test_an_rdm_that_does_not_vary_has_no_score(stacks, compare_by):
     _, brain = stacks
     flat = np.full((1, brain.shape[1]), 0.1) + 1e-17
@@ -74,3 +75,24 @@ def test_an_rdm_that_does_not_vary_has_no_score(stacks, compare_by):
 def test_an_unknown_measure_is_refused(stacks):
     with pytest.raises(ValueError, match=r"compare_by .*'spearmann'.*spearman"):
         half_correlations(*stacks, split_halves(5), "spearmann")
+
+
+def test_cka_is_that_of_the_voxels_of_a_half():
+    rng = np.random.default_rng(3)
+    features = rng.normal(size=(14, 20))
+    voxels = [features[:, :9] + rng.normal(size=(14, 9)) for _ in range(4)]
+    splits = split_halves(4)
+    found = half_correlations(
+        pattern_rdm(features, "euclidean")[None],
+        np.stack([pattern_rdm(x, "euclidean") for x in voxels]),
+        splits,
+        "cka",
+    )
+    x = features - features.mean(axis=0)
+    for row, values in zip(splits.members, found, strict=True):
+        for who, value in zip((row, ~row), values, strict=True):
+            y = np.hstack([v for v, w in zip(voxels, who, strict=True) if w])
+            y = y - y.mean(axis=0)
+            norms = [np.linalg.norm(a.T @ b) for a, b in ((x, y), (x, x), (y, y))]
+            expected = norms[0] ** 2 / (norms[1] * norms[2])
+            assert value == pytest.approx(expected, abs=1e-12)

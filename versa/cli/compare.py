@@ -159,7 +159,7 @@ def _add_numbers(add: Callable[..., object]) -> None:
         metavar="MEASURE",
         default=None,
         help="how RDMs are compared: pearson (default), spearman, kendall-tau-a, "
-        "cosine, whitened",
+        "cosine, whitened, cka",
     )
     add(
         "--permutations",

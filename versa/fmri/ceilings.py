@@ -96,10 +96,12 @@ def half_correlations(
         Measured RDMs of the same subjects.
     splits : SplitHalves
         Half-splits of the same subjects.
-    compare_by : {"pearson", "spearman", "kendall-tau-a", "cosine", "whitened"}
+    compare_by : {"pearson", "spearman", "kendall-tau-a", "cosine", "whitened", "cka"}
         How RDMs are compared; ``whitened`` is Pearson r after whitening by the
         covariance that independent noise gives the distances (Diedrichsen et al.
-        2020, https://arxiv.org/abs/2007.02789).
+        2020, https://arxiv.org/abs/2007.02789); ``cka``, for squared euclidean
+        distances, is the linear centred kernel alignment of the patterns (Kornblith
+        et al. 2019, https://arxiv.org/abs/1905.00414).
 
     Returns
     -------
@@ -109,10 +111,10 @@ def half_correlations(
 
     Notes
     -----
-    A mean RDM is a weighted sum, so those of ``pearson``, ``cosine`` and ``whitened``
-    follow from three matrices of inner products (n_subjects, n_subjects): time does
-    not grow with n_splits x n_pairs. The other two rank the mean RDM of every half.
-    All equal rsatoolbox's measures of the same RDMs.
+    A mean RDM is a weighted sum, so all measures but those of ranks follow from three
+    matrices of inner products (n_subjects, n_subjects): time does not grow with
+    n_splits x n_pairs. The other two rank the mean RDM of every half. All equal
+    rsatoolbox's measures of the same RDMs.
 
     Examples
     --------

@@ -118,6 +118,11 @@ class ScoreOptions:
         check_comparison(self.compare_by)
         if self.rdm not in DISTANCES:
             raise ValueError(unknown("rdm", self.rdm, DISTANCES))
+        if self.compare_by == "cka" and self.rdm not in ("euclidean", "crossnobis"):
+            raise ValueError(
+                "compare_by='cka' must come with rdm='euclidean': alignment is the "
+                f"similarity of squared euclidean distances; got rdm={self.rdm!r}."
+            )
         grid = self.alphas
         alpha_grid(grid, 1.0)  # wrong ones are refused before the long work
         if self.voxel_scores and not self.encode:

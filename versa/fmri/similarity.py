@@ -14,9 +14,9 @@ from versa.stats.halves import InnerProducts, cosine
 from versa.stats.splits import SplitHalves
 from versa.wording import unknown
 
-LINEAR = ("pearson", "cosine", "whitened")
+LINEAR = ("pearson", "cosine", "whitened", "cka")
 RANKED = ("spearman", "kendall-tau-a")
-COMPARISONS = ("pearson", "spearman", "kendall-tau-a", "cosine", "whitened")
+COMPARISONS = ("pearson", "spearman", "kendall-tau-a", "cosine", "whitened", "cka")
 """Measures by which RDMs are compared."""
 
 
@@ -35,6 +35,8 @@ def as_vectors(rdms: np.ndarray, compare_by: str = "pearson") -> np.ndarray:
     rdms = within_range(rdms)
     if compare_by == "cosine":
         return rdms
+    if compare_by == "cka":
+        return _second_moments(rdms)
     vectors = rdms - rdms.mean(axis=1, keepdims=True)
     if compare_by == "whitened":
         vectors = _second_moments(vectors)
