@@ -12,7 +12,6 @@ from versa.wording import reading, unique_names
 if TYPE_CHECKING:
     import pandas as pd
 
-
 _SDM_HEAD = 7  # lines before the data: five of header, colours, names
 
 

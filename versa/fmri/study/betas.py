@@ -270,9 +270,9 @@ def _labels(
 ) -> list[str]:
     """Labels of the subjects; by default those that have images, others are named."""
     if subjects is not None:
-        labels = [label.removeprefix("sub-") for label in dict.fromkeys(subjects)]
-        check_labels("subject", list(dict.fromkeys(labels)))
-        return list(dict.fromkeys(labels))
+        labels = list(dict.fromkeys(one.removeprefix("sub-") for one in subjects))
+        check_labels("subject", labels)
+        return labels
     every = find_subjects(source)
     check_labels("subject", every)
     home = Path(find["derivatives"] or source)
