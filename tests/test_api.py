@@ -829,3 +829,28 @@ def test_scores_of_single_subjects(brain):
         alone = fit(brain.select(subjects=[subject])).layers()
         mine = table[table["subject"] == subject]
         np.testing.assert_allclose(mine["r"], alone["r"], atol=1e-12)
+
+
+def test_voxels_against_permutations(brain, tmp_path):
+    result = fit(brain, voxel_scores=True, permutations=39)
+    table = result.encoding()
+    order = image_orders(N_IMAGES, 39)[7]
+    moved = {
+        sector: [voxels[np.argsort(order)] for voxels in responses]
+        for sector, responses in brain.responses.items()
+    }
+    other = fit(replace(brain, responses=moved), voxel_scores=True).encoding()
+    permuted = result.data["permuted_voxels"].values
+    np.testing.assert_allclose(
+        permuted[..., 7].ravel(), other["median_r"], rtol=0, atol=1e-6
+    )
+    np.testing.assert_allclose(table["chance"], permuted.mean(axis=3).ravel())
+    observed = table["median_r"].to_numpy().reshape(2, 3, 4)
+    reached = (permuted >= observed[..., None]).sum(axis=3)
+    np.testing.assert_allclose(table["p_perm_subject"], (reached.ravel() + 1) / 40)
+    means = permuted.mean(axis=2) >= observed.mean(axis=2)[..., None]
+    expected = np.repeat((means.sum(axis=2) + 1) / 40, 4)
+    np.testing.assert_allclose(table["p_perm"], expected)
+    assert (table["p_perm_max"] >= table["p_perm"]).all()
+    again = versa.load_result(result.save(tmp_path / "voxels.nc"))
+    assert again.encoding().equals(table)

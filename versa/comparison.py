@@ -169,6 +169,26 @@ class Comparison:
         ]
         return pd.DataFrame(rows)
 
+    def encoding(self) -> "pd.DataFrame":
+        """How well the voxels of every subject are predicted by every model.
+
+        Returns
+        -------
+        table : DataFrame
+            The rows of every :meth:`FitResult.encoding`, of the results that keep
+            scores of voxels.
+
+        Raises
+        ------
+        ValueError
+            If none of them does.
+        """
+        import pandas as pd
+
+        kept = [result for result in self.results if result.keeps_voxels]
+        tables = [result.encoding() for result in kept or self.results]
+        return pd.concat(tables, ignore_index=True)
+
     def _stacked(self, name: str) -> "pd.DataFrame":
         import pandas as pd
 
@@ -196,7 +216,7 @@ class Comparison:
         folder : path-like
             Made if absent. Gets ``layers``, ``best``, ``pairs`` and, with several
             seeds of a network, ``seeds`` with the endings ``.csv``, ``.md`` and
-            ``.tex``.
+            ``.tex``; and ``encoding`` if scores of voxels were kept.
 
         Returns
         -------
@@ -208,6 +228,8 @@ class Comparison:
         seeds = self.seeds()
         if len(seeds):
             tables["seeds"] = seeds
+        if any(result.keeps_voxels for result in self.results):
+            tables["encoding"] = self.encoding()
         return [
             path
             for name, table in tables.items()

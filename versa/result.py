@@ -85,9 +85,9 @@ class FitResult:
         ``voxel_sector`` and ``voxel_subject (voxel)``, places along ``sector`` and
         ``subject``; where they are known, ``voxel_ceiling (voxel)``, highest r to be
         expected, and ``voxel_place (voxel)``, flat C index in the subject's grid, with
-        ``grid_shape (subject, axis)`` and ``grid_affine (subject, row, column)``. The
-        attribute ``provenance`` is
-        JSON.
+        ``grid_shape (subject, axis)`` and ``grid_affine (subject, row, column)``; with
+        permutations ``permuted_voxels (sector, layer, subject, permutation)``, median
+        r over the voxels. The attribute ``provenance`` is JSON.
 
     Raises
     ------
@@ -173,6 +173,11 @@ class FitResult:
     def single(self) -> bool:
         """Whether there is one subject only, and so no halves to compare."""
         return len(self.subjects) == 1
+
+    @property
+    def keeps_voxels(self) -> bool:
+        """Whether scores of voxels were kept, ``voxel_scores=True``."""
+        return "voxel_r" in self.data
 
     @property
     def people(self) -> str:
@@ -595,6 +600,10 @@ class FitResult:
             the reliability of its voxels also ``median_ceiling``, of the highest r that
             predictions can be expected to have, and ``median_normalized``, of r over
             that ceiling, in the ``n_reliable`` voxels whose ceiling is above 0.3.
+            With permutations of the images also ``chance``, the mean of ``median_r``
+            over them, and p-values: ``p_perm_subject`` of this subject's ``median_r``,
+            ``p_perm`` of its mean over all subjects in this sector and layer, and
+            ``p_perm_max`` of that mean as the highest of all layers.
             Predictions are those of leave-one-out ridge regression around one common
             mean, whatever the methods; see
             :func:`versa.fmri.voxel_scores.voxel_scores`, also for chance, which is

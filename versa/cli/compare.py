@@ -39,6 +39,7 @@ _FIT_ONLY = {
     "--device": "device",
     "--shared-alpha": "shared_alpha",
     "--standardize": "standardize",
+    "--voxel-scores": "voxel_scores",
     "--rdm": "rdm",
     "--compare-by": "compare_by",
     "--permutations": "permutations",
@@ -169,6 +170,12 @@ def _add_numbers(add: Callable[..., object]) -> None:
         help="permute the images M times, such as 1000, for chance levels and p values "
         "of layers (default: 0)",
     )
+    add(
+        "--voxel-scores",
+        action="store_true",
+        help="keep how well each voxel is predicted: table encoding; maps as NIfTI, in "
+        "the folder maps of --out",
+    )
     add("--device", help="cpu, cuda, ... (default: cpu)")
     add("--batch-size", metavar="N", type=int, default=32, help="images per batch")
     add("--convert-images", action="store_true", help="make images RGB, of any size")
@@ -297,6 +304,7 @@ def _compare(options: argparse.Namespace) -> int:
     _print(comparison)
     if folder is not None:
         _write(comparison, folder, options)
+        _write_maps(comparison, folder)
     _draw(comparison, options)
     return 0
 
@@ -429,6 +437,7 @@ def _fitted(
             alphas=options.alphas,
             alpha_per_voxel=not options.shared_alpha,
             standardize=options.standardize,
+            voxel_scores=options.voxel_scores,
             permutations=options.permutations,
             device=options.device,
             batch_size=options.batch_size,
@@ -478,6 +487,7 @@ def _print(comparison: "Comparison") -> None:
             f"p < {0.05 / comparison.family:.3g})\n"
         )
         _show(comparison.table, comparison.scope)
+    _print_voxels(comparison)
     for result in comparison.results:
         said = result.provenance["warnings"]
         # results of older versions say nothing of their ceilings
@@ -486,6 +496,16 @@ def _print(comparison: "Comparison") -> None:
         unsaid = [text for text in found if text not in said]
         for sentence in [*said, *unsaid]:
             print(f"\n{result.model}, {sentence}")
+
+
+def _print_voxels(comparison: "Comparison") -> None:
+    """How well voxels are predicted, if that was kept."""
+    from versa.fmri.voxel_maps import over_subjects
+    from versa.stats.tables import to_markdown
+
+    if any(result.keeps_voxels for result in comparison.results):
+        print("\nVoxels (medians, averaged over the subjects)\n")
+        print(to_markdown(over_subjects(comparison.encoding())))
 
 
 def _show(table: "pd.DataFrame", scope: str) -> None:
@@ -515,6 +535,21 @@ def _write(comparison: "Comparison", folder: Path, options: argparse.Namespace) 
         f"\nWritten to {folder}{os.sep}: layers, best and pairs as .csv, .md and .tex; "
         "results; provenance.json."
     )
+
+
+def _write_maps(comparison: "Comparison", folder: Path) -> None:
+    """Maps of the voxels, of the results that keep their scores."""
+    from versa.fmri.voxel_maps import write_maps
+
+    kept = [result for result in comparison.results if result.keeps_voxels]
+    if not kept:
+        return
+    if not all("voxel_place" in result.data for result in kept):
+        print("\nNo maps: the voxels have no place in the head.")
+        return
+    for result in kept:
+        write_maps(result.data, folder / "maps", _file_name(result.model))
+    print(f"\nMaps of {listing(r.model for r in kept)}: {folder / 'maps'}{os.sep}")
 
 
 def _draw(comparison: "Comparison", options: argparse.Namespace) -> None:

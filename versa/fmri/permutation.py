@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from versa.fmri.encoding import Operators, one_alpha, operators_of, predict
+from versa.fmri.encoding import Operators, debias, one_alpha, operators_of, predict
 from versa.fmri.rsa import EncodingTarget, both_rdms
 from versa.fmri.similarity import LINEAR, as_vectors, cosine, half_scores
+from versa.fmri.voxel_scores import median_of_known, voxel_scores
 from versa.parallel import map_in_threads, one_blas_thread
 from versa.stats.intervals import fisher_z
 from versa.stats.selection import cv_max_layer
@@ -190,7 +191,9 @@ def encoded_permuted(
     Returns
     -------
     kept : dict of str to ndarray of shape (B, n)
-        :meth:`Yardstick.reduced` of every permutation, by method.
+        :meth:`Yardstick.reduced` of every permutation, by method; and as ``voxels``,
+        (B, n_subjects), the median over each subject's voxels of the correlation of
+        debiased prediction and response.
     """
     subjects = [
         _Subject.of(target, number, whole=not alpha_per_voxel)
@@ -201,11 +204,14 @@ def encoded_permuted(
 
     def reduced(order: np.ndarray) -> list[np.ndarray]:
         permuted = operators.reordered(order)
-        both = [subject.rdms(permuted, target.measure) for subject in subjects]
-        return [yardstick.reduced(np.stack(rdms)) for rdms in zip(*both, strict=True)]
+        found = [subject.refitted(permuted, target.measure) for subject in subjects]
+        *both, voxels = zip(*found, strict=True)
+        rdms = [yardstick.reduced(np.stack(one)) for one in both]
+        return [*rdms, np.array(voxels)]
 
-    versa, debiased = zip(*map_in_threads(reduced, orders), strict=True)
-    return {"versa": np.stack(versa), "versa-debiased": np.stack(debiased)}
+    names = ("versa", "versa-debiased", "voxels")
+    every = zip(*map_in_threads(reduced, orders), strict=True)
+    return {name: np.stack(one) for name, one in zip(names, every, strict=True)}
 
 
 class _Subject(NamedTuple):
@@ -229,12 +235,20 @@ class _Subject(NamedTuple):
         shift = np.ascontiguousarray(target.shift[:, part])
         return cls(chunks, shift, target.spread[number], whole)
 
-    def rdms(self, operators: Operators, measure: str) -> tuple[np.ndarray, np.ndarray]:
-        """RDMs of what these operators predict, and of its debiased form."""
+    def refitted(
+        self, operators: Operators, measure: str
+    ) -> tuple[np.ndarray, np.ndarray, float]:
+        """RDMs of what these operators predict, and of its debiased form; median over
+        the voxels of how well they are predicted."""
         run = one_alpha if self.whole else predict
         pieces = [run(np, operators, y)[0] for y in self.chunks]
+        r = [
+            voxel_scores(debias(piece, y), y).r
+            for piece, y in zip(pieces, self.chunks, strict=True)
+        ]
         predicted = np.concatenate(pieces, axis=1)
-        return both_rdms(predicted, self.shift, self.spread, measure)
+        rdms = both_rdms(predicted, self.shift, self.spread, measure)
+        return (*rdms, median_of_known(np.concatenate(r)))
 
 
 class PermutedScores(NamedTuple):

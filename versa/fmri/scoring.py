@@ -61,7 +61,7 @@ ONE_SUBJECT = (
 """What is said of every result with one subject."""
 
 _ENCODED_SCHEMA = "encoded-1"  # counts up when what a cache entry means changes
-_PERMUTED_SCHEMA = "permuted-1"  # likewise
+_PERMUTED_SCHEMA = "permuted-2"  # likewise
 _BLOCK = 100  # permutations of a layer that are kept together
 _FEWEST_PERMUTATIONS = 19  # with fewer no p is below .05
 _VOXELS_SCHEMA = "voxels-1"  # likewise
@@ -331,6 +331,9 @@ def _empty(
         sizes["permutation"] = options.permutations
         variables["permuted"] = empty("methods", "sector", "layer", "permutation")
         variables["permuted_best"] = empty("methods", "sector", "permutation")
+        if options.voxel_scores:
+            of_voxels = ("sector", "layer", "subject", "permutation")
+            variables["permuted_voxels"] = empty(*of_voxels)
     if options.keep_rdms:
         variables["brain_rdms"] = empty("sector", "subject", "pair", dtype=single)
         if options.encoding_methods:
@@ -443,7 +446,7 @@ def _permute(
             for start in range(0, len(orders), _BLOCK):
                 block = slice(start, start + _BLOCK)
                 kept: dict[str, list[np.ndarray]] = {m: [] for m in options.methods}
-                for layer, gram in grams.items():
+                for k, (layer, gram) in enumerate(grams.items()):
                     if "rsa" in kept:
                         rdm = classic[layer][0]
                         kept["rsa"].append(
@@ -455,6 +458,8 @@ def _permute(
                         )
                         for method in options.encoding_methods:
                             kept[method].append(found[method])
+                        if "permuted_voxels" in values:
+                            values["permuted_voxels"][k, :, block] = found["voxels"].T
                     bar.update(len(orders[block]))
                 for i, method in enumerate(options.methods):
                     scores = permuted_scores(kept[method], yardstick)

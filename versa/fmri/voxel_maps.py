@@ -1,9 +1,15 @@
 """Encoding scores of a result, voxel by voxel: their table, and their maps."""
 
+import gzip
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from versa.cache import atomic_write
+from versa.fmri.voxel_scores import median_of_known
+from versa.stats.permutation import permutation_test
 from versa.wording import unknown
 
 if TYPE_CHECKING:
@@ -51,17 +57,49 @@ def encoding_table(data: "xr.Dataset", model: str) -> "pd.DataFrame":
                     "layer": str(layer),
                     "subject": str(subject),
                     "n_voxels": r.size,
-                    "median_r": _median(r),
-                    "median_r2": _median(r2),
+                    "median_r": median_of_known(r),
+                    "median_r2": median_of_known(r2),
                 }
                 if "voxel_ceiling" in data:
                     ceiling = data["voxel_ceiling"].values[here].astype(float)
                     share = normalized(r, ceiling)
-                    row["median_ceiling"] = _median(ceiling)
-                    row["median_normalized"] = _median(share)
+                    row["median_ceiling"] = median_of_known(ceiling)
+                    row["median_normalized"] = median_of_known(share)
                     row["n_reliable"] = int(np.isfinite(share).sum())
                 rows.append(row)
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    return with_chance(table, data) if "permuted_voxels" in data else table
+
+
+def with_chance(table: "pd.DataFrame", data: "xr.Dataset") -> "pd.DataFrame":
+    """The table with what permutations of the images say of its median r."""
+    shape = tuple(data.sizes[name] for name in ("sector", "layer", "subject"))
+    observed = table["median_r"].to_numpy().reshape(shape)
+    permuted = data["permuted_voxels"].values  # (sector, layer, subject, permutation)
+    chance = np.full(shape, np.nan)
+    alone, group, highest = (np.full(shape, np.nan) for _ in range(3))
+    for s in range(shape[0]):
+        for row in range(shape[2]):
+            own = permutation_test(observed[s, :, row], permuted[s, :, row])
+            chance[s, :, row], alone[s, :, row] = own.chance, own.p
+        every = permutation_test(observed[s].mean(axis=1), permuted[s].mean(axis=1))
+        group[s], highest[s] = every.p[:, None], every.p_max[:, None]
+    return table.assign(
+        chance=chance.ravel(),
+        p_perm_subject=alone.ravel(),
+        p_perm=group.ravel(),
+        p_perm_max=highest.ravel(),
+    )
+
+
+def over_subjects(table: "pd.DataFrame") -> "pd.DataFrame":
+    """The table of :func:`encoding_table` with one row for all subjects of a layer:
+    means of their medians, and the p-values of these."""
+    shown = table.drop(columns=["subject", "p_perm_subject"], errors="ignore")
+    counts = {name: "sum" for name in ("n_voxels", "n_reliable") if name in shown}
+    keys = ["model", "sector", "layer"]
+    ways = {name: counts.get(name, "mean") for name in shown.columns.drop(keys)}
+    return shown.groupby(keys, sort=False, as_index=False).agg(ways)
 
 
 def normalized(r: np.ndarray, ceiling: np.ndarray) -> np.ndarray:
@@ -152,7 +190,35 @@ def _require(data: "xr.Dataset", dimension: str, name: str) -> None:
         raise ValueError(unknown(dimension, name, known))
 
 
-def _median(values: np.ndarray) -> float:
-    """Median of the finite values; NaN if there is none."""
-    finite = values[np.isfinite(values)]
-    return float(np.median(finite)) if finite.size else np.nan
+def write_maps(data: "xr.Dataset", folder: Path, name: str) -> list[Path]:
+    """Write the maps of every subject; files begin with `name` and the subject.
+
+    ``_r.nii.gz`` has the layers as its fourth axis, in the order of ``_r.json``;
+    ``_best-layer.nii.gz`` their places in it, from 1; ``_ceiling.nii.gz`` is there if
+    it is known.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    layers = [str(layer) for layer in data["layer"].values]
+    paths = []
+    for subject in map(str, data["subject"].values):
+        each = [voxel_image(data, layer, subject, "r", None) for layer in layers]
+        images = {
+            "r": type(each[0])(
+                np.stack([np.asarray(one.dataobj) for one in each], axis=-1),
+                each[0].affine,
+                each[0].header,
+            ),
+            "best-layer": best_layer_image(data, subject, None),
+        }
+        if "voxel_ceiling" in data:
+            images["ceiling"] = voxel_image(data, layers[0], subject, "ceiling", None)
+        for what, image in images.items():
+            path = folder / f"{name}_sub-{subject}_{what}.nii.gz"
+            with atomic_write(path) as temporary:
+                temporary.write_bytes(gzip.compress(image.to_bytes(), mtime=0))
+            paths.append(path)
+        path = folder / f"{name}_sub-{subject}_r.json"
+        with atomic_write(path) as temporary:
+            temporary.write_text(json.dumps({"Layers": layers}, indent=2) + "\n")
+        paths.append(path)
+    return paths

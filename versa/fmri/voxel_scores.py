@@ -101,6 +101,12 @@ def voxel_scores(predicted: ArrayLike, responses: ArrayLike) -> VoxelScores:
     return VoxelScores(np.where(known, np.clip(r, -1.0, 1.0), np.nan), 1.0 - r2)
 
 
+def median_of_known(values: np.ndarray) -> float:
+    """Median of the finite values; NaN if there is none."""
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if finite.size else np.nan
+
+
 def with_voxels(data: "xr.Dataset", brain: BrainDataset) -> "xr.Dataset":
     """The scores of a fit with room for those of voxels: of all sectors and subjects
     side by side, with what each voxel is, its ceiling and its place."""

@@ -153,6 +153,32 @@ GLOSSARY = {
         "",
         "Early layers are near the image, late ones near the network's output.",
     ),
+    "voxels": Term("How many voxels there are, of all subjects.", "whole numbers."),
+    "voxel r": Term(
+        "How well single voxels are predicted: the correlation of the predicted and "
+        "the measured responses over the images, which were left out one at a time; "
+        "the median over voxels, averaged over subjects.",
+        "−1 to 1.",
+        "Chance is below 0, about −.2, where the penalty of the regression is chosen: "
+        "compare it with permutations.",
+    ),
+    "voxel R²": Term(
+        "Share of a voxel's variance over images that is predicted; the median over "
+        "voxels, averaged over subjects.",
+        "up to 1; below 0 if the mean response predicts better.",
+    ),
+    "voxel ceiling": Term(
+        "Noise ceiling of voxel r: the highest correlation that can be expected, from "
+        "the agreement of odd and even runs (the square root of it, corrected to all "
+        "runs by Spearman-Brown); the median over voxels, averaged over subjects.",
+        "0 to 1.",
+    ),
+    "r/ceiling": Term(
+        "Voxel r over the noise ceiling of the voxel, in the voxels whose ceiling is "
+        "above 0.3; the median over these, averaged over subjects.",
+        "1 is all that can be predicted.",
+    ),
+    "reliable": Term("How many voxels have a noise ceiling above 0.3."),
     "model": Term("The network."),
     "network": Term("The network, by its name in the zoo or the one it was given."),
     "sector": Term(

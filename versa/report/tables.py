@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from versa.comparison import Comparison
+from versa.fmri.voxel_maps import over_subjects
 from versa.report.glossary import GLOSSARY, Term
 from versa.result import FitResult
 from versa.stats.tables import for_reading, to_csv
@@ -19,6 +20,7 @@ _TITLES = {
     "pairs": "Networks against each other",
     "seeds": "Over the initialisations of untrained networks",
     "layers": "All layers",
+    "encoding": "How well voxels are predicted",
 }
 _NOTES = {
     "best": "Each network's best layer was chosen in one half of the subjects and "
@@ -27,6 +29,8 @@ _NOTES = {
     "overlap of the splits; Bonferroni family of {family}.",
     "seeds": "Of the cross-validated best layers' mean r.",
     "layers": "The score of every layer, without any choice of the best.",
+    "encoding": "Leave-one-out predictions of single voxels: medians over the voxels "
+    "of a sector, averaged over the subjects. The file has a row for each of these.",
 }
 _NOTES_OF_ONE = {
     "best": "Each network's layer with the highest score. It is not cross-validated, "
@@ -64,6 +68,10 @@ def score_tables(comparison: Comparison, best: "pd.DataFrame") -> list[ReportTab
         "seeds": comparison.seeds(),
         "layers": comparison.layers(),
     }
+    shown = dict(tables)
+    if any(result.keeps_voxels for result in comparison.results):
+        tables["encoding"] = comparison.encoding()
+        shown["encoding"] = over_subjects(tables["encoding"])
     titles, notes = _TITLES, _NOTES
     if comparison.results[0].single:
         titles = titles | {"best": "Best layers, not cross-validated"}
@@ -72,13 +80,18 @@ def score_tables(comparison: Comparison, best: "pd.DataFrame") -> list[ReportTab
         _table(
             name,
             titles[name],
-            f"{notes[name].format(family=comparison.family)} {comparison.scope}",
-            table,
+            _note(notes[name].format(family=comparison.family), name, comparison),
+            shown[name],
             zlib.compress(to_csv(table).encode("utf-8"), 9),
         )
         for name, table in tables.items()
         if len(table)
     ]
+
+
+def _note(text: str, name: str, comparison: Comparison) -> str:
+    """What stands under a table; for whom its intervals hold, if it has any."""
+    return text if name == "encoding" else f"{text} {comparison.scope}"
 
 
 def network_table(results: Sequence[FitResult]) -> ReportTable:

@@ -25,6 +25,13 @@ _HEADINGS = {
     "r": "r",
     "null_r": "null r",
     "chance": "chance",
+    "n_voxels": "voxels",
+    "median_r": "voxel r",
+    "median_r2": "voxel R²",
+    "median_ceiling": "voxel ceiling",
+    "median_normalized": "r/ceiling",
+    "n_reliable": "reliable",
+    "p_perm_subject": "p perm. (subject)",
     "z": "z",
     "p_perm": "p perm.",
     "p_perm_max": "p perm. (max)",
@@ -80,7 +87,7 @@ _P_VALUES = (
         for name in ("p", "p_corrected")
         for ending in ("", "_subjects", "_images", "_both")
     ),
-    *("p_equivalence", "p_perm", "p_perm_max"),
+    *("p_equivalence", "p_perm", "p_perm_max", "p_perm_subject"),
 )
 _PERCENT = ("explained", "explained_low", "reached", "chosen")
 # How a text begins that a spreadsheet takes for a formula: by a sign, a wide sign, or
