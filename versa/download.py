@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import re
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -31,6 +30,7 @@ from versa.http import (
     patiently,
     refusal,
 )
+from versa.progress import counted
 from versa.records import parse_json
 
 if TYPE_CHECKING:
@@ -246,7 +246,6 @@ def _act(
 ) -> None:
     """Clear the place, note from which version the bytes are, and append them."""
     import requests
-    from tqdm import tqdm
 
     part = source.part
     if decision in ("begin", "begin again"):
@@ -259,9 +258,10 @@ def _act(
         return
     limit = _LONGEST_FILE if source.size is None else source.size + _PAGE_LIMIT
     have = part.stat().st_size if part.exists() else 0
-    with open(part, "ab") as file:
-        silent = not sys.stderr.isatty()
-        bar = tqdm(total=total, initial=have, unit="B", unit_scale=True, disable=silent)
+    with (
+        open(part, "ab") as file,
+        counted(total, part.name[1:-5], "B", initial=have) as bar,
+    ):
         for chunk in chunks:
             have += len(chunk)
             if have > limit:
@@ -270,7 +270,6 @@ def _act(
                 raise DownloadError(reason, "It was replaced there.", ValueError)
             file.write(chunk)
             bar.update(len(chunk))
-        bar.close()
     if total is not None and have != total:
         raise requests.ConnectionError(f"{have} of {total} bytes came")
 

@@ -4,7 +4,9 @@ They may not fill the memory or the disk, bring in other files of this machine, 
 the process. Damage is refused by `versa.wording.reading`, which is put around.
 """
 
+import contextlib
 import functools
+import re
 import subprocess
 import sys
 import zlib
@@ -16,6 +18,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import h5py
 
+# How a text begins that a spreadsheet takes for a formula: by a sign, a wide sign, or
+# blanks before one. A dash alone says that there is no value.
+_FORMULA = re.compile(r"\s*[=+@\uff1d\uff0b\uff20]|\s*[-\uff0d](?!\Z)")
 _FREE = 10**8  # bytes that any file may unpack to,
 _RATIO = 100  # and this many times its own size beyond
 _PATIENCE = 15.0  # seconds in which a file of MATLAB or HDF5 is read,
@@ -81,7 +86,7 @@ def open_hdf5(path: Path, *, checked: bool = False) -> "Iterator[h5py.File]":
     import h5py
 
     if not checked:
-        _survives(path, _HDF5, "HDF5")
+        check_reader(path, _HDF5, "HDF5")
 
     def linked(name: bytes, info: Any) -> str | None:
         external = info.type == h5py.h5l.TYPE_EXTERNAL
@@ -121,13 +126,16 @@ def load_mat(path: Path, **options: Any) -> dict[str, Any]:
     from scipy.io import loadmat
 
     check_expansion(path, _unpacked_size(path, _FREE + _RATIO * path.stat().st_size))
-    _survives(path, _MATLAB, "MATLAB")
+    check_reader(path, _MATLAB, "MATLAB")
     content: dict[str, Any] = loadmat(path, **options)
     return content
 
 
-def _survives(path: Path, reading: str, kind: str) -> None:
-    """Refuse a file on which its reader crashes or hangs, or that fills the memory."""
+def check_reader(path: Path, reading: str, kind: str) -> None:
+    """Refuse a file on which its reader crashes or hangs, or that fills the memory.
+
+    `reading` are lines of Python that read the file ``sys.argv[1]``.
+    """
     state = path.stat()
     _survive(path.resolve(), reading, kind, state.st_size, state.st_mtime_ns)
 
@@ -169,3 +177,21 @@ def _unpacked_size(path: Path, most: int) -> int:
                 n_bytes += len(unpack.decompress(rest, 2**20))
                 rest = unpack.unconsumed_tail
     return n_bytes
+
+
+def no_formula(value: object) -> object:
+    """A cell of a CSV file, in one line, that no spreadsheet runs."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    if not _FORMULA.match(text):
+        return text
+    with contextlib.suppress(ValueError):
+        float(text)
+        return text
+    return f"'{text}"
+
+
+def printable(text: str) -> str:
+    """In one line, and with nothing that a terminal would obey."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)

@@ -25,6 +25,7 @@ from versa.models.ipcl.recipes import (
     read_text,
     recipe_names,
 )
+from versa.models.zoo import networks
 from versa.models.zoo.cards import card_folder, read_card
 from versa.models.zoo.loading import load_model
 
@@ -310,3 +311,16 @@ def test_torchrun(tmp_path, data):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("trained for 4 steps.") == 1
     assert (folder / "export" / "run.toml").is_file()
+
+
+def test_code_of_ones_own_is_named_on_the_command_line(data, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text("from tests.ipcl_runs import tiny as net\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("VERSA_BUILDERS", "")
+    monkeypatch.setattr(networks, "_named_by_user", set())
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("architecture: mine:net\n")  # perhaps of somebody else
+    given = (data, "--out", tmp_path / "run")
+    own = sets(data, architecture="mine:net", epochs=1)
+    assert run(*given, "--config", recipe) == 2
+    assert run(*given, *own) == 0

@@ -174,7 +174,7 @@ def _map(options: argparse.Namespace) -> int:
 
     from versa.models.readouts.images import labelled_images, stream_features
     from versa.models.readouts.maps import embedding_map, plot_map
-    from versa.stats.tables import no_formula
+    from versa.untrusted import no_formula
 
     model, _ = _opened(options)
     source = labelled_images(options.images)

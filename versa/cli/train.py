@@ -9,6 +9,7 @@ from pathlib import Path
 import versa
 from versa.cli.readouts import add_readouts
 from versa.cli.running import add_common, run_command
+from versa.progress import counted
 
 _AGAIN = 75  # exit code: stopped by a scheduler, run the same command again
 _EPILOG = """\
@@ -169,8 +170,12 @@ def _commands() -> dict[str, argparse.ArgumentParser]:
 
 def _train(options: argparse.Namespace) -> int:
     from versa.models.ipcl.recipes import config_text, read_config
+    from versa.models.zoo.networks import trust_package_of
 
     config = read_config(options.config, *_changes(options))
+    if f"architecture={config.architecture}" in options.changes:
+        # code of one's own, named on one's own command line: not by a file of others
+        trust_package_of(config.architecture)
     if options.print_config:
         print(config_text(config), end="")
         return 0
@@ -221,15 +226,11 @@ def _changes(options: argparse.Namespace) -> list[str]:
 
 
 def _pack(options: argparse.Namespace) -> int:
-    from tqdm.auto import tqdm
-
     from versa.models.ipcl.packing import pack
     from versa.models.ipcl.sources import ImageTree
 
     images = ImageTree(options.data)
-    with tqdm(
-        total=len(images), unit="image", disable=True if options.quiet else None
-    ) as bar:
+    with counted(len(images), "pack", "image", show=not options.quiet) as bar:
 
         def progress(done: int, _total: int) -> None:
             bar.update(done - bar.n)

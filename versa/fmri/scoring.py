@@ -39,6 +39,7 @@ from versa.fmri.rsa import (
 )
 from versa.fmri.similarity import check_comparison, own_scores
 from versa.fmri.voxel_scores import with_voxels
+from versa.progress import counted
 from versa.stats.intervals import fisher_mean
 from versa.stats.splits import SplitHalves
 from versa.wording import listing, unknown
@@ -180,19 +181,14 @@ def score(
     data : Dataset
         The variables of a `FitResult` that depend on responses.
     """
-    from tqdm.auto import tqdm
-
     data = _empty(list(grams), brain, splits, options)
     _announce_rdms(data)
     if options.voxel_scores:
         data = with_voxels(data, brain)
     classic = {layer: _classic_rdm(gram, options.rdm) for layer, gram in grams.items()}
-    with tqdm(
-        total=len(brain.sector_names) * len(grams),
-        desc=f"{model}: encoding" if options.encode else f"{model}: RSA",
-        disable=not options.progress,
-        leave=False,
-    ) as bar:
+    what = f"{model}: encoding" if options.encode else f"{model}: RSA"
+    n_scores = len(brain.sector_names) * len(grams)
+    with counted(n_scores, what, "layer", show=options.progress) as bar:
         for number, name in enumerate(brain.sector_names):
             sector = _Sector.of(brain, name, options)
             _score_brain(_views(data, sector=name), sector, splits, options)

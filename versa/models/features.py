@@ -28,6 +28,7 @@ from versa.models.passes import (
     watch_layers,
 )
 from versa.models.vision import VisionModel
+from versa.progress import counted
 from versa.wording import listing
 
 logger = logging.getLogger("versa")
@@ -185,16 +186,11 @@ def grams_of_inputs(
 ) -> dict[str, LayerGram]:
     """Gram matrices of layers with the axes of their images, as a trial has found
     them, from images that have been read and checked."""
-    from tqdm.auto import tqdm
-
     n_images, step = len(inputs.names), options.batch_size
     store = _Store(layers, n_images, options.max_buffer)
-    bar = tqdm(
-        total=n_images, desc=model.name, unit="image", disable=not options.progress
-    )
     try:
         with (
-            bar,
+            counted(n_images, model.name, "image", show=options.progress) as bar,
             on_device(model.module, place),
             evaluating(model.module),
             watch_layers(model.module, list(layers), store.receive),

@@ -1,7 +1,5 @@
 """Tables of scores and comparisons: DataFrames, and their CSV, Markdown and LaTeX."""
 
-import contextlib
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from versa.stats.parity import (
 )
 from versa.stats.power import detectable_effect
 from versa.stats.ttests import CorrectedTTest, corrected_paired_ttest
+from versa.untrusted import no_formula, printable
 
 # How a column is called where people read it; the CSV keeps the names of the left.
 _HEADINGS = {
@@ -90,9 +89,6 @@ _P_VALUES = (
     *("p_equivalence", "p_perm", "p_perm_max", "p_perm_subject"),
 )
 _PERCENT = ("explained", "explained_low", "reached", "chosen")
-# How a text begins that a spreadsheet takes for a formula: by a sign, a wide sign, or
-# blanks before one. A dash alone says that there is no value.
-_FORMULA = re.compile(r"\s*[=+@\uff1d\uff0b\uff20]|\s*[-\uff0d](?!\Z)")
 
 
 def bonferroni(p: ArrayLike, family: int) -> np.ndarray:
@@ -338,12 +334,7 @@ def _text(value: object, column: str) -> str:
         if column in _PERCENT:
             return f"{100 * value:.1f}%"
         return f"{value:.3f}"
-    return " ".join(_printable(str(value)).split())
-
-
-def _printable(text: str) -> str:
-    """In one line, and with nothing that a terminal would obey."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
+    return " ".join(printable(str(value)).split())
 
 
 def to_markdown(table: pd.DataFrame) -> str:
@@ -399,19 +390,6 @@ def to_csv(table: pd.DataFrame) -> str:
     net,1.0
     """
     return table.map(no_formula).to_csv(index=False)
-
-
-def no_formula(value: object) -> object:
-    """A cell of a CSV file, in one line, that no spreadsheet runs."""
-    if not isinstance(value, str):
-        return value
-    text = _printable(value)
-    if not _FORMULA.match(text):
-        return text
-    with contextlib.suppress(ValueError):
-        float(text)
-        return text
-    return f"'{text}"
 
 
 def to_latex(table: pd.DataFrame) -> str:

@@ -103,6 +103,25 @@ def test_annotations_of_freesurfer(tmp_path):
     assert surface_label_names(path) == {1: "V1", 2: "V2"}
 
 
+def test_damaged_files_of_freesurfer(tmp_path):
+    path = tmp_path / "lh.curv"
+    nibabel.freesurfer.write_morph_data(path, np.arange(12.0))
+    assert read_hemispheres(path).parts["left"].tolist() == list(range(12))
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(ValueError, match=r"lh\.curv .*announces 12 .* has 10"):
+        read_hemispheres(path)
+    path = tmp_path / "lh.aparc.annot"
+    colours = np.array([[25, 5, 25, 0, 0], [1, 2, 3, 0, 0]])
+    nibabel.freesurfer.write_annot(path, np.arange(12) % 2, colours, ["no", "V1"])
+    whole = path.read_bytes()
+    place = 4 + 12 * 8 + 8  # the number of labels, after the vertices
+    assert int.from_bytes(whole[place : place + 4], "big") == 2
+    path.write_bytes(whole[:place] + b"\x7f\xff\xff\xff" + whole[place + 4 :])
+    for read in (read_hemispheres, surface_label_names):  # nibabel takes minutes
+        with pytest.raises(ValueError, match=r"lh\.aparc\.annot must"):
+            read(path)
+
+
 def test_mgz_of_freesurfer(tmp_path):
     values = np.random.default_rng(1).normal(size=(12, 1, 1, 4)).astype(np.float32)
     path = tmp_path / "lh.beta.mgz"

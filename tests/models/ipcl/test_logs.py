@@ -14,9 +14,9 @@ from versa.models.ipcl.logs import (
     Doing,
     RunLog,
     collapse_step,
-    every_minute,
     plot_run,
 )
+from versa.progress import every_minute
 
 PARTS = ["loss", "positive", "negative"]
 

@@ -347,8 +347,8 @@ def _estimated(
     if lost:
         raise ValueError(
             f"subject {subject} must have an estimate of each condition in a run; "
-            f"{listing(map(repr, lost))} has none: its images, {said}, are 0 or NaN "
-            "everywhere. Name the conditions to read with conditions=."
+            f"{listing(map(repr, lost))} has none: its images are 0 or NaN "
+            f"everywhere ({said}). Name the conditions to read with conditions=."
         )
     return kept
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from versa.wording import listing, reading, unique_names
+from versa.wording import listing, reading, shown, unique_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,8 +115,8 @@ def read_events(
         if len(bad):
             raise ValueError(
                 f"{path} must have numbers as {column}; line {bad.index[0] + 2} has "
-                f"{bad.iloc[0]!r}. Events that are no conditions can be left out: "
-                "--leave-out (left_out=)."
+                f"{shown(bad.iloc[0])!r}. Events that are no conditions can be left "
+                "out: --leave-out (left_out=)."
             )
     if "modulation" in given:
         logger.info("%s: responses are multiplied by the column modulation.", path)

@@ -8,7 +8,6 @@ files are written atomically, so that an interrupted run resumes.
 import json
 import logging
 import os
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -41,6 +40,7 @@ from versa.fmri.study.files import (
 )
 from versa.fmri.study.images import images_by_name, match_images, write_images
 from versa.fmri.volumes.nifti import mask_file
+from versa.progress import counted
 from versa.wording import listing
 
 if TYPE_CHECKING:
@@ -112,8 +112,6 @@ def estimate_betas(
         If the folder exists with other options, files from which its betas were made
         have changed, subjects have different conditions, or a file is not right.
     """
-    from tqdm import tqdm
-
     source, folder = Path(source), Path(folder)
     settings = settings or GLMSettings()
     find: dict[str, Any] = {
@@ -148,29 +146,27 @@ def estimate_betas(
     if here:
         logger.info("%s: betas of %s are there already.", folder, listing(here))
     conditions = read_conditions(folder, done[0]) if done else ()
-    bar = tqdm(
-        [label for label in labels if label not in done],
-        unit="subject",
-        disable=not (progress and sys.stderr.isatty()),
-    )
-    for label in bar:
-        runs = find_runs(source, label, **find)
-        if available is not None:
-            match_images(conditions_of(runs, settings), available, images)
-        own_mask = _of_subject(mask, label)
-        inputs = _inputs(runs, own_mask, source, folder)
-        betas = fit_betas(
-            runs,
-            label,
-            settings=settings,
-            mask=own_mask,
-            space=_space(space, runs[0].bold, raw=derivatives is None),
-            resample=resample,
-        )
-        conditions = conditions or betas.conditions
-        _check_conditions(betas, conditions)
-        write_subject(betas.in_order(conditions), folder, inputs=inputs)
-        _write_participants(folder, labels)
+    missing = [label for label in labels if label not in done]
+    with counted(len(missing), "betas", "subject", show=progress) as bar:
+        for label in missing:
+            runs = find_runs(source, label, **find)
+            if available is not None:
+                match_images(conditions_of(runs, settings), available, images)
+            own_mask = _of_subject(mask, label)
+            inputs = _inputs(runs, own_mask, source, folder)
+            betas = fit_betas(
+                runs,
+                label,
+                settings=settings,
+                mask=own_mask,
+                space=_space(space, runs[0].bold, raw=derivatives is None),
+                resample=resample,
+            )
+            conditions = conditions or betas.conditions
+            _check_conditions(betas, conditions)
+            write_subject(betas.in_order(conditions), folder, inputs=inputs)
+            _write_participants(folder, labels)
+            bar.update()
     if available is not None:
         write_images(folder, match_images(conditions, available, images))
     return folder

@@ -16,7 +16,7 @@ import numpy as np
 from versa.fmri.volumes.nifti import check_stored
 from versa.fmri.volumes.scaling import header_step, whole_labels
 from versa.fmri.volumes.spaces import stated_side
-from versa.untrusted import check_expansion
+from versa.untrusted import check_expansion, check_reader
 from versa.wording import listing, reading
 
 if TYPE_CHECKING:
@@ -32,6 +32,10 @@ _CIFTI = (".dscalar.nii", ".dtseries.nii", ".dlabel.nii")
 _GIFTI = re.compile(r"\.gii(\.\w+)?$", re.IGNORECASE)  # maybe compressed
 _WHOLE_CIFTI = "a whole CIFTI-2 file"
 _CHUNK = 2**20
+_ANNOTATION = """
+    from nibabel.freesurfer import read_annot
+    read_annot(sys.argv[1])
+"""
 _MORPHOMETRY = b"\xff\xff\xff"  # of lh.curv, lh.sulc, lh.thickness ...
 _VERTEX_BYTES = 4  # of a value in a GIFTI file, float32 or int32
 _NO_LABEL = {"???", "unknown", "background", "medial_wall", "medial wall"}
@@ -173,6 +177,7 @@ def surface_label_names(path: str | Path) -> dict[int, str]:
             names = {int(label): text for label, (text, _) in table.items() if label}
     elif path.suffix == ".annot":
         with reading(path, "an annotation of FreeSurfer"):
+            check_reader(path, _ANNOTATION, "FreeSurfer")
             _, _, texts = nibabel.freesurfer.read_annot(path)
             names = {number: text.decode() for number, text in enumerate(texts)}
     else:
@@ -205,6 +210,8 @@ def _read_vertices(path: Path) -> np.ndarray:
         )
     with reading(path, "surface data"):
         _refuse_other_files(path)
+        if path.suffix == ".annot":
+            check_reader(path, _ANNOTATION, "FreeSurfer")
         # nilearn takes patterns; here [ and * are letters of a name
         values = load_surf_data(glob.escape(str(path)))
         _check_morphometry(path, len(values))

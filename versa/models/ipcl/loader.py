@@ -27,6 +27,7 @@ from versa.models.ipcl.decoding import ImageProblem, decode
 from versa.models.ipcl.image_source import ImageSource
 from versa.models.ipcl.random_numbers import SUBSTITUTE, hashed
 from versa.parallel import n_cores
+from versa.untrusted import no_formula
 
 logger = logging.getLogger("versa")
 
@@ -133,7 +134,7 @@ class BadImages:
                 writer = csv.writer(file)
                 if new:
                     writer.writerow(_HEADER)
-                writer.writerow((index, name, what, reason))
+                writer.writerow(map(no_formula, (index, name, what, reason)))
         except OSError as error:  # a full disk must not end the training
             logger.warning("the list %s cannot be written (%s).", self.log, error)
         return True

@@ -4,10 +4,8 @@ import contextlib
 import csv
 import logging
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -20,25 +18,6 @@ logger = logging.getLogger("versa")
 
 _COLLAPSE = 20.0  # times the negative part of the first step
 STEPS, EPOCHS, CURVE = "steps.csv", "epochs.csv", "curve.png"
-
-
-@contextmanager
-def every_minute(text: Callable[[], str], seconds: float = 60.0) -> Iterator[None]:
-    """A line of the log every minute, from a thread; none where the text is empty."""
-    ended = threading.Event()
-
-    def write() -> None:
-        while not ended.wait(seconds):
-            if line := text():
-                logger.info("%s", line)
-
-    thread = threading.Thread(target=write, name="versa-every-minute", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 class Doing:

@@ -31,13 +31,14 @@ from versa.models.ipcl.config import TrainConfig
 from versa.models.ipcl.image_source import UnreachableImages
 from versa.models.ipcl.learner import Learner, logged_parts, torch_flags
 from versa.models.ipcl.loader import BadImages, Chunk
-from versa.models.ipcl.logs import Doing, RunLog, every_minute
+from versa.models.ipcl.logs import Doing, RunLog
 from versa.models.ipcl.monitor import Monitor
 from versa.models.ipcl.process_group import Launch, ProcessGroup, process_group
 from versa.models.ipcl.recipes import config_text, differences, read_text
 from versa.models.ipcl.schedule import Plan, epoch_order, one_cycle, rounds_of
 from versa.models.ipcl.sources import open_images
 from versa.models.ipcl.stopping import StopFlag, Stopped, stop_flag
+from versa.progress import every_minute
 
 logger = logging.getLogger("versa")
 

@@ -38,6 +38,7 @@ from versa.models.passes import (
 from versa.models.preprocess import Preprocess
 from versa.models.vision import VisionModel
 from versa.parallel import n_cores
+from versa.progress import counted
 from versa.wording import listing
 
 logger = logging.getLogger("versa")
@@ -337,8 +338,6 @@ def stream_features(
         If an image is damaged or a feature is not finite (both are named), or the
         transform is not known.
     """
-    from tqdm.auto import tqdm
-
     source = labelled_images(images)
     prepare = validation_transform(model, transform)
     place = computing_device(model.module, device)
@@ -347,9 +346,7 @@ def stream_features(
     with (
         on_device(model.module, place),
         closing(stream),
-        tqdm(
-            total=len(source), desc=model.name, unit="image", disable=not progress
-        ) as bar,
+        counted(len(source), model.name, "image", show=progress) as bar,
     ):
         for numbers, outputs in stream:
             yield outputs[layer], torch.from_numpy(source.labels[numbers])

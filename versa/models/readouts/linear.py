@@ -33,6 +33,7 @@ from versa.models.readouts.images import (
 from versa.models.vision import VisionModel
 from versa.models.zoo.networks import build_seeded
 from versa.models.zoo.reading import open_checkpoint
+from versa.progress import counted
 from versa.wording import listing
 
 logger = logging.getLogger("versa")
@@ -151,8 +152,6 @@ def readout_linear(
         If an image is damaged (it is named), val has a class that train has not, the
         loss is not finite, or `resume` is damaged or of another read-out.
     """
-    from tqdm.auto import tqdm
-
     if min(epochs, batch_size, save_every) < 1 or seed < 0 or not peak_lr > 0:
         raise ValueError(
             "epochs, batch_size, save_every and peak_lr must be above 0 and seed not "
@@ -177,8 +176,11 @@ def readout_linear(
     n_images, per_epoch = len(images), -(-len(images) // batch_size)
     n_steps, passing = epochs * per_epoch, (crop, batch_size, place, workers)
     state = _beginning(path, settings, place)
-    shown = {"initial": state["step"], "desc": model.name, "disable": not progress}
-    with on_device(model.module, place), tqdm(total=n_steps, **shown) as bar:
+    shown = {"initial": state["step"], "show": progress}
+    with (
+        on_device(model.module, place),
+        counted(n_steps, model.name, "step", **shown) as bar,
+    ):
         while state["step"] < n_steps:
             epoch, done = divmod(state["step"], per_epoch)
             order = np.random.default_rng([0, seed, epoch]).permutation(n_images)

@@ -18,6 +18,7 @@ from versa.models.readouts.images import (
     validation_transform,
 )
 from versa.models.vision import VisionModel
+from versa.progress import counted
 from versa.wording import listing
 
 Features = torch.Tensor | np.ndarray
@@ -85,8 +86,6 @@ def readout_knn(
     ----------
     Konkle & Alvarez (2022), https://doi.org/10.1038/s41467-022-28091-4
     """
-    from tqdm.auto import tqdm
-
     gallery, queries = labelled_images(train), labelled_images(val)
     truth = queries.labels_among(gallery.classes)
     _check_vote(k, temperature)
@@ -98,7 +97,7 @@ def readout_knn(
     total = len(queries) + len(gallery)
     with (
         on_device(model.module, place),
-        tqdm(total=total, desc=model.name, unit="image", disable=not progress) as bar,
+        counted(total, model.name, "image", show=progress) as bar,
     ):
         rows: dict[str, list[torch.Tensor]] = {name: [] for name in names}
         for numbers, outputs in plain_features(model, names, queries, *passing):

@@ -33,6 +33,7 @@ _HEADS = ("fc", "classifier", "heads", "head")
 _PACKAGES = ("torch", "torchvision", "timm", "versa", "cornet", "vonenet")
 # what would have timm read another file than the card's, which has no hash
 _TIMM_FILES = ("cache_dir", "checkpoint_path", "pretrained_cfg")
+_named_by_user: set[str] = set()
 
 
 def constructor(
@@ -107,10 +108,15 @@ def find_builder(builder: str, *, requires: str = "") -> Callable[..., Any]:
     return build
 
 
+def trust_package_of(builder: str) -> None:
+    """Let this process use the package of a builder that the user named himself."""
+    _named_by_user.add(builder.partition(":")[0].partition(".")[0])
+
+
 def _trusted_packages() -> list[str]:
     """Packages of which the user lets a card name anything."""
     named = os.environ.get("VERSA_BUILDERS", "").split(",")
-    return [name.strip() for name in named if name.strip()]
+    return [*_named_by_user, *(name.strip() for name in named if name.strip())]
 
 
 def _makes_networks(build: object, name: str) -> bool:
