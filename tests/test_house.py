@@ -23,6 +23,7 @@ EVERYWHERE = {
     "versa.download",
     "versa.http",
     "versa.parallel",
+    "versa.progress",
     "versa.records",
     "versa.untrusted",
     "versa.wording",
