@@ -76,7 +76,7 @@ def test_a_dataset_of_rdms():
     assert dataset.bad_voxels() == {}
     dataset.require_clean_voxels()
     assert dataset.drop_bad_voxels() is dataset
-    part = dataset.select("IT", "02")
+    part = dataset.select("IT", "sub-02")
     np.testing.assert_array_equal(part.rdms["IT"], make_rdms()["IT"][1:])
 
 

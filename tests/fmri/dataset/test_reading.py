@@ -8,6 +8,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.fmri.dataset.damage import (
     ABOUT,
@@ -380,3 +381,18 @@ def test_betas_masks_and_rdms_have_hashes(made, tmp_path, kind):
         (folder / "dataset_description.json").write_text(json.dumps(about))
         with pytest.raises(ValueError, match="must have a mapping of files to hashes"):
             read_dataset(folder)
+
+
+def test_images_that_viewers_turn_are_pointed_out(made, tmp_path, caplog):
+    folder = shutil.copytree(made / "good", tmp_path / "turned")
+    table = folder / "stimuli.tsv"
+    lines = [line.split("\t") for line in table.read_text().splitlines()]
+    place = folder / "stimuli" / lines[1][1]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(place).copy().save(place, exif=exif)
+    lines[1][2] = hashlib.sha256(place.read_bytes()).hexdigest()
+    table.write_text("".join("\t".join(line) + "\n" for line in lines))
+    read_dataset(folder)
+    assert "have an EXIF orientation" in caplog.text
+    assert f"They are {place.name}." in caplog.text

@@ -196,7 +196,7 @@ class BrainDataset:
         Parameters
         ----------
         sectors, subjects : str or sequence of str, optional
-            What to keep; everything if not given.
+            What to keep; everything if not given. ``sub-01`` is subject 01.
 
         Returns
         -------
@@ -212,7 +212,9 @@ class BrainDataset:
         if sectors is not None:
             names = chosen_names(sectors, "sector", names)
         if subjects is not None:
-            people = chosen_names(subjects, "subject", people)
+            asked = [subjects] if isinstance(subjects, str) else subjects
+            plain = [s if s in people else s.removeprefix("sub-") for s in asked]
+            people = chosen_names(plain, "subject", people)
         rows = [list(self.subjects).index(subject) for subject in people]
 
         def part(data: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -15,12 +15,13 @@ from versa.fmri.dataset.braindata import bad_columns
 from versa.fmri.dataset.folder import (
     Contents,
     check_hashes,
+    check_oddities,
     each_rdms,
     each_responses,
     read_contents,
 )
 from versa.fmri.dataset.problems import LEVELS, Problem, Problems
-from versa.fmri.dataset.stimuli import StimulusSet, image_oddities
+from versa.fmri.dataset.stimuli import StimulusSet
 from versa.fmri.dataset.subject_files import SubjectResponses, sidecar_path
 from versa.fmri.dataset.tables import DESCRIPTION, LABEL, read_json, subject_labels
 from versa.fmri.volumes.grids import orientation, same_grid
@@ -231,12 +232,7 @@ def _check_images(contents: Contents, problems: Problems) -> None:
             if look is not None:
                 looks[name] = look
     _check_looks(problems, looks)
-    there = [file for file in contents.images.files if file.is_file()]
-    for text, odd in image_oddities(there).items():
-        problems.warning(
-            contents.folder / "stimuli.tsv",
-            f"names images that {text} They are {listing(file.name for file in odd)}.",
-        )
+    check_oddities(contents, problems)
     for names in by_content.values():
         if len(names) > 1:
             problems.warning(

@@ -40,7 +40,7 @@ import numpy as np
 from versa.cache import atomic_write, file_hash
 from versa.fmri.dataset.braindata import BrainDataset
 from versa.fmri.dataset.problems import Problem, Problems
-from versa.fmri.dataset.stimuli import StimulusSet
+from versa.fmri.dataset.stimuli import StimulusSet, image_oddities
 from versa.fmri.dataset.subject_files import (
     SubjectResponses,
     files_by_sector,
@@ -168,6 +168,7 @@ def read_dataset(
     contents = read_contents(folder, reports)
     values = (_rdms if contents.has_rdms else _responses)(contents, reports)
     check_hashes(contents, reports)
+    check_oddities(contents, reports)
     if problems is not None:
         problems += found
     if contents.stimuli is None or any(one.level == "error" for one in found):
@@ -406,6 +407,16 @@ def _find_sectors(contents: Contents, problems: Problems) -> None:
                     path,
                     f"is left out, because Sectors in {DESCRIPTION} does not name it.",
                 )
+
+
+def check_oddities(contents: Contents, problems: Problems) -> None:
+    """Warn of images that a network sees otherwise than viewers show them."""
+    files = [] if contents.images is None else contents.images.files
+    for text, odd in image_oddities(file for file in files if file.is_file()).items():
+        problems.warning(
+            contents.folder / "stimuli.tsv",
+            f"names images that {text} They are {listing(file.name for file in odd)}.",
+        )
 
 
 def check_hashes(contents: Contents, problems: Problems) -> None:

@@ -244,6 +244,7 @@ def add_sectors(
     """
     folder = Path(folder)
     subjects = read_participants(folder)
+    sectors = {label.removeprefix("sub-"): own for label, own in sectors.items()}
     missing = [label for label in subjects if label not in sectors]
     if missing:
         raise ValueError(
