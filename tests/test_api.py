@@ -1,5 +1,6 @@
 """versa.fit from end to end, on small networks and brains that take no time."""
 
+import dataclasses
 import logging
 import warnings
 from dataclasses import replace
@@ -10,6 +11,8 @@ import pytest
 import torch
 import xarray as xr
 from PIL import Image
+from rsatoolbox.data import Dataset
+from rsatoolbox.rdm.calc import calc_rdm_crossnobis
 from scipy.spatial.distance import pdist
 from scipy.stats import spearmanr
 from torch import nn
@@ -175,6 +178,44 @@ def test_other_distances_by_hand(brain, stimuli, rdm):
                     assert float(score) == pytest.approx(
                         spearmanr(*means).statistic, abs=1e-9
                     )
+
+
+def test_crossnobis_of_a_dataset_folder(brain, tmp_path, stimuli):
+    rng = np.random.default_rng(5)
+    halves = {
+        name: [(y + rng.normal(size=y.shape), y + 1) for y in responses]
+        for name, responses in brain.responses.items()
+    }
+    with pytest.raises(ValueError, match=r"odd and even runs; small holds none"):
+        fit(brain, rdm="crossnobis")
+    folder = versa.write_dataset(
+        dataclasses.replace(brain, halves=halves), tmp_path / "dataset"
+    )
+    with pytest.raises(ValueError, match="halves=True"):
+        fit(versa.read_dataset(folder), rdm="crossnobis")
+    result = fit(str(folder), rdm="crossnobis", cache=False)
+    x = features(stimuli, "late")
+    for sector, pairs in halves.items():
+        measured = np.stack([by_rsatoolbox(*pair) for pair in pairs])
+        kept = result.data["brain_rdms"].loc[sector].values
+        np.testing.assert_allclose(kept, measured, rtol=1e-5, atol=1e-5)
+        own = pdist(x, "sqeuclidean")
+        for j, row in enumerate(result.splits.members):
+            for half, who in enumerate((row, ~row)):
+                expected = np.corrcoef(own, measured[who].mean(axis=0))[0, 1]
+                score = result.scores.loc["rsa", sector, "late"][j, half]
+                assert float(score) == pytest.approx(expected, abs=1e-9)
+    for file in folder.glob("sub-*/func/*_desc-evenbetas_stat.nii"):
+        file.unlink()
+    with pytest.raises(ValueError, match=r"must hold betas .*no sub-a_desc-even"):
+        versa.read_dataset(folder, halves=True)
+
+
+def by_rsatoolbox(odd, even):
+    rows = {"image": [*range(len(odd))] * 2, "half": [0] * len(odd) + [1] * len(odd)}
+    dataset = Dataset(np.vstack([odd, even]), obs_descriptors=rows)
+    rdms = calc_rdm_crossnobis(dataset, "image", cv_descriptor="half")
+    return rdms.get_vectors()[0]
 
 
 def test_measures_are_recorded_and_compared(brain):

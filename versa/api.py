@@ -193,7 +193,7 @@ def fit(
         convert_images=convert_images,
         drop_bad_voxels=drop_bad_voxels,
     )
-    brain = _usable(load_dataset(dataset), sectors, options)
+    brain = _usable(load_dataset(dataset, halves=rdm == "crossnobis"), sectors, options)
     splits = _of_subjects(splits, brain)
     store = _store(cache)
     vision, grams = _grams(model, layer_list, brain, store, options, preprocess, name)
@@ -278,6 +278,12 @@ def _usable(
     if options.drop_bad_voxels:
         brain = brain.drop_bad_voxels()
     brain.require_clean_voxels()
+    if options.rdm == "crossnobis" and brain.halves is None:
+        raise ValueError(
+            "rdm='crossnobis' needs the betas of odd and even runs; "
+            f"{brain.name} holds none. Read a dataset folder that has them with "
+            "versa.read_dataset(folder, halves=True), or take another distance."
+        )
     for sector, responses in (brain.responses or {}).items():
         for subject, voxels in zip(brain.subjects, responses, strict=True):
             if voxels.shape[1] < _FEWEST_VOXELS:

@@ -422,7 +422,7 @@ def _fitted(
     """Fit every model; each result is saved as soon as it is there."""
     if not names:
         return {}
-    brain = versa.load_dataset(options.dataset)
+    brain = versa.load_dataset(options.dataset, halves=options.rdm == "crossnobis")
     layers = _layer_list(options)
     given = {name: getattr(options, name) for name in ("methods", "rdm", "compare_by")}
     chosen = {name: value for name, value in given.items() if value is not None}

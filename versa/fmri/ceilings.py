@@ -10,6 +10,7 @@ from versa.fmri.dataset.braindata import BrainDataset
 from versa.fmri.kept import ceiling_of
 from versa.fmri.rdm import (
     correlation_rdm,
+    crossnobis_rdm,
     n_images_of,
     pattern_rdm,
     to_rsatoolbox,
@@ -303,6 +304,9 @@ def subject_rdms(
     """RDM of every subject in a sector, (n_subjects, n_pairs)."""
     if dataset.responses is None:
         return np.asarray((dataset.rdms or {})[sector])
+    if measure == "crossnobis":
+        pairs = (dataset.halves or {})[sector]
+        return np.stack(map_in_threads(lambda pair: crossnobis_rdm(*pair), pairs))
     voxels = dataset.responses[sector]
     return np.stack(map_in_threads(lambda x: pattern_rdm(x, measure), voxels))
 

@@ -64,6 +64,9 @@ class BrainDataset:
         correlation of odd and even runs, as
         :func:`versa.fmri.reliability.voxel_reliability` gives it, which the noise
         ceilings of voxels are made of. NaN where it is not known.
+    halves : mapping of str to sequence of (array-like, array-like), optional
+        For each sector of `responses` two arrays of the shape of its responses per
+        subject: the betas of odd and of even runs, for crossnobis distances.
     unit : str, default="a.u."
         Unit of the responses.
     space : str, default="none"
@@ -95,6 +98,7 @@ class BrainDataset:
     rdms: Mapping[str, np.ndarray] | None = None
     sectors: Mapping[str, Sequence[Sector]] | None = None
     reliability: Mapping[str, Sequence[np.ndarray]] | None = None
+    halves: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]] | None = None
     unit: str = "a.u."
     space: str = "none"
     licence: str = ""
@@ -126,11 +130,13 @@ class BrainDataset:
             put("space", next(iter(self.sectors.values()))[0].space)
         if self.reliability is not None:
             put("reliability", _checked_reliability(self, self.reliability))
+        if self.halves is not None:
+            put("halves", _checked_halves(self, self.halves))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # mapping proxies cannot be pickled, and read-only flags would be lost
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        for field in ("responses", "rdms", "sectors", "reliability"):
+        for field in ("responses", "rdms", "sectors", "reliability", "halves"):
             if values[field] is not None:
                 values[field] = dict(values[field])
         return functools.partial(type(self), **values), ()
@@ -229,6 +235,7 @@ class BrainDataset:
             rdms=part(self.rdms),
             sectors=part(self.sectors),
             reliability=part(self.reliability),
+            halves=part(self.halves),
         )
 
     def bad_voxels(self) -> dict[tuple[str, str], tuple[int, int]]:
@@ -294,6 +301,7 @@ class BrainDataset:
         responses = {name: list(items) for name, items in self.responses.items()}
         sectors = {name: list(items) for name, items in (self.sectors or {}).items()}
         known = {name: [*items] for name, items in (self.reliability or {}).items()}
+        halves = {name: [*items] for name, items in (self.halves or {}).items()}
         for sector, subject in counts:
             row = list(self.subjects).index(subject)
             values = responses[sector][row]
@@ -308,6 +316,9 @@ class BrainDataset:
             responses[sector][row] = values[:, keep]
             if known:
                 known[sector][row] = known[sector][row][keep]
+            if halves:
+                odd, even = halves[sector][row]
+                halves[sector][row] = odd[:, keep], even[:, keep]
             if sectors:
                 mask = sectors[sector][row].mask.copy()
                 mask[mask] = keep
@@ -325,6 +336,7 @@ class BrainDataset:
             responses=responses,
             sectors=sectors or None,
             reliability=known or None,
+            halves=halves or None,
         )
 
 
@@ -604,6 +616,39 @@ def _checked_reliability(
                 )
             arrays.append(array)
         checked[name] = tuple(arrays)
+    return MappingProxyType(checked)
+
+
+def _checked_halves(
+    dataset: BrainDataset, halves: Mapping[str, Any]
+) -> Mapping[str, tuple[tuple[np.ndarray, np.ndarray], ...]]:
+    """Betas of odd and even runs for every voxel of the responses."""
+    if dataset.responses is None:
+        raise ValueError("halves must come with responses; rdms have no voxels.")
+    named = _named(halves, "halves")
+    if set(named) != set(dataset.responses):
+        raise ValueError(
+            "halves must have the names of responses, "
+            f"{listing(dataset.responses)}; got {listing(named)}."
+        )
+    checked = {}
+    for name, responses in dataset.responses.items():
+        items = named[name]
+        _check_per_subject(dataset, items, f"halves[{name!r}]")
+        pairs = []
+        for subject, given, values in zip(
+            dataset.subjects, items, responses, strict=True
+        ):
+            what = f"halves[{name!r}] of subject {subject}"
+            arrays = [_float_view(half, what) for half in given]
+            shapes = [array.shape for array in arrays]
+            if shapes != [values.shape] * 2:
+                raise ValueError(
+                    f"{what} must be two arrays of the shape of the responses, "
+                    f"{values.shape}; got {listing(map(str, shapes))}."
+                )
+            pairs.append((arrays[0], arrays[1]))
+        checked[name] = tuple(pairs)
     return MappingProxyType(checked)
 
 

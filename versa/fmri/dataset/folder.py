@@ -126,14 +126,17 @@ def write_dataset(dataset: BrainDataset, folder: str | os.PathLike[str]) -> Path
 
 @overload
 def read_dataset(
-    folder: str | os.PathLike[str], problems: None = None
+    folder: str | os.PathLike[str], problems: None = None, *, halves: bool = False
 ) -> BrainDataset: ...
 @overload
 def read_dataset(
-    folder: str | os.PathLike[str], problems: list[Problem]
+    folder: str | os.PathLike[str], problems: list[Problem], *, halves: bool = False
 ) -> BrainDataset | None: ...
 def read_dataset(
-    folder: str | os.PathLike[str], problems: list[Problem] | None = None
+    folder: str | os.PathLike[str],
+    problems: list[Problem] | None = None,
+    *,
+    halves: bool = False,
 ) -> BrainDataset | None:
     """Read a dataset from a folder, checking every file.
 
@@ -145,6 +148,9 @@ def read_dataset(
         Takes every problem of a file as an item with ``file``, ``level`` ("error" or
         "warning") and ``text``; reading goes on with the other files. Without a list
         the first error is raised.
+    halves : bool, default=False
+        Read the betas of odd and even runs, too, for crossnobis distances: three times
+        the memory.
 
     Returns
     -------
@@ -166,7 +172,10 @@ def read_dataset(
     found: list[Problem] = []
     reports = Problems(folder, None if problems is None else found)
     contents = read_contents(folder, reports)
-    values = (_rdms if contents.has_rdms else _responses)(contents, reports)
+    if contents.has_rdms:
+        values = _rdms(contents, reports)
+    else:
+        values = _responses(contents, reports, halves=halves)
     check_hashes(contents, reports)
     check_oddities(contents, reports)
     if problems is not None:
@@ -450,18 +459,18 @@ def check_hashes(contents: Contents, problems: Problems) -> None:
 
 
 def each_responses(
-    contents: Contents, problems: Problems
+    contents: Contents, problems: Problems, *, halves: bool = False
 ) -> Iterator[tuple[str, SubjectResponses]]:
     """Each subject with its responses, all of one unit and space, one at a time."""
     first = None
     for subject, files in contents.files.items():
         masks = {name: files[name] for name in contents.sector_names if name in files}
         func = contents.subject_folder(subject)
-        one = read_responses(func, masks, contents.stimuli, problems)
+        one = read_responses(func, masks, contents.stimuli, problems, halves=halves)
         if one is None:
             continue
         if first is None:
-            first = one._replace(responses={}, sectors={}, reliability={})
+            first = one._replace(responses={}, sectors={}, reliability={}, halves={})
         for what in ("unit", "space"):
             value, expected = getattr(one, what), getattr(first, what)
             if None not in (value, expected) and value != expected:
@@ -490,9 +499,11 @@ def each_rdms(
         yield subject, rdms
 
 
-def _responses(contents: Contents, problems: Problems) -> dict[str, Any]:
+def _responses(
+    contents: Contents, problems: Problems, *, halves: bool
+) -> dict[str, Any]:
     """Responses and sectors of all subjects, with unit and space, if all are right."""
-    found = [one for _, one in each_responses(contents, problems)]
+    found = [one for _, one in each_responses(contents, problems, halves=halves)]
     names, placed = contents.sector_names, contents.has_coordinates
     if any(set(names) - set(one.sectors) for one in found) or not found:
         return {}
@@ -504,6 +515,11 @@ def _responses(contents: Contents, problems: Problems) -> dict[str, Any]:
             else None
         ),
         "reliability": _reliability(found, names),
+        "halves": (
+            {name: [one.halves[name] for one in found] for name in names}
+            if halves and all(set(names) <= set(one.halves) for one in found)
+            else None
+        ),
         "unit": found[0].unit,
         "space": found[0].space if placed else contents.own.get("Space", "none"),
     }

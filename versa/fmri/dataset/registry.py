@@ -144,7 +144,9 @@ def register_dataset(
     _ENTRIES[name] = DatasetEntry(name, loader, description, n_subjects, n_images)
 
 
-def load_dataset(dataset: BrainDataset | str | os.PathLike[str]) -> BrainDataset:
+def load_dataset(
+    dataset: BrainDataset | str | os.PathLike[str], *, halves: bool = False
+) -> BrainDataset:
     """Load a dataset.
 
     Parameters
@@ -153,6 +155,8 @@ def load_dataset(dataset: BrainDataset | str | os.PathLike[str]) -> BrainDataset
         A dataset (returned as it is), a name of :func:`list_datasets`, or a folder as
         :func:`versa.write_dataset` makes it. A name has precedence over a folder
         of that name in the working directory; write ``./name`` for the folder.
+    halves : bool, default=False
+        Read the betas of odd and even runs of a folder, too.
 
     Returns
     -------
@@ -168,7 +172,7 @@ def load_dataset(dataset: BrainDataset | str | os.PathLike[str]) -> BrainDataset
     if isinstance(dataset, BrainDataset):
         return dataset
     if isinstance(dataset, str) and dataset in _ENTRIES:
-        return _load_entry(_ENTRIES[dataset])
+        return _load_entry(_ENTRIES[dataset], halves=halves)
     if not isinstance(dataset, str | os.PathLike):
         raise ValueError(
             "dataset must be a BrainDataset, a name or a folder; got "
@@ -180,7 +184,7 @@ def load_dataset(dataset: BrainDataset | str | os.PathLike[str]) -> BrainDataset
             f"{unknown('dataset', dataset, _ENTRIES)} A folder is read where the text "
             "has a path separator or the folder exists."
         )
-    return read_dataset(folder)
+    return read_dataset(folder, halves=halves)
 
 
 def list_datasets() -> "pd.DataFrame":
@@ -219,7 +223,7 @@ def _looks_like_path(text: str) -> bool:
     return text in (".", "..", "~") or "/" in text or os.sep in text
 
 
-def _load_entry(entry: DatasetEntry) -> BrainDataset:
+def _load_entry(entry: DatasetEntry, *, halves: bool) -> BrainDataset:
     """Find the loader of a registered dataset, and call it."""
     if entry.loader is None:
         if not entry.folder.is_dir():
@@ -230,7 +234,7 @@ def _load_entry(entry: DatasetEntry) -> BrainDataset:
                 f"'simulated-{entry.name}', which needs no download. "
                 "versa.list_datasets() shows what is available."
             )
-        return read_dataset(entry.folder)
+        return read_dataset(entry.folder, halves=halves)
     loader = entry.loader
     if isinstance(loader, str):
         module, _, function = loader.partition(":")

@@ -44,6 +44,7 @@ class SubjectResponses(NamedTuple):
     responses: dict[str, np.ndarray]  # per sector (n_images, n_voxels)
     sectors: dict[str, Sector]
     reliability: dict[str, np.ndarray]  # per sector (n_voxels,); empty if not known
+    halves: dict[str, tuple[np.ndarray, np.ndarray]]  # odd, even runs, if asked for
 
     @property
     def unit(self) -> str | None:
@@ -83,15 +84,18 @@ def write_responses(dataset: BrainDataset, row: int, func: Path) -> None:
         maps[~np.logical_or.reduce(masks)] = np.nan
         file = func / f"sub-{subject}_desc-reliability_statmap.nii"
         write_image(file, maps[..., 0], affine, space)
-    write_json(
-        func / f"{stem}.json",
-        {
-            "Conditions": list(dataset.stimuli.names),
-            "Units": dataset.unit,
-            "Space": space,
-            "Affine": affine.tolist(),
-        },
-    )
+    about = {
+        "Conditions": list(dataset.stimuli.names),
+        "Units": dataset.unit,
+        "Space": space,
+        "Affine": affine.tolist(),
+    }
+    write_json(func / f"{stem}.json", about)
+    for k, which in enumerate(("odd", "even") if dataset.halves else ()):
+        parts = [(dataset.halves or {})[name][row][k] for name in names]
+        half = f"sub-{subject}_desc-{which}betas_stat"
+        write_image(func / f"{half}.nii", fill_volumes(masks, parts)[0], affine, space)
+        write_json(func / f"{half}.json", about)
     for name, mask in zip(names, masks, strict=True):
         file = func / f"sub-{subject}_desc-{name}_mask.nii"
         write_image(file, mask.astype(np.uint8), affine, space)
@@ -188,6 +192,8 @@ def read_responses(
     masks: Mapping[str, Path],
     stimuli: StimulusSet | None,
     problems: Problems,
+    *,
+    halves: bool = False,
 ) -> SubjectResponses | None:
     """One subject's responses in the voxels of every sector; None without a file.
 
@@ -209,7 +215,7 @@ def read_responses(
     n_images = n_images if stimuli is None else len(stimuli)
     read = problems.attempt(betas, _read_volumes, betas, n_images)
     if read is None:
-        return SubjectResponses(betas, sidecar, space, None, None, {}, {}, {})
+        return SubjectResponses(betas, sidecar, space, None, None, {}, {}, {}, {})
     volumes, affine = read
     problems.attempt(betas, check_stated_space, betas, space or "none")
     exact = None
@@ -219,7 +225,11 @@ def read_responses(
         )
     exact = affine if exact is None else exact
     shape = volumes.shape[:3]
-    found = SubjectResponses(betas, sidecar, space, exact, shape, {}, {}, {})
+    found = SubjectResponses(betas, sidecar, space, exact, shape, {}, {}, {}, {})
+    parts = [
+        problems.attempt(func, _read_half, func, which, betas, volumes.shape, affine)
+        for which in (("odd", "even") if halves else ())
+    ]
     of_map, known = reliability_path(func), None
     if of_map is not None:
         known = problems.attempt(
@@ -239,7 +249,40 @@ def read_responses(
         found.sectors[name] = sector
         if known is not None:
             found.reliability[name] = known[mask]
+        known_parts = [part for part in parts if part is not None]
+        if len(known_parts) == 2:
+            odd, even = (take_voxels(part, mask) for part in known_parts)
+            found.halves[name] = odd, even
     return found
+
+
+def _read_half(
+    func: Path, which: str, betas: Path, shape: tuple[int, ...], affine: np.ndarray
+) -> np.ndarray:
+    """Betas of odd or even runs, images and grid as those of all runs."""
+    ending = f"desc-{which}betas_stat.nii"
+    files = sorted(func.glob(f"{func.parent.name}_*{ending}*"))
+    if not files:
+        raise ValueError(
+            f"{func} must hold betas of odd and even runs for crossnobis distances; "
+            f"there is no {func.parent.name}_{ending}.gz. Estimate betas from at least "
+            "two runs, or take another distance."
+        )
+    values, own_affine = read_image(files[0])
+    first = values[..., 0] if values.ndim == 4 else values
+    _require_grid(files[0], first, own_affine, shape[:3], affine, betas.name)
+    if values.shape != shape:
+        raise ValueError(
+            f"{files[0]} must have the images of {betas.name}, {shape[3]}; got shape "
+            f"{values.shape}."
+        )
+    stated, whole = (read_json(sidecar_path(f)) for f in (files[0], betas))
+    if stated.get("Conditions") != whole.get("Conditions"):
+        raise ValueError(
+            f"{sidecar_path(files[0])} must have the Conditions of {betas.name}, in "
+            "their order."
+        )
+    return values
 
 
 def reliability_path(func: Path) -> Path | None:
