@@ -56,6 +56,22 @@ def unknown(kind: str, value: object, options: Iterable[str]) -> str:
     return text
 
 
+def population_words(n_subjects: int, n_images: int, generalize: str) -> str:
+    """Whom intervals and tests of one kind are for.
+
+    Examples
+    --------
+    >>> population_words(10, 72, "images")
+    'new images and these 10 subjects'
+    """
+    people = f"these {n_subjects} subjects" if n_subjects > 1 else "this one subject"
+    return {
+        "subjects": f"new subjects and these {n_images} images",
+        "images": f"new images and {people}",
+        "both": "new subjects and new images",
+    }[generalize]
+
+
 def scope_sentence(n_subjects: int, n_images: int, generalize: str = "subjects") -> str:
     """Sentence on the population that intervals and tests are for.
 
@@ -64,19 +80,14 @@ def scope_sentence(n_subjects: int, n_images: int, generalize: str = "subjects")
     >>> scope_sentence(10, 72)
     'Intervals and tests are for new subjects and these 72 images.'
     """
-    usual = f"new subjects and these {n_images} images"
-    if n_subjects == 1:
-        if generalize == "subjects":
-            return "There are no intervals or tests over one subject."
-        return "Intervals and tests are for new images and this one subject."
-    if generalize == "subjects":
-        return f"Intervals and tests are for {usual}."
-    wider = {
-        "images": f"new images and these {n_subjects} subjects",
-        "both": "new subjects and new images",
-    }[generalize]
+    if n_subjects == 1 and generalize == "subjects":
+        return "There are no intervals or tests over one subject."
+    words = population_words(n_subjects, n_images, generalize)
+    if generalize == "subjects" or n_subjects == 1:
+        return f"Intervals and tests are for {words}."
+    usual = population_words(n_subjects, n_images, "subjects")
     return (
-        f"Intervals and tests are for {wider} where marked ({generalize}), else for "
+        f"Intervals and tests are for {words} where marked ({generalize}), else for "
         f"{usual}."
     )
 

@@ -21,7 +21,7 @@ from versa.plotting.rdms import plot_mds, plot_rdm, plot_rdms
 from versa.plotting.scores import plot_best, plot_layers, plot_null
 from versa.plotting.style import as_comparison, plain_text, save_figure, select
 from versa.result import FitResult
-from versa.wording import listing, unknown
+from versa.wording import listing, population_words, unknown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,6 +55,7 @@ class Kind:
     needs: Callable[[Subject], str]  # what is missing; empty if the figure applies
     draw: "Callable[[Subject], Axes]"
     in_report: bool = True
+    population: Callable[[Subject], str] | None = None  # of its intervals and tests
     together: int = 1  # networks in the figure of the report; of one the best is taken
 
 
@@ -78,8 +79,14 @@ class Figure:
     @property
     def caption(self) -> str:
         """What is seen, and of how many subjects, images and half-splits."""
-        sample = self.subject.comparison.results[0].sample
-        return f"{self.kind.caption(self.subject)} Dataset {sample}."
+        first = self.subject.comparison.results[0]
+        text = f"{self.kind.caption(self.subject)} Dataset {first.sample}."
+        population = self.kind.population and self.kind.population(self.subject)
+        if not population or (first.single and population == "subjects"):
+            return text
+        sizes = len(first.subjects), len(first.stimuli)
+        words = population_words(*sizes, population)
+        return f"{text} Intervals and tests are for {words}."
 
     def render(self, save: "Callable[[Axes], T]") -> tuple[T | None, str]:
         """What `save` makes of it; or None and why it is skipped, which is logged."""
@@ -232,6 +239,11 @@ def _single(subject: Subject) -> bool:
     return subject.comparison.results[0].single
 
 
+def _population(subject: Subject) -> str:
+    """Whom the intervals and tests of the figure are for."""
+    return subject.comparison.generalize
+
+
 def _against_ceiling(subject: Subject) -> str:
     return "" if _single(subject) else ", against the noise ceiling"
 
@@ -305,7 +317,8 @@ CATALOGUE = (
             f"last{_against_ceiling(s)}."
         ),
         _nothing,
-        lambda s: plot_layers(s.comparison, method=s.method),
+        lambda s: plot_layers(s.comparison, method=s.method, df=_population(s)),
+        population=_population,
     ),
     Kind(
         "best",
@@ -313,7 +326,8 @@ CATALOGUE = (
         "Best layers",
         lambda s: f"Scores of the {_best_layers(s)}, by the method {s.method}.",
         _nothing,
-        lambda s: plot_best(s.comparison, method=s.method),
+        lambda s: plot_best(s.comparison, method=s.method, df=_population(s)),
+        population=_population,
     ),
     Kind(
         "leak",
@@ -322,6 +336,7 @@ CATALOGUE = (
         _leak_caption,
         _both_encoders,
         _draw_leak,
+        population=lambda _: "subjects",
         together=4,  # each is a row of panels
     ),
     Kind(
@@ -330,7 +345,8 @@ CATALOGUE = (
         "All networks against each other",
         _differences_caption,
         _two_networks,
-        lambda s: plot_comparison(s.comparison, method=s.method),
+        lambda s: plot_comparison(s.comparison, method=s.method, df=_population(s)),
+        population=_population,
     ),
     Kind(
         "diets",
@@ -341,7 +357,8 @@ CATALOGUE = (
             f"{s.method}; the band is that of {s.comparison.baseline}."
         ),
         _baseline,
-        lambda s: plot_diets(s.comparison, method=s.method),
+        lambda s: plot_diets(s.comparison, method=s.method, df=_population(s)),
+        population=_population,
     ),
     Kind(
         "accuracy",

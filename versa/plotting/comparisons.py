@@ -91,9 +91,9 @@ def plot_diets(
         A method of the results. With ``"versa"`` the null is drawn too.
     sector : str, optional
         By default a panel for each sector.
-    df : {"subjects", "splits"}, default="subjects"
+    df : {"subjects", "splits", "images", "both"}, default="subjects"
         Degrees of freedom of the band: subjects - 1, or evaluations - 1 as in the
-        paper.
+        paper; or those of ``generalize`` of the comparison.
     ax : Axes, optional
         Where to draw; by default a new figure not registered with pyplot.
 
@@ -179,9 +179,9 @@ def plot_accuracy(
         linear read-out, ``"top1_knn"`` of nearest neighbours, ``"top1"`` of the
         network's own classifier. Of several the first that a card holds. Networks
         without it are not drawn, and named in the log.
-    df : {"subjects", "splits"}, default="subjects"
+    df : {"subjects", "splits", "images", "both"}, default="subjects"
         Degrees of freedom of the intervals: subjects - 1, or evaluations - 1 as in the
-        paper.
+        paper; or those of ``generalize`` of the comparison.
     ax : Axes, optional
         Where to draw; by default a new figure not registered with pyplot.
 
@@ -270,9 +270,9 @@ def plot_comparison(
         A method of the results. With ``"versa"`` the null is given for each sector.
     sector : str, optional
         By default a panel for each sector.
-    df : {"subjects", "splits"}, default="subjects"
+    df : {"subjects", "splits", "images", "both"}, default="subjects"
         Degrees of freedom of the tests: subjects - 1 (calibrated), or evaluations - 1
-        as in the paper.
+        as in the paper; or those of ``generalize`` of the comparison.
     ax : Axes, optional
         Where to draw; by default a new figure not registered with pyplot.
 
@@ -316,7 +316,7 @@ def plot_comparison(
         lines.append(f"column {numbers[baseline]}: {baseline}")
     lines.append(
         "no test over one subject"
-        if first.single
+        if first.single and df != "images"
         else f"★ corrected p < {comparison.alpha:g} (Bonferroni, {comparison.family} "
         f"tests, {df_text(first, df)})"
     )

@@ -63,9 +63,10 @@ def plot_layers(
         As in :data:`versa.result.METHODS`.
     sector : str, optional
         A sector; by default all, as panels.
-    df : {"subjects", "splits"}, default="subjects"
+    df : {"subjects", "splits", "images", "both"}, default="subjects"
         Bands around the curves: 95% intervals with S - 1 (subjects; calibrated) or
-        J - 1 (split evaluations; the paper's) degrees of freedom.
+        J - 1 (split evaluations; the paper's) degrees of freedom, or those of
+        ``generalize`` of the comparison.
     ax : Axes, optional
         Where to draw; by default a new figure not registered with pyplot.
 
@@ -137,7 +138,7 @@ def plot_best(
         As in :data:`versa.result.METHODS`.
     sector : str, optional
         A sector; by default all, as panels.
-    df : {"subjects", "splits"}, default="subjects"
+    df : {"subjects", "splits", "images", "both"}, default="subjects"
         Bars: as the bands of :func:`plot_layers`.
     ax : Axes, optional
         Where to draw; by default a new figure not registered with pyplot.

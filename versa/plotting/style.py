@@ -49,7 +49,8 @@ _MODELS = (
 _MARKERS = ("o", "s", "^", "D")
 _LINES = ("-", "--", ":", "-.")
 _FORMATS = (".png", ".svg", ".pdf")
-_DF = {"subjects": "_subjects", "splits": ""}  # endings of the columns of the tables
+# Endings of the columns of the tables: degrees of freedom, or a wider population.
+_DF = {"subjects": "_subjects", "splits": "", "images": "_images", "both": "_both"}
 _MOST_NAMES = 14  # of layers that are written under a panel
 _NAME_LENGTH = 34
 _LAYER_LENGTH = 24
@@ -126,6 +127,11 @@ def sectors_to_draw(
             raise ValueError(unknown("method", method, first.methods))
     if df not in _DF:
         raise ValueError(unknown("df", df, _DF))
+    if df in ("images", "both") and df != comparison.generalize:
+        raise ValueError(
+            f"df must be 'subjects' or 'splits' for this comparison; got {df!r}. Pass "
+            f"generalize={df!r} to versa.compare."
+        )
     if sector is not None and sector not in first.sectors:
         raise ValueError(unknown("sector", sector, first.sectors))
     return first.sectors if sector is None else (sector,)
@@ -153,6 +159,11 @@ def df_text(result: FitResult, df: str) -> str:
     n_splits = result.splits.n_splits
     if df == "subjects":
         text = f"S − 1 = {len(result.subjects) - 1} df"
+    elif df == "images":
+        text = f"new images, {len(result.stimuli) - 1} df"
+    elif df == "both":
+        fewer = min(len(result.subjects), len(result.stimuli))
+        text = f"new subjects and images, {fewer - 1} df"
     else:
         text = f"J − 1 = {2 * n_splits - 1} df"
     return text.replace(" ", "\N{NO-BREAK SPACE}")
@@ -160,7 +171,7 @@ def df_text(result: FitResult, df: str) -> str:
 
 def interval_line(result: FitResult, what: str, df: str) -> str:
     """What the bars or bands of a figure are; of one subject, why there are none."""
-    if result.single:
+    if result.single and df != "images":
         return "one subject: no noise ceiling, no intervals, no tests"
     return f"{what}: 95% intervals ({df_text(result, df)})"
 

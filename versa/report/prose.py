@@ -14,7 +14,7 @@ from versa.report.references import networks_by_citation
 from versa.result import FitResult
 from versa.stats.bootstrap import N_SAMPLES
 from versa.stats.tables import for_reading
-from versa.wording import listing
+from versa.wording import listing, population_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +54,11 @@ def _of_sector(
     text = f"{sector}: {top['model']} {verb}, r = {shown['r']}"
     if comparison.results[0].single:
         return f"{text}. Its best layer is {top['layer']}, chosen on these same data."
-    text += f" (95% CI {shown['95% CI (S-1)']}, S − 1 degrees of freedom)"
+    text += f" (95% CI {shown['95% CI (S-1)']}, S − 1 degrees of freedom"
+    if comparison.generalize != "subjects":
+        heading = f"95% CI ({comparison.generalize})"
+        text += f"; {shown[heading]} for {_population(comparison)}"
+    text += ")"
     if np.isfinite(top["ceiling"]):
         text += f", against a noise ceiling of {shown['ceiling']}"
         if sector in unreliable_sectors(comparison):
@@ -97,9 +101,31 @@ def _differences(comparison: Comparison, method: str, sector: str, top: str) -> 
             f" Of {others}, {higher} score significantly higher and {n_held - higher} "
             f"significantly lower than {standard} ({after})."
         )
+    text += _with_new_images(comparison, rows)
     if comparison.equivalence is None and n_held == 0:
         return text + _could_be_found(rows)
     return text + _verdicts(comparison, rows, standard)
+
+
+def _population(comparison: Comparison) -> str:
+    """Whom the wider intervals are for."""
+    first = comparison.results[0]
+    sizes = len(first.subjects), len(first.stimuli)
+    return population_words(*sizes, comparison.generalize)
+
+
+def _with_new_images(comparison: Comparison, rows: "pd.DataFrame") -> str:
+    """How many of these differences hold for new images, if that was asked for."""
+    if comparison.generalize == "subjects":
+        return ""
+    n_held = int(rows[f"significant_{comparison.generalize}"].sum())
+    return (
+        f" For {_population(comparison)}, {n_held or 'none'} of "
+        f"{_counted(len(rows), 'difference')} is significant after correction."
+        if n_held < 2
+        else f" For {_population(comparison)}, {n_held} of {len(rows)} differences are "
+        "significant after correction."
+    )
 
 
 def _could_be_found(rows: "pd.DataFrame") -> str:
