@@ -14,7 +14,7 @@ from PIL import Image
 from rsatoolbox.data import Dataset
 from rsatoolbox.rdm.calc import calc_rdm_crossnobis
 from scipy.spatial.distance import pdist
-from scipy.stats import spearmanr
+from scipy.stats import spearmanr, t
 from torch import nn
 
 import versa
@@ -22,7 +22,7 @@ from versa.fmri.encoding import debias, loo_ridge
 from versa.fmri.permutation import encoded_permuted, image_orders
 from versa.fmri.rdm import correlation_rdm
 from versa.fmri.sectors.sector import Sector
-from versa.stats.intervals import fisher_z
+from versa.stats.intervals import fisher_mean, fisher_z
 from versa.stats.splits import split_halves
 from versa.stats.tables import for_reading
 
@@ -236,6 +236,90 @@ def test_rdms_of_the_subjects_can_be_dropped(brain):
     kept, dropped = fit(brain), fit(brain, keep_rdms=False)
     assert set(kept.data) - set(dropped.data) == {"model_rdms", "brain_rdms"}
     xr.testing.assert_equal(kept.data[list(dropped.data)], dropped.data)
+
+
+def test_new_images(brain, tmp_path):
+    results = [fit(brain, Small(k), name=f"n{k}", generalize="both") for k in (0, 1)]
+    assert results[0].provenance["options"]["generalize"] == "both"
+    ends = ["ci_low_both", "ci_high_both"]
+    for name in ("layers", "best"):
+        table = getattr(results[0], name)()
+        assert ((table[ends[0]] < table.r) & (table.r < table[ends[1]])).all()
+        usual = getattr(results[0], name)(generalize="subjects")
+        assert usual.equals(table.drop(columns=ends))
+        images = getattr(results[0], name)(generalize="images")
+        assert {"ci_low_images", "ci_high_images"} == set(images) - set(usual)
+    comparison = versa.compare(results)
+    pairs = comparison.pairs()
+    assert (pairs["ci_low_both"] < pairs["difference"]).all()
+    assert (pairs["difference"] < pairs["ci_high_both"]).all()
+    assert set(pairs["df_both"]) == {3}  # of 4 subjects
+    zero_inside = (pairs["ci_low_both"] < 0) & (pairs["ci_high_both"] > 0)
+    assert (zero_inside == (pairs["p_both"] > 0.05)).all()
+    corrected = np.minimum(1, pairs["p_both"] * comparison.family)
+    assert pairs["p_corrected_both"].equals(corrected)
+    assert "new subjects and new images where marked (both)" in repr(comparison)
+    again = versa.load_result(results[0].save(tmp_path / "a.nc"))
+    assert again.best().equals(results[0].best())
+    plain = versa.compare(results, generalize="subjects")
+    assert set(pairs) - set(plain.pairs()) == {
+        *ends, "df_both", "p_both", "p_corrected_both", "significant_both"
+    }  # fmt: skip
+    assert plain.scope == (
+        f"Intervals and tests are for new subjects and these {N_IMAGES} images."
+    )
+    with pytest.raises(ValueError, match="generalise to the same; got both, subjects"):
+        versa.compare(results[0], fit(brain, Small(1), name="other"))
+
+
+def test_new_images_of_one_subject(brain):
+    one = fit(brain.select(subjects=["b"]), generalize="images")
+    table = one.layers()
+    assert (table["ci_low_images"] < table["r"]).all()
+    assert one.scope() == "Intervals and tests are for new images and this one subject."
+    with pytest.raises(ValueError, match="There is one subject; take 'images'"):
+        one.layers(generalize="both")
+
+
+def test_new_images_are_refused_where_they_cannot_be_drawn(brain):
+    dropped = fit(brain, keep_rdms=False)
+    with pytest.raises(ValueError, match=r"holds no RDMs.* with keep_rdms=True"):
+        dropped.layers(generalize="images")
+    assert dropped.layers()["explained_low"].isna().all()
+    ranked = fit(brain, compare_by="spearman")
+    with pytest.raises(ValueError, match="compare_by pearson, cosine only, not spearm"):
+        versa.compare(ranked, generalize="both")
+    with pytest.raises(ValueError, match="among subjects, images, both; got 'voxels'"):
+        fit(brain).best(generalize="voxels")
+
+
+def test_shares_without_each_subject_by_hand(stimuli):
+    """The jackknife of r / ceiling, by plain means of halves without a subject."""
+    rng = np.random.default_rng(3)
+    shared = rng.random(N_IMAGES * (N_IMAGES - 1) // 2)
+    rdms = {"IT": shared + rng.normal(0, 0.2, (4, shared.size))}
+    brain = versa.BrainDataset("rdms", stimuli, list("abcd"), rdms=rdms)
+    result = fit(brain, methods=["rsa"])
+    row = result.layers().iloc[0]
+    model = result.data["model_rdm"].values[0, 0, 0]
+    rdms = result.data["brain_rdms"].values[0].astype(float)
+
+    def ratio(left_out):
+        scores, ceilings = [], []
+        for first in result.splits.members:
+            halves = [[i for i in np.flatnonzero(h) if i != left_out]
+                      for h in (first, ~first)]  # fmt: skip
+            means = [rdms[half].mean(axis=0) for half in halves]
+            scores += [np.corrcoef(model, mean)[0, 1] for mean in means]
+            ceilings.append(np.corrcoef(*means)[0, 1])
+        return fisher_mean(scores) / fisher_mean(ceilings)
+
+    whole, each = ratio(None), np.array([ratio(i) for i in range(4)])
+    reach = t.ppf(0.975, 3) * np.sqrt(3 * each.var())
+    signed = [x * abs(x) for x in (whole, whole - reach, whole + reach)]
+    found = row[["explained", "explained_low", "explained_high"]].tolist()
+    assert found == pytest.approx(signed, rel=1e-5)
+    assert row.reached == pytest.approx(row.r * abs(row.r) / row.ceiling)
 
 
 def test_a_permutation_is_a_fit_to_brains_with_permuted_images(brain):
@@ -675,6 +759,8 @@ def test_nothing_is_left_changed(brain):
         ({"permutations": 2.5}, "permutations must be a whole number of 0 or more"),
         ({"permutations": True}, "permutations must be a whole number of 0 or more"),
         ({"device": "cuda:99"}, "device"),
+        ({"generalize": "voxels"}, "generalize must be among subjects, images, both"),
+        ({"generalize": "both", "keep_rdms": False}, "keep_rdms must be True to gener"),
     ],
 )
 def test_refuses(brain, options, message):

@@ -256,15 +256,15 @@ class FitResult:
         if population == "subjects":
             return population
         refused = f"generalize must be 'subjects' for {self.model}; got {population!r}."
-        if self._kept is None or "brain_rdms" not in self.data:
-            raise ValueError(
-                f"{refused} Its result holds no RDMs of the subjects. Fit it again, "
-                "with keep_rdms=True."
-            )
         if self.compare_by not in WEIGHTED:
             raise ValueError(
                 f"{refused} Images can be drawn with compare_by {listing(WEIGHTED)} "
                 f"only, not {self.compare_by}."
+            )
+        if self._kept is None:
+            raise ValueError(
+                f"{refused} Its result holds no RDMs of the subjects. Fit it again, "
+                "with keep_rdms=True."
             )
         if population == "both" and self.single:
             raise ValueError(f"{refused} There is one subject; take 'images'.")
@@ -353,7 +353,7 @@ class FitResult:
         ValueError
             If the result holds no RDMs of its subjects.
         """
-        self.population("both")
+        self.population("images")
         found = self._kept.resampled(method, sector)  # type: ignore[union-attr]
         if layer is None:
             r, samples = best_layer_scores(self, method, sector).r, found.best

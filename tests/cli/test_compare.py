@@ -162,6 +162,29 @@ def test_one_model_has_no_pairs(saved, capsys):
     assert "Pairwise" not in capsys.readouterr().out
 
 
+def test_new_images(dataset, tmp_path, capsys):
+    first = ["torchvision/squeezenet1_1:untrained", "--dataset", dataset]
+    fit = [*first, "--layers", "features.3", "--methods", "rsa", "--quiet"]
+    out = ["--out", str(tmp_path / "out")]
+    assert compare_command([*fit, *out, "--generalize", "images"]) == 0
+    said = (
+        "Intervals and tests are for new images and these 4 subjects where marked "
+        "(images), else for new subjects and these 6 images."
+    )
+    assert capsys.readouterr().out.count(said) == 2
+    for name in ("layers", "best"):
+        for ending in ("md", "tex"):
+            assert said in (tmp_path / "out" / f"{name}.{ending}").read_text()
+    (result,) = (tmp_path / "out" / "results").iterdir()
+    assert compare_command([str(result), "--generalize", "both"]) == 0
+    assert "95% CI (both)" in capsys.readouterr().out
+    assert compare_command([*fit, *out, "--no-rdms"]) == 0
+    capsys.readouterr()
+    (result,) = (tmp_path / "out" / "results").iterdir()
+    said = refused(capsys, str(result), "--generalize", "both")
+    assert "holds no RDMs of the subjects" in said
+
+
 def test_equivalence(saved, capsys):
     assert compare_command([*saved, "--equivalence", "0.3"]) == 0
     printed = capsys.readouterr().out

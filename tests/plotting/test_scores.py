@@ -286,7 +286,8 @@ def test_nothing_is_cut_off_or_overlaps(fits, plot):
             r"same dataset \(made-up and else\)",
         ),
         (lambda f: plot_best(f, method="vers"), "Did you mean versa"),
-        (lambda f: plot_best(f, df="images"), "subjects, splits; got 'im"),
+        (lambda f: plot_best(f, df="voxels"), "images, both; got 'voxels'"),
+        (lambda f: plot_layers(f, df="both"), "Pass generalize='both' to versa.compa"),
         (lambda f: plot_layers(f, sector="V4"), "among EarlyV, aOTC; got 'V4'"),
         (
             lambda f: plot_null(synthetic_fit(methods=("rsa",))),
