@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -6,10 +8,14 @@ from statsmodels.stats.power import TTestPower
 
 import versa
 from tests.synthetic import SECTORS, synthetic_fit
-from versa.result import METHODS, best_layer_scores
+from versa.result import METHODS, FitResult, best_layer_scores
+from versa.stats.families import CORRECTIONS
 from versa.stats.parity import bayes_factor
 from versa.stats.permutation import permutation_test
+from versa.stats.selection import cv_max_subjects
+from versa.stats.signflips import signflip_test
 from versa.stats.splits import SplitHalves, split_halves
+from versa.stats.tables import for_reading
 from versa.stats.ttests import corrected_paired_ttest
 
 
@@ -84,6 +90,99 @@ def test_parity(results):
     assert "verdict" in versa.compare(results[:1], equivalence=0.1).pairs()
     with pytest.raises(ValueError, match="equivalence must be between 0 and 2"):
         versa.compare(results, equivalence=0)
+
+
+@pytest.mark.parametrize(("correction", "name"), [("holm", "Holm"), ("fdr", "FDR")])
+def test_other_corrections(results, correction, name):
+    comparison = versa.compare(results, correction=correction)
+    table = comparison.pairs()
+    for method in METHODS:
+        rows = table[table.method == method]
+        for ending in ("", "_subjects"):
+            expected = CORRECTIONS[correction](rows[f"p{ending}"], 6)
+            np.testing.assert_allclose(rows[f"p_corrected{ending}"], expected)
+    plain = versa.compare(results).pairs()
+    assert (table.p_corrected <= plain.p_corrected + 1e-12).all()
+    assert f"p {name} (S-1)" in for_reading(table)
+    assert f"{name} family of 6" in repr(comparison)
+    with pytest.raises(ValueError, match="correction must be among bonferroni, holm"):
+        versa.compare(results, correction="none")
+
+
+def test_exact(results):
+    assert versa.compare(results, exact=True).pairs().p_signflip.isna().all()
+    rng = np.random.default_rng(0)
+    dims = ("methods", "sector", "layer", "subject")
+    sizes = [results[0].data.sizes[dim] for dim in dims]
+    results = [
+        FitResult(one.data.assign(subject_scores=(dims, rng.uniform(0, 0.8, sizes))))
+        for one in results
+    ]
+    table = versa.compare(results, exact=True).pairs()
+    own = [
+        cv_max_subjects(results[i].data["subject_scores"].loc["rsa", "aOTC"].values)
+        for i in (0, 2)
+    ]
+    row = table[(table.method == "rsa") & (table.sector == "aOTC")].iloc[1]
+    expected = signflip_test(np.arctanh(own[0]) - np.arctanh(own[1]))
+    assert row.p_signflip == expected
+    assert (table.p_signflip >= 2 / 2**7).all()
+    assert "p sign-flip" in for_reading(table)
+
+
+def test_limit_of_exact_tests(results):
+    assert versa.compare(results[:1]).exact_limit() == ""
+    assert versa.compare([synthetic_fit("a"), synthetic_fit("b")]).exact_limit() == ""
+    apart = [synthetic_fit("a"), synthetic_fit("b", shift=1.0, seed=1)]
+    text = versa.compare(apart).exact_limit()
+    assert "over 7 subjects can reach a p below 2 / 2^7 = 0.0156" in text
+    assert "none can reject" not in text
+    text = versa.compare(apart, family=30).exact_limit()
+    assert text.endswith("At 0.05 / 30 = 0.00167 none can reject.")
+
+
+def test_warnings(results, caplog):
+    assert versa.compare(results).warnings() == []
+    assert not caplog.records
+    few = versa.compare(results, family=2, test_train_ratio=0, halves="mean")
+    family, ratio, halves = few.warnings()
+    assert "family of 2 is smaller than the 6 tests" in family
+    assert "n_test / n_train is 0" in ratio
+    assert "halves of each split are averaged" in halves
+    assert [record.message for record in caplog.records] == few.warnings()
+
+
+@pytest.mark.parametrize("halves", ["both", "mean", "first"])
+def test_halves(results, halves):
+    comparison = versa.compare(results, halves=halves)
+    row = comparison.pairs().iloc[-1]
+    z = [
+        np.arctanh(best_layer_scores(results[i], "rsa", "aOTC", halves).r)
+        for i in (1, 2)
+    ]
+    assert row.t == pytest.approx(corrected_paired_ttest(*z).statistic)
+    assert row.df == (69 if halves == "both" else 34)
+    expected = results[2].best(halves=halves).iloc[-1]
+    assert comparison.best().iloc[-1].equals(expected)
+    assert expected.r == pytest.approx(np.tanh(z[1].mean()))
+    layers = comparison.layers()
+    assert layers.r.iloc[0] == pytest.approx(results[0].layers(halves=halves).r.iloc[0])
+
+
+def test_halves_of_the_fits():
+    fits = [with_halves(synthetic_fit(name), "first") for name in ("a", "b")]
+    assert versa.compare(fits).halves == "first"
+    assert fits[0].best().equals(synthetic_fit("a").best(halves="first"))
+    fits[1] = synthetic_fit("b")
+    with pytest.raises(ValueError, match=r"'a' has 'first' and 'b' 'both'\. Pass"):
+        versa.compare(fits)
+    assert versa.compare(fits, halves="both").halves == "both"
+
+
+def with_halves(fit, halves):
+    provenance = fit.provenance | {}
+    provenance["options"] = provenance["options"] | {"halves": halves}
+    return FitResult(fit.data.assign_attrs(provenance=json.dumps(provenance)))
 
 
 def test_results_one_by_one_are_a_list_of_them(results):

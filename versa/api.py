@@ -28,6 +28,7 @@ from versa.fmri.permutation import image_orders
 from versa.fmri.scoring import ScoreOptions, score, score_warnings
 from versa.result import METHODS, FitResult
 from versa.stats.bootstrap import POPULATIONS
+from versa.stats.selection import HALVES
 from versa.stats.splits import SplitHalves, split_halves
 from versa.wording import chosen_names, listing, unknown
 
@@ -58,6 +59,7 @@ def fit(
     standardize: bool = False,
     rdm: str = "correlation",
     compare_by: str = "pearson",
+    halves: str = "both",
     splits: SplitHalves | None = None,
     permutations: int = 0,
     device: str | None = None,
@@ -113,6 +115,10 @@ def fit(
         ``methods=["rsa"], rdm="euclidean", compare_by="cka"`` is the linear CKA of
         features and responses; of a half, that of all its subjects' voxels, where
         each subject has the same weight.
+    halves : {"both", "mean", "first"}
+        What counts as one sample of a split in the tables of the result: each half, the
+        mean of both, whose intervals and tests are void, or the first one. All scores
+        are kept.
     splits : SplitHalves, optional
         Default: all half-splits (1000 random ones beyond 20 subjects).
     permutations : int, default=0
@@ -185,6 +191,7 @@ def fit(
         compare_by=compare_by,
         permutations=permutations,
         voxel_scores=voxel_scores,
+        halves=halves,
         keep_rdms=keep_rdms,
         generalize=generalize,
         progress=progress,
@@ -220,6 +227,7 @@ def fit(
 class FitOptions(ScoreOptions):
     """The options of one fit, checked once."""
 
+    halves: str = "both"
     device: str | None = None
     batch_size: int = 32
     convert_images: bool = False
@@ -228,6 +236,8 @@ class FitOptions(ScoreOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.halves not in HALVES:
+            raise ValueError(unknown("halves", self.halves, HALVES))
         if self.generalize not in POPULATIONS:
             raise ValueError(unknown("generalize", self.generalize, POPULATIONS))
         if self.generalize != "subjects" and not self.keep_rdms:

@@ -1,6 +1,7 @@
 """Compare fitted networks: neither torch nor voxels are needed for it."""
 
 import itertools
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +10,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from versa.result import FitResult, best_layer_scores, image_tests
+from versa.result import (
+    FitResult,
+    best_layer_scores,
+    image_tests,
+    subject_scores,
+)
+from versa.stats.families import CORRECTIONS
+from versa.stats.intervals import fisher_z
 from versa.stats.parity import difference_of_r
+from versa.stats.signflips import signflip_test, smallest_signflip_p
 from versa.stats.tables import (
-    bonferroni,
     for_reading,
     pairwise_tests,
     to_markdown,
@@ -25,9 +33,12 @@ if TYPE_CHECKING:
 
 __all__ = ["PAPER_FAMILY", "Comparison", "compare"]
 
+logger = logging.getLogger("versa")
+
 PAPER_FAMILY = 30
 """Family size of the paper: five models in three sectors of two datasets."""
 
+_CORRECTION_NAMES = {"bonferroni": "Bonferroni", "holm": "Holm", "fdr": "FDR"}
 
 _SAME_OPTIONS = {  # with what results of older versions were made with
     "alphas": "auto",
@@ -58,7 +69,7 @@ class Comparison:
         df, p, p_corrected, significant`` with the ending ``_images`` or ``_both``:
         interval and test of the difference by bootstrap.
     family : int
-        Number of tests that the Bonferroni correction counts.
+        Number of tests that the correction counts.
     baseline : str or None
         Model that all others were compared with.
     test_train_ratio : float
@@ -71,6 +82,10 @@ class Comparison:
         Margin of the tests of equivalence, in r.
     generalize : {"subjects", "images", "both"}
         Population of all tables, as in :meth:`FitResult.layers`.
+    correction : {"bonferroni", "holm", "fdr"}
+        How p was corrected for the family.
+    halves : {"both", "mean", "first"}
+        What counts as one sample of a split.
     """
 
     results: tuple[FitResult, ...]
@@ -82,11 +97,18 @@ class Comparison:
     on_z: bool = True
     equivalence: float | None = None
     generalize: str = "subjects"
+    correction: str = "bonferroni"
+    halves: str = "both"
 
     @property
     def scope(self) -> str:
         """For whom the intervals and tests of the tables hold, as a sentence."""
         return self.results[0].scope(self.generalize)
+
+    @property
+    def correction_name(self) -> str:
+        """What the correction for the family is called in words."""
+        return _CORRECTION_NAMES[self.correction]
 
     def layers(self) -> "pd.DataFrame":
         """Score of every layer of every model.
@@ -133,6 +155,11 @@ class Comparison:
             of subjects) and, last, ``verdict``: "on par" where ``p_equivalence`` is
             below `alpha`, else "different" where ``significant_subjects``, else
             "cannot tell".
+
+            With ``exact=True`` also ``p_signflip``: exact test of the subjects' own
+            scores, each at the layer that is best for all other subjects
+            (:func:`versa.stats.signflips.signflip_test` of the differences of Fisher
+            z), not corrected; NaN for results that do not hold them.
         """
         return self.table
 
@@ -195,7 +222,9 @@ class Comparison:
         table = pd.concat(
             [
                 getattr(result, name)(
-                    test_train_ratio=self.test_train_ratio, generalize=self.generalize
+                    test_train_ratio=self.test_train_ratio,
+                    generalize=self.generalize,
+                    halves=self.halves,
                 )
                 for result in self.results
             ],
@@ -207,6 +236,64 @@ class Comparison:
                 tests = image_tests(self.results, method, sector, best=name == "best")
                 table.loc[rows.index, "p_perm_max"] = tests.get("p_perm_max", np.nan)
         return table
+
+    def warnings(self) -> list[str]:
+        """What must be known before the tests are read.
+
+        Returns
+        -------
+        sentences : list of str
+            If the family is smaller than the tests made, if the splits are taken for
+            independent samples, or if their halves are averaged.
+        """
+        found = []
+        n_tests = len(self.table) // len(self.results[0].methods)
+        if self.family < n_tests:
+            found.append(
+                f"the family of {self.family} is smaller than the {n_tests} tests made "
+                "with each method: corrected p are too small."
+            )
+        if self.test_train_ratio == 0:
+            found.append(
+                "n_test / n_train is 0, which takes the splits for independent "
+                "samples: such a test finds a difference in 80 to 90% of the cases "
+                "in which there is none."
+            )
+        if self.halves == "mean":
+            found.append(
+                "the two halves of each split are averaged, and their mean hardly "
+                "varies whoever the subjects are: intervals are void, and such a test "
+                "finds a difference in 81 to 97% of the cases in which there is none."
+            )
+        return found
+
+    def exact_limit(self) -> str:
+        """The smallest p of an exact test, where a significant p is below it.
+
+        Returns
+        -------
+        sentence : str
+            Empty where no test needs it.
+        """
+        n_subjects = len(self.results[0].subjects)
+        limit = smallest_signflip_p(n_subjects)
+        below = [
+            (self.table[f"significant{ending}"] & (self.table[f"p{ending}"] < limit))
+            for ending in ("", "_subjects")
+        ]
+        if not len(self.table) or not any(rows.any() for rows in below):
+            return ""
+        text = (
+            f"No exact test over {n_subjects} subjects can reach a p below 2 / "
+            f"2^{n_subjects} = {limit:.3g}, before any correction: smaller ones rest "
+            "on the normal distribution."
+        )
+        if self.alpha / self.family < limit:
+            text += (
+                f" At {self.alpha:g} / {self.family} = {self.alpha / self.family:.3g} "
+                "none can reject."
+            )
+        return text
 
     def write(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write the tables as CSV, Markdown and LaTeX.
@@ -250,8 +337,8 @@ class Comparison:
         first = self.results[0]
         return (
             f"Comparison of {listing(result.model for result in self.results)} on "
-            f"{first.dataset}: {first.people}, {first.splits.words}, Bonferroni family "
-            f"of {self.family}"
+            f"{first.dataset}: {first.people}, {first.splits.words}, "
+            f"{self.correction_name} family of {self.family}"
         )
 
 
@@ -265,6 +352,9 @@ def compare(
     on_z: bool = True,
     equivalence: float | None = None,
     generalize: str | None = None,
+    correction: str = "bonferroni",
+    exact: bool = False,
+    halves: str | None = None,
 ) -> Comparison:
     """Compare the cross-validated best layers of networks, pair by pair.
 
@@ -278,7 +368,7 @@ def compare(
     baseline : str, optional
         Name of a model: compare all others with it, and not each other.
     family : int, optional
-        Number of tests for the Bonferroni correction. Default: the comparisons made
+        Number of tests for the correction. Default: the comparisons made
         with each method (pairs x sectors). The paper's family is 30
         (:data:`PAPER_FAMILY`).
     test_train_ratio : float or "literal", default=1.0
@@ -294,6 +384,13 @@ def compare(
     generalize : {"subjects", "images", "both"}, optional
         Population of further intervals and tests, by bootstrap: the same samples for
         all models, with the best layer chosen in each. Default: that of the fits.
+    correction : {"bonferroni", "holm", "fdr"}
+        Correction for the family: as the paper; Holm's, as safe and never weaker; or
+        Benjamini and Hochberg's, of the false discovery rate.
+    exact : bool, default=False
+        Add the p of an exact sign-flip test over subjects.
+    halves : {"both", "mean", "first"}, optional
+        What counts as one sample of a split; by default that of the fits.
 
     Returns
     -------
@@ -319,10 +416,7 @@ def compare(
     names = [result.model for result in results]
     if baseline is not None and baseline not in names:
         raise ValueError(unknown("baseline", baseline, names))
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha must be between 0 and 1; got {alpha}.")
-    if equivalence is not None and not 0 < equivalence < 2:
-        raise ValueError(f"equivalence must be between 0 and 2; got {equivalence}.")
+    _require_sensible(alpha, equivalence, correction)
     if baseline is None:
         pairs = list(itertools.combinations(names, 2))
     else:
@@ -333,10 +427,11 @@ def compare(
         raise ValueError(f"family must be a whole number of 1 or more; got {family}.")
     ratio = first.ratio(test_train_ratio)
     population = _population(results, generalize)
+    halves = _common_halves(results) if halves is None else halves
     tables = []
     for method, sector in itertools.product(first.methods, first.sectors):
         scores = {
-            result.model: best_layer_scores(result, method, sector).r
+            result.model: best_layer_scores(result, method, sector, halves).r
             for result in results
         }
         tests = pairwise_tests(
@@ -353,23 +448,76 @@ def compare(
             tests = pd.concat([tests, wider], axis=1)
         tests.insert(0, "method", method)
         tests.insert(1, "sector", sector)
+        if exact:
+            tests["p_signflip"] = _exact(results, pairs, method, sector)
         tables.append(tests)
     table = pd.concat(tables, ignore_index=True)
-    _correct(table, family, alpha)
+    _correct(table, correction, family, alpha)
+    if correction != "bonferroni":
+        table.attrs["correction"] = _CORRECTION_NAMES[correction]
     if equivalence is not None:
         table["verdict"] = _verdicts(table, alpha)
-    options = (ratio, alpha, on_z, equivalence, population)
-    return Comparison(results, table, family, baseline, *options)
+    options = (ratio, alpha, on_z, equivalence, population, correction, halves)
+    comparison = Comparison(results, table, family, baseline, *options)
+    for sentence in comparison.warnings():
+        logger.warning("%s", sentence)
+    return comparison
 
 
-def _correct(table: "pd.DataFrame", family: int, alpha: float) -> None:
-    """Put the corrected p of every kind of test beside it, and whether it is small."""
+def _require_sensible(alpha: float, equivalence: float | None, correction: str) -> None:
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha must be between 0 and 1; got {alpha}.")
+    if equivalence is not None and not 0 < equivalence < 2:
+        raise ValueError(f"equivalence must be between 0 and 2; got {equivalence}.")
+    if correction not in CORRECTIONS:
+        raise ValueError(unknown("correction", correction, CORRECTIONS))
+
+
+def _common_halves(results: Sequence[FitResult]) -> str:
+    for result in results:
+        if result.halves != results[0].halves:
+            raise ValueError(
+                f"results must be fitted with the same halves; {results[0].model!r} "
+                f"has {results[0].halves!r} and {result.model!r} {result.halves!r}. "
+                "Pass halves=."
+            )
+    return results[0].halves
+
+
+def _exact(
+    results: Sequence[FitResult],
+    pairs: Sequence[tuple[str, str]],
+    method: str,
+    sector: str,
+) -> list[float]:
+    """p of the sign-flip test for every pair; NaN where a result has no own scores."""
+    own = {one.model: subject_scores(one, method, sector) for one in results}
+    found = []
+    for a, b in pairs:
+        r_a, r_b = own[a], own[b]
+        if r_a is None or r_b is None:
+            found.append(np.nan)
+        else:
+            found.append(signflip_test(fisher_z(r_a) - fisher_z(r_b)))
+    return found
+
+
+def _correct(table: "pd.DataFrame", correction: str, family: int, alpha: float) -> None:
+    """Put the corrected p of every kind of test beside it, and whether it is small.
+
+    Each method is a family of its own.
+    """
     for ending in ("", "_subjects", "_images", "_both"):
-        if f"p{ending}" in table:
-            corrected = bonferroni(table[f"p{ending}"], family)
-            place = list(table.columns).index(f"p{ending}")
-            table.insert(place + 1, f"p_corrected{ending}", corrected)
-            table.insert(place + 2, f"significant{ending}", corrected < alpha)
+        if f"p{ending}" not in table:
+            continue
+        p = table[f"p{ending}"].to_numpy(dtype=float)
+        corrected = np.full(len(p), np.nan)
+        for method in table["method"].unique():
+            rows = (table["method"] == method).to_numpy()
+            corrected[rows] = CORRECTIONS[correction](p[rows], family)
+        place = list(table.columns).index(f"p{ending}")
+        table.insert(place + 1, f"p_corrected{ending}", corrected)
+        table.insert(place + 2, f"significant{ending}", corrected < alpha)
 
 
 def _verdicts(table: "pd.DataFrame", alpha: float) -> list[str | None]:

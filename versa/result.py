@@ -26,7 +26,12 @@ from versa.records import parse_json
 from versa.stats.bootstrap import FEWEST_IMAGES, POPULATIONS, WEIGHTED, Spread, spread
 from versa.stats.intervals import Interval, fisher_mean, fisher_z
 from versa.stats.permutation import permutation_test
-from versa.stats.selection import CvMaxLayer, cv_max_layer
+from versa.stats.selection import (
+    CvMaxLayer,
+    counted_halves,
+    cv_max_layer,
+    cv_max_subjects,
+)
 from versa.stats.splits import SplitHalves
 from versa.stats.tables import for_reading, summary, to_markdown
 from versa.untrusted import open_hdf5
@@ -188,6 +193,11 @@ class FitResult:
     def given_as_rdms(self) -> bool:
         """Whether the dataset came as RDMs, without voxels."""
         return "n_voxels" not in self.data or not self.data["n_voxels"].any()
+
+    @property
+    def halves(self) -> str:
+        """What counts as one sample of a split: "both" halves, their mean, or one."""
+        return self.provenance["options"].get("halves", "both")
 
     @property
     def compare_by(self) -> str:
@@ -379,7 +389,11 @@ class FitResult:
         return spread(samples, population, self._kept.draws)  # type: ignore[union-attr]
 
     def layers(
-        self, *, test_train_ratio: float | str = 1.0, generalize: str | None = None
+        self,
+        *,
+        test_train_ratio: float | str = 1.0,
+        generalize: str | None = None,
+        halves: str | None = None,
     ) -> "pd.DataFrame":
         """Score of every layer, in every sector, by every method.
 
@@ -390,6 +404,8 @@ class FitResult:
         generalize : {"subjects", "images", "both"}, optional
             Population of a further interval, by bootstrap; by default that of the
             fit. The corrected intervals are for new subjects and these images.
+        halves : {"both", "mean", "first"}, optional
+            What counts as one sample of a split; by default that of the fit.
 
         Returns
         -------
@@ -416,7 +432,7 @@ class FitResult:
         """
         import pandas as pd
 
-        ratio = self.ratio(test_train_ratio)
+        ratio, halves = self.ratio(test_train_ratio), halves or self.halves
         population = self.population(generalize)
         tests = {
             (sector, method): image_tests([self], method, sector)
@@ -427,15 +443,16 @@ class FitResult:
         for sector in self.sectors:
             for k, layer in enumerate(self.layer_names):
                 for method in self.methods:
-                    r = self.scores.loc[method, sector, layer]
+                    scores = self.scores.loc[method, sector, layer].values
+                    r = counted_halves(scores, halves)
                     rows.append(
                         {
                             "model": self.model,
                             "sector": sector,
                             "layer": layer,
                             "method": method,
-                            **self._summary(r.values, sector, method, ratio),
-                            **self._shares(r.values, sector, method, k),
+                            **self._summary(r, sector, method, ratio, halves),
+                            **self._shares(r, sector, method, k),
                             **self._wider(sector, method, population, layer),
                             **{
                                 name: values[k]
@@ -446,7 +463,11 @@ class FitResult:
         return pd.DataFrame(rows)
 
     def best(
-        self, *, test_train_ratio: float | str = 1.0, generalize: str | None = None
+        self,
+        *,
+        test_train_ratio: float | str = 1.0,
+        generalize: str | None = None,
+        halves: str | None = None,
     ) -> "pd.DataFrame":
         """Cross-validated best layer: chosen in one half, scored in the other.
 
@@ -456,6 +477,8 @@ class FitResult:
             n_test / n_train of the corrected intervals.
         generalize : {"subjects", "images", "both"}, optional
             As in :meth:`layers`; the layer is chosen anew in every sample.
+        halves : {"both", "mean", "first"}, optional
+            What counts as one sample of a split; by default that of the fit.
 
         Returns
         -------
@@ -476,12 +499,12 @@ class FitResult:
         """
         import pandas as pd
 
-        ratio = self.ratio(test_train_ratio)
+        ratio, halves = self.ratio(test_train_ratio), halves or self.halves
         population = self.population(generalize)
         rows = []
         for sector in self.sectors:
             for method in self.methods:
-                best = best_layer_scores(self, method, sector)
+                best = best_layer_scores(self, method, sector, halves)
                 counts = pd.Series(best.chosen.ravel()).value_counts(sort=False)
                 shares = {
                     self.layer_names[index]: counts.get(index, 0) / best.chosen.size
@@ -496,7 +519,7 @@ class FitResult:
                         "method": method,
                         "layer": top,
                         "chosen": np.nan if self.single else shares[ranked[0]],
-                        **self._summary(best.r, sector, method, ratio),
+                        **self._summary(best.r, sector, method, ratio, halves),
                         **self._shares(best.r, sector, method),
                         **self._wider(sector, method, population),
                         **{
@@ -511,10 +534,15 @@ class FitResult:
         return pd.DataFrame(rows)
 
     def _summary(
-        self, r: np.ndarray, sector: str, method: str, ratio: float
+        self,
+        r: np.ndarray,
+        sector: str,
+        method: str,
+        ratio: float,
+        halves: str,
     ) -> dict[str, float]:
         row = summary(r, len(self.subjects), test_train_ratio=ratio)
-        null = self.null.sel(sector=sector).values
+        null = counted_halves(self.null.sel(sector=sector).values, halves)
         row["null_r"] = float(fisher_mean(null)) if method == "versa" else np.nan
         return row
 
@@ -729,7 +757,9 @@ class FitResult:
         return self.best(generalize="subjects")[[*columns, "ceiling", "explained"]]
 
 
-def best_layer_scores(result: FitResult, method: str, sector: str) -> CvMaxLayer:
+def best_layer_scores(
+    result: FitResult, method: str, sector: str, halves: str = "both"
+) -> CvMaxLayer:
     """Cross-validated best layer of one method and sector.
 
     Parameters
@@ -737,14 +767,30 @@ def best_layer_scores(result: FitResult, method: str, sector: str) -> CvMaxLayer
     result : FitResult
     method, sector : str
         Labels of `result`.
+    halves : {"both", "mean", "first"}, default="both"
+        What counts as one sample of a split.
 
     Returns
     -------
     best : CvMaxLayer
-        ``r`` and ``chosen``, both of shape (n_splits, n_halves).
+        ``r`` and ``chosen``, both of shape (n_splits, n_halves); of ``"first"`` and
+        ``"mean"`` r has one column.
     """
     scores = result.scores.loc[method, sector]
-    return cv_max_layer(scores.transpose("layer", "split", "half").values)
+    best = cv_max_layer(scores.transpose("layer", "split", "half").values)
+    chosen = best.chosen[:, :1] if halves == "first" else best.chosen
+    return CvMaxLayer(counted_halves(best.r, halves), chosen)
+
+
+def subject_scores(result: FitResult, method: str, sector: str) -> np.ndarray | None:
+    """Each subject's own score, at the layer that is best for all others.
+
+    None for a result of an older version, which does not hold them.
+    """
+    if "subject_scores" not in result.data:
+        return None
+    scores = result.data["subject_scores"].loc[method, sector]
+    return cv_max_subjects(scores.transpose("layer", "subject").values)
 
 
 def image_tests(

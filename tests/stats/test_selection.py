@@ -1,6 +1,7 @@
 import numpy as np
+import pytest
 
-from versa.stats.selection import cv_max_layer
+from versa.stats.selection import counted_halves, cv_max_layer, cv_max_subjects
 
 
 def test_by_loops():
@@ -33,3 +34,29 @@ def test_undefined_layers_are_never_chosen():
     nothing = cv_max_layer(np.full((2, 3, 2), np.nan))
     assert np.isnan(nothing.r).all()
     assert (nothing.chosen == -1).all()
+
+
+def test_counted_halves():
+    r = np.random.default_rng(0).uniform(-0.9, 0.9, (35, 2))
+    np.testing.assert_array_equal(counted_halves(r, "both"), r)
+    np.testing.assert_array_equal(counted_halves(r, "first"), r[:, :1])
+    expected = np.tanh(np.arctanh(r).mean(axis=1, keepdims=True))
+    np.testing.assert_allclose(counted_halves(r, "mean"), expected)
+    for halves in ("both", "mean", "first"):
+        np.testing.assert_allclose(counted_halves(r[:, :1], halves), r[:, :1])
+    with pytest.raises(ValueError, match="halves must be among both, mean, first"):
+        counted_halves(r, "second")
+
+
+def test_layers_by_the_other_subjects():
+    r = np.random.default_rng(1).uniform(-0.9, 0.9, (4, 6))
+    expected = []
+    for s in range(6):
+        others = np.arctanh(np.delete(r, s, axis=1)).mean(axis=1)
+        expected.append(r[np.argmax(others), s])
+    np.testing.assert_allclose(cv_max_subjects(r), expected)
+    assert np.isnan(cv_max_subjects(r[:, :1])).all()
+    assert cv_max_subjects(r[:1, :1]) == r[0, 0]
+    r[2] = np.nan
+    assert not np.isnan(cv_max_subjects(r)).any()
+    assert np.isnan(cv_max_subjects(np.full((2, 3), np.nan))).all()

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from statsmodels.stats.multitest import multipletests
 
+from versa.stats.families import bonferroni
 from versa.stats.intervals import fisher_mean
 from versa.stats.tables import (
-    bonferroni,
     for_reading,
     pairwise_tests,
     summary,

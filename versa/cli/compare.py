@@ -191,7 +191,19 @@ def _add_inference(add: Callable[..., object]) -> None:
         "--family",
         metavar="N",
         type=int,
-        help="tests in the Bonferroni family (default: those made; the paper's: 30)",
+        help="tests in the family (default: those made; the paper's: 30)",
+    )
+    add(
+        "--correction",
+        choices=("bonferroni", "holm", "fdr"),
+        default="bonferroni",
+        help="correction for the family (default: bonferroni)",
+    )
+    add("--exact", action="store_true", help="add exact sign-flip tests over subjects")
+    add(
+        "--halves",
+        choices=("both", "mean", "first"),
+        help="one sample of a split: both halves (default), mean (void), first",
     )
     add(
         "--equivalence",
@@ -300,6 +312,9 @@ def _compare(options: argparse.Namespace) -> int:
         test_train_ratio=options.ratio,
         equivalence=options.equivalence,
         generalize=options.generalize,
+        correction=options.correction,
+        exact=options.exact,
+        halves=options.halves,
     )
     _print(comparison)
     if folder is not None:
@@ -439,6 +454,7 @@ def _fitted(
             standardize=options.standardize,
             voxel_scores=options.voxel_scores,
             permutations=options.permutations,
+            halves=options.halves or "both",
             device=options.device,
             batch_size=options.batch_size,
             convert_images=options.convert_images,
@@ -483,10 +499,13 @@ def _print(comparison: "Comparison") -> None:
         print(
             "\nPairwise differences (no test over one subject)\n"
             if first.single
-            else f"\nPairwise comparisons (Bonferroni family of {comparison.family}: "
-            f"p < {0.05 / comparison.family:.3g})\n"
+            else f"\nPairwise comparisons ({comparison.correction_name} family of "
+            f"{comparison.family}{_threshold(comparison)})\n"
         )
         _show(comparison.table, comparison.scope)
+    for sentence in (comparison.exact_limit(), *comparison.warnings()):
+        if sentence:
+            print(f"\n{sentence[0].upper()}{sentence[1:]}")
     _print_voxels(comparison)
     for result in comparison.results:
         said = result.provenance["warnings"]
@@ -515,6 +534,13 @@ def _show(table: "pd.DataFrame", scope: str) -> None:
     print(f"{to_markdown(table)}\n\n{scope}")
 
 
+def _threshold(comparison: "Comparison") -> str:
+    """The level that Bonferroni leaves for each test."""
+    if comparison.correction != "bonferroni":
+        return ""
+    return f": p < {comparison.alpha / comparison.family:.3g}"
+
+
 def _write(comparison: "Comparison", folder: Path, options: argparse.Namespace) -> None:
     comparison.write(folder)
     record = {
@@ -526,6 +552,8 @@ def _write(comparison: "Comparison", folder: Path, options: argparse.Namespace) 
             "test_train_ratio": comparison.test_train_ratio,
             "equivalence": comparison.equivalence,
             "generalize": comparison.generalize,
+            "correction": comparison.correction,
+            "halves": comparison.halves,
         },
         "fits": [result.provenance for result in comparison.results],
     }

@@ -271,8 +271,8 @@ def _differences_caption(subject: Subject) -> str:
     if _single(subject):
         return text + "column; there is no test over one subject."
     return (
-        text + "column, and which are significant after Bonferroni correction (family "
-        f"of {comparison.family}, S − 1 degrees of freedom)."
+        f"{text}column, and which are significant after {comparison.correction_name} "
+        f"correction (family of {comparison.family}, S − 1 degrees of freedom)."
     )
 
 

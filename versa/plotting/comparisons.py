@@ -130,11 +130,15 @@ def plot_diets(
     handles: list[Any] = []
     for panel, name in zip(parts, sectors, strict=True):
         row = best[standard.model, name]
-        handles += _draw_band(panel, row, _scores(standard, method, name), df, standard)
+        handles += _draw_band(
+            panel, row, _scores(comparison, standard, method, name), df, standard
+        )
         handles += draw_null(panel, row["null_r"])
         for place, one in enumerate(others):
             style = styles[one.model]
-            draw_violin(panel, "y", place, _scores(one, method, name), style.colour)
+            draw_violin(
+                panel, "y", place, _scores(comparison, one, method, name), style.colour
+            )
             panel.plot(
                 place, best[one.model, name]["r"], marker=style.marker, ms=4.5,
                 mfc="black", mec="white", mew=0.6, ls="", zorder=4, label=one.model,
@@ -271,8 +275,8 @@ def plot_comparison(
     sector : str, optional
         By default a panel for each sector.
     df : {"subjects", "splits", "images", "both"}, default="subjects"
-        Degrees of freedom of the tests: subjects - 1 (calibrated), or evaluations - 1
-        as in the paper; or those of ``generalize`` of the comparison.
+        Degrees of freedom of the tests: subjects - 1 (closer to nominal), or
+        evaluations - 1 as in the paper; or those of ``generalize`` of the comparison.
     ax : Axes, optional
         Where to draw; by default a new figure not registered with pyplot.
 
@@ -317,8 +321,8 @@ def plot_comparison(
     lines.append(
         "no test over one subject"
         if first.single and df != "images"
-        else f"★ corrected p < {comparison.alpha:g} (Bonferroni, {comparison.family} "
-        f"tests, {df_text(first, df)})"
+        else f"★ corrected p < {comparison.alpha:g} ({comparison.correction_name}, "
+        f"{comparison.family} tests, {df_text(first, df)})"
     )
     whole, parts = panels(ax, len(sectors), size=(width, 0.7 + cell * len(rows)))
     for panel, name in zip(parts, sectors, strict=True):
@@ -365,9 +369,11 @@ def _best_layers(
     return best
 
 
-def _scores(result: FitResult, method: str, sector: str) -> np.ndarray:
-    """Scores of the best layer in both halves of all splits."""
-    return best_layer_scores(result, method, sector).r.ravel()
+def _scores(
+    comparison: Comparison, result: FitResult, method: str, sector: str
+) -> np.ndarray:
+    """Scores of the best layer in the halves of all splits that count."""
+    return best_layer_scores(result, method, sector, comparison.halves).r.ravel()
 
 
 def _share_range(parts: "Sequence[Axes]", method: str) -> None:

@@ -64,8 +64,8 @@ def plot_layers(
     sector : str, optional
         A sector; by default all, as panels.
     df : {"subjects", "splits", "images", "both"}, default="subjects"
-        Bands around the curves: 95% intervals with S - 1 (subjects; calibrated) or
-        J - 1 (split evaluations; the paper's) degrees of freedom, or those of
+        Bands around the curves: 95% intervals with S - 1 (subjects; closer to nominal)
+        or J - 1 (split evaluations; the paper's) degrees of freedom, or those of
         ``generalize`` of the comparison.
     ax : Axes, optional
         Where to draw; by default a new figure not registered with pyplot.
@@ -179,7 +179,7 @@ def plot_best(
         ceiling = comparison.results[0].ceiling_interval(name)
         handles += draw_levels(part, "x", ceiling, _null(rows))
         for y, item in enumerate(items):  # the rows have the same order
-            r = best_layer_scores(item, method, name).r.ravel()
+            r = best_layer_scores(item, method, name, comparison.halves).r.ravel()
             draw_violin(part, "x", y, r, styles[item.model].colour)
             handles += _draw_best(part, y, rows.iloc[y], df)
         finish_panel(part, name)

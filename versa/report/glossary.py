@@ -20,13 +20,30 @@ class Term(NamedTuple):
 _J = (
     "with J − 1 degrees of freedom, J being the number of split evaluations (the paper)"
 )
-_S = "with S − 1 degrees of freedom, S being the number of subjects (calibrated)"
+_S = (
+    "with S − 1 degrees of freedom, S being the number of subjects (closer to nominal: "
+    "in simulations .02 to .07 are rejected at .05)"
+)
 _POPULATIONS = {
     "images": "new images and these subjects",
     "both": "new subjects and new images",
 }
 _P_SCALE = "0 to 1."
 _LIBERAL = "It finds differences too often, because splits of one group overlap."
+
+_CORRECTED = (  # heading, and what is done to p
+    ("Bonf.", "p times the number of tests in the family (Bonferroni)"),
+    (
+        "Holm",
+        "p corrected for the number of tests in the family after Holm: the smallest "
+        "times that number, the next times one less, and so on",
+    ),
+    (
+        "FDR",
+        "p corrected for the rate of false ones among the differences found (Benjamini "
+        "and Hochberg)",
+    ),
+)
 
 GLOSSARY = {
     "r": Term(
@@ -263,18 +280,21 @@ GLOSSARY = {
         _P_SCALE,
         _LIBERAL,
     ),
-    "p Bonf.": Term(
-        f"p times the number of tests in the family (Bonferroni), {_J}.",
-        _P_SCALE,
-        _LIBERAL,
-    ),
-    "sig. Bonf.": Term(
-        f"Whether the difference is significant after the correction, {_J}.",
-        "yes or no; a dash is no test.",
-        "Prefer the column with S − 1.",
-    ),
+    **{
+        f"p {short}": Term(f"{text}, {_J}.", _P_SCALE, _LIBERAL)
+        for short, text in _CORRECTED
+    },
+    **{
+        f"sig. {short}": Term(
+            f"Whether the difference is significant after the correction, {_J}.",
+            "yes or no; a dash is no test.",
+            "Prefer the column with S − 1.",
+        )
+        for short, _ in _CORRECTED
+    },
     "df (S-1)": Term(
-        "Degrees of freedom of the calibrated test: the number of subjects minus 1.",
+        "Degrees of freedom of the test that is closer to nominal: the number of "
+        "subjects minus 1.",
         "whole numbers.",
     ),
     "p (S-1)": Term(
@@ -282,15 +302,27 @@ GLOSSARY = {
         _P_SCALE,
         "Not yet corrected for the number of tests.",
     ),
-    "p Bonf. (S-1)": Term(
-        f"p times the number of tests in the family (Bonferroni), {_S}.",
-        _P_SCALE,
-        "Below 0.05 the difference is commonly called significant.",
-    ),
-    "sig. Bonf. (S-1)": Term(
-        f"Whether the difference is significant after the correction, {_S}.",
-        "yes or no.",
-        "Read this one. No does not mean that the networks are equal.",
+    **{
+        f"p {short} (S-1)": Term(
+            f"{text}, {_S}.",
+            _P_SCALE,
+            "Below 0.05 the difference is commonly called significant.",
+        )
+        for short, text in _CORRECTED
+    },
+    **{
+        f"sig. {short} (S-1)": Term(
+            f"Whether the difference is significant after the correction, {_S}.",
+            "yes or no; a dash is no test.",
+            "Read this one. No does not mean that the networks are equal.",
+        )
+        for short, _ in _CORRECTED
+    },
+    "p sign-flip": Term(
+        "p of the exact sign-flip test of the subjects' own scores: the share of all "
+        "patterns of signs whose sum is as far from 0 as that of the differences.",
+        "2 / 2 to the power of the number of subjects, to 1; not corrected.",
+        "It needs no normal distribution.",
     ),
     "n_seeds": Term(
         "How many random initialisations of the untrained network take part.",

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 _FEW_SUBJECTS = 6  # with fewer, there is a warning
 _MOST = 0.5  # share of voxels at one edge of the grid of alpha that is worth a warning
+_CORRECTED_BY = {
+    "bonferroni": "Bonferroni-corrected",
+    "holm": "corrected after Holm (1979)",
+    "fdr": "corrected for the false discovery rate (Benjamini & Hochberg, 1995)",
+}
 _SEED = re.compile(r":seed=\d+$")
 
 
@@ -82,7 +87,9 @@ def _differences(comparison: Comparison, method: str, sector: str, top: str) -> 
     if not len(table):
         return ""
     rows = select(table, method=method, sector=sector)
-    after = "after Bonferroni correction, with S − 1 degrees of freedom"
+    after = (
+        f"after {comparison.correction_name} correction, with S − 1 degrees of freedom"
+    )
     standard = comparison.baseline or top
     if comparison.baseline is None:
         rows = rows[(rows["model_a"] == top) | (rows["model_b"] == top)]
@@ -172,7 +179,10 @@ def _short(r: float) -> str:
 def cautions(comparison: Comparison, best: "pd.DataFrame") -> list[str]:
     """Warnings that belong beside the tables, each once with its networks."""
     results = comparison.results
+    limit = comparison.exact_limit()
     return [
+        *(text[0].upper() + text[1:] for text in comparison.warnings()),
+        *([limit] if limit else []),
         *_unreliable(comparison),
         *_few_subjects(results[0]),
         *_below_null(best),
@@ -437,7 +447,8 @@ def _statistics(comparison: Comparison) -> str:
             "With one subject there is no noise ceiling, and no interval or test over "
             "subjects."
         )
-    n_scores, n_subjects = 2 * first.splits.n_splits, len(first.subjects)
+    n_scores = first.splits.n_splits * (2 if comparison.halves == "both" else 1)
+    n_subjects = len(first.subjects)
     text = (
         "95% confidence intervals use the variance over the splits with the correction "
         "for their overlap (Nadeau & Bengio, 2003; Bouckaert & Frank, 2004), with "
@@ -445,6 +456,9 @@ def _statistics(comparison: Comparison) -> str:
         f"split evaluations; we give them with J − 1 = {n_scores - 1} degrees of "
         f"freedom and, closer to nominal error rates, with S − 1 = {n_subjects - 1}."
     )
+    if comparison.halves != "both":
+        counted = {"mean": "the mean of the two halves", "first": "the first half"}
+        text += f" Of each split {counted[comparison.halves]} counts as one evaluation."
     text += _wider(comparison)
     if not len(comparison.table):
         return f"{text} {comparison.scope}"
@@ -456,8 +470,9 @@ def _statistics(comparison: Comparison) -> str:
     text += (
         f" {pairs} were compared in each sector by two-sided paired t-tests with the "
         f"same correction on differences of the best layers' {scale}; p-values were "
-        f"Bonferroni-corrected for a family of {comparison.family} tests, significant "
-        f"at corrected p < {comparison.alpha:g}."
+        f"{_CORRECTED_BY[comparison.correction]} for a family of {comparison.family} "
+        "tests, significant at corrected "
+        f"p < {comparison.alpha:g}."
     )
 
     if comparison.equivalence is None:

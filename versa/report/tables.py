@@ -26,7 +26,7 @@ _NOTES = {
     "best": "Each network's best layer was chosen in one half of the subjects and "
     "scored in the other half, over all half-splits.",
     "pairs": "Paired tests of the cross-validated best layers, corrected for the "
-    "overlap of the splits; Bonferroni family of {family}.",
+    "overlap of the splits; {correction} family of {family}.",
     "seeds": "Of the cross-validated best layers' mean r.",
     "layers": "The score of every layer, without any choice of the best.",
     "encoding": "Leave-one-out predictions of single voxels: medians over the voxels "
@@ -80,7 +80,13 @@ def score_tables(comparison: Comparison, best: "pd.DataFrame") -> list[ReportTab
         _table(
             name,
             titles[name],
-            _note(notes[name].format(family=comparison.family), name, comparison),
+            _note(
+                notes[name].format(
+                    family=comparison.family, correction=comparison.correction_name
+                ),
+                name,
+                comparison,
+            ),
             shown[name],
             zlib.compress(to_csv(table).encode("utf-8"), 9),
         )

@@ -98,8 +98,8 @@ def corrected_interval(
     test_train_ratio : float, default=1.0
         n_test / n_train; 1 is the convention for halves (repeated 2-fold).
     df : float, optional
-        Degrees of freedom, ``J - 1`` by default as in the paper. The number of
-        subjects minus one is the calibrated choice.
+        Degrees of freedom, ``J - 1`` by default as in the paper. With the number of
+        subjects minus one the coverage is closer to nominal.
     confidence : float, default=0.95
         Coverage.
 

@@ -46,6 +46,7 @@ _HEADINGS = {
     "difference": "A - B",
     "p_equivalence": "p equiv.",
     "bayes_factor": "BF10",
+    "p_signflip": "p sign-flip",
     "t": "t",
     "df": "df",
     "p": "p",
@@ -86,32 +87,9 @@ _P_VALUES = (
         for name in ("p", "p_corrected")
         for ending in ("", "_subjects", "_images", "_both")
     ),
-    *("p_equivalence", "p_perm", "p_perm_max", "p_perm_subject"),
+    *("p_equivalence", "p_signflip", "p_perm", "p_perm_max", "p_perm_subject"),
 )
 _PERCENT = ("explained", "explained_low", "reached", "chosen")
-
-
-def bonferroni(p: ArrayLike, family: int) -> np.ndarray:
-    """Bonferroni-corrected p-values.
-
-    Parameters
-    ----------
-    p : array-like
-        Uncorrected p-values.
-    family : int
-        Number of tests in the family.
-
-    Returns
-    -------
-    p_corrected : ndarray, same shape
-        ``min(1, p * family)``.
-
-    Examples
-    --------
-    >>> bonferroni([0.001, 0.2], 30)
-    array([0.03, 1.  ])
-    """
-    return np.minimum(1.0, np.asarray(p, dtype=float) * family)
 
 
 def summary(
@@ -132,18 +110,19 @@ def summary(
     -------
     row : dict
         ``r, ci_low, ci_high`` (J - 1 degrees of freedom, the paper's) and
-        ``ci_low_subjects, ci_high_subjects`` (subjects - 1, calibrated).
+        ``ci_low_subjects, ci_high_subjects`` (subjects - 1, closer to
+        nominal).
     """
     paper = corrected_interval(r, test_train_ratio=test_train_ratio)
-    calibrated = corrected_interval(
+    subjects = corrected_interval(
         r, test_train_ratio=test_train_ratio, df=n_subjects - 1
     )
     return {
         "r": paper.mean,
         "ci_low": paper.low,
         "ci_high": paper.high,
-        "ci_low_subjects": calibrated.low,
-        "ci_high_subjects": calibrated.high,
+        "ci_low_subjects": subjects.low,
+        "ci_high_subjects": subjects.high,
     }
 
 
@@ -310,13 +289,19 @@ def for_reading(table: pd.DataFrame) -> pd.DataFrame:
             ]
             shown[heading] = pd.Series(texts, index=table.index, dtype=str)
         elif column not in ends:
-            heading = _HEADINGS.get(column, column)
+            heading = _heading(table, column)
             cells = table[column].map(lambda v, c=column: _text(v, c))
             p = column.replace("significant", "p")
             if p != column and p in table:
                 cells = cells.where(table[p].notna(), "-")  # no test, no verdict
             shown[heading] = cells
     return pd.DataFrame(shown, index=table.index)
+
+
+def _heading(table: pd.DataFrame, column: str) -> str:
+    """How a column is called; the table says which correction it holds."""
+    heading = _HEADINGS.get(column, column)
+    return heading.replace("Bonf.", table.attrs.get("correction", "Bonf."))
 
 
 def _text(value: object, column: str) -> str:
@@ -364,7 +349,7 @@ def to_markdown(table: pd.DataFrame) -> str:
 
 
 def _is_number(table: pd.DataFrame, heading: str) -> bool:
-    columns = [c for c in table.columns if _HEADINGS.get(c, c) == heading]
+    columns = [c for c in table.columns if _heading(table, c) == heading]
     return not columns or pd.api.types.is_numeric_dtype(table[columns[0]])
 
 
