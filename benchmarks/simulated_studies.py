@@ -28,8 +28,11 @@ class Population(NamedTuple):
     noise: float  # standard deviation of a subject's noise; of the true RDM it is 1
 
 
+# With 7 subjects of the second one a difference of .20 z is detected with 80% power at
+# .05, as with subjects of a public data set of 92 images (.19 to .20).
 POPULATIONS = (
     Population("subjects differ by noise only", 0.0, 1.5),
+    Population("as real subjects differ", 0.08, 1.5),
     Population("noisy, heterogeneous", 0.3, 1.5),
     Population("clean, heterogeneous", 0.3, 0.7),
     Population("strongly heterogeneous", 0.6, 0.7),
