@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 import versa
+from tests.card_files import write_card
 from tests.synthetic import synthetic_fit
 from versa.cli.compare import _file_name, compare_command
 
@@ -483,3 +484,15 @@ def test_interrupted_for_real(dataset, tmp_path):
     assert "Traceback" not in error
     assert "interrupted" in error.strip().splitlines()[-1]
     assert not list(tmp_path.rglob("*.versa-tmp"))
+
+
+def test_the_path_of_a_card_is_a_network(tmp_path, capsys):
+    card = write_card(tmp_path, "mine", seed=0)
+    assert compare_command([str(card), "--dataset", str(tmp_path / "none")]) == 2
+    assert "none" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_layout_comes_with_weights_of_ones_own(capsys):
+    given = ["alexnet_gn_untrained", "--layout", "path=teacher", "--dataset", "x"]
+    assert compare_command(given) == 2
+    assert "--layout must come with weights of your own" in capsys.readouterr().err

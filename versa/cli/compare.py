@@ -400,7 +400,8 @@ def _is_saved(name: str) -> bool:
             f"MODEL must be a name or a saved result; {name} is a folder. Give its "
             f"files, such as {Path(name) / '*.nc'}."
         )
-    return name.endswith(".nc") or Path(name).is_file()
+    card = name.endswith(".toml")  # of a network of one's own
+    return name.endswith(".nc") or (Path(name).is_file() and not card)
 
 
 def _require_writable(options: argparse.Namespace) -> None:
