@@ -16,3 +16,5 @@ from .scores import plot_layers as plot_layers
 from .scores import plot_null as plot_null
 from .study import plot_design as plot_design
 from .style import save_figure as save_figure
+from .voxels import plot_encoding as plot_encoding
+from .voxels import plot_voxel_map as plot_voxel_map

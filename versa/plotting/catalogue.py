@@ -20,6 +20,11 @@ from versa.plotting.comparisons import plot_accuracy, plot_comparison, plot_diet
 from versa.plotting.rdms import plot_mds, plot_rdm, plot_rdms
 from versa.plotting.scores import plot_best, plot_layers, plot_null
 from versa.plotting.style import as_comparison, plain_text, save_figure, select
+from versa.plotting.voxels import (
+    best_predicting_layer,
+    plot_encoding,
+    plot_voxel_map,
+)
 from versa.result import FitResult
 from versa.wording import listing, population_words, unknown
 
@@ -56,6 +61,7 @@ class Kind:
     draw: "Callable[[Subject], Axes]"
     in_report: bool = True
     population: Callable[[Subject], str] | None = None  # of its intervals and tests
+    asked: bool = False  # the report says nothing of it where it does not apply
     together: int = 1  # networks in the figure of the report; of one the best is taken
 
 
@@ -128,7 +134,9 @@ def report_figures(comparison: Comparison) -> Iterator[Figure]:
     for kind in CATALOGUE:
         if kind.in_report:
             models = comparison.results[: kind.together] if kind.together > 1 else best
-            yield Figure(kind, Subject(comparison, method, models, sector))
+            subject = Subject(comparison, method, models, sector)
+            if not (kind.asked and kind.needs(subject)):
+                yield Figure(kind, subject)
 
 
 def draw_results(
@@ -156,7 +164,9 @@ def draw_results(
         For every method ``layers_METHOD``, ``best_METHOD``, ``differences_METHOD``,
         ``diets_METHOD`` and ``accuracy_METHOD``; ``rdm_brain`` and ``mds_brain``; for
         every network ``leak_MODEL``, ``mds_MODEL`` and, for every sector,
-        ``rdms_MODEL_SECTOR``. What does not apply is skipped, and the log says why.
+        ``rdms_MODEL_SECTOR``; with scores of voxels ``encoding`` and, for every
+        network, ``voxels_MODEL`` and ``hierarchy_MODEL``. What does not apply is
+        skipped, and the log says why.
 
     Raises
     ------
@@ -223,6 +233,18 @@ def _two_accuracies(subject: Subject) -> str:
 def _rdms(subject: Subject) -> str:
     held = {"brain_rdm", "model_rdm"} <= set(subject.models[0].data)
     return "" if held else "results that hold RDMs; fit again"
+
+
+def _voxels(subject: Subject) -> str:
+    kept = any(result.keeps_voxels for result in subject.models)
+    return "" if kept else "scores of voxels; fit with --voxel-scores"
+
+
+def _places(subject: Subject) -> str:
+    missing = _voxels(subject)
+    if missing or "voxel_place" in subject.models[0].data:
+        return missing
+    return "voxels with a place in the head"
 
 
 def _with_accuracy(comparison: Comparison) -> list[str]:
@@ -367,6 +389,45 @@ CATALOGUE = (
         _accuracy_caption,
         _two_accuracies,
         lambda s: plot_accuracy(s.comparison, method=s.method, accuracy=_ACCURACIES),
+    ),
+    Kind(
+        "encoding",
+        (),
+        "How well voxels are predicted",
+        lambda _: (
+            "Correlation of leave-one-out predictions and responses, the median over "
+            "the voxels of a sector, layer by layer."
+        ),
+        _voxels,
+        lambda s: plot_encoding(s.comparison),
+        asked=True,
+        together=99,
+    ),
+    Kind(
+        "voxels",
+        ("models",),
+        "Voxels and how well they are predicted",
+        lambda s: (
+            f"{s.models[0].model}: r of predictions from the layer with the highest "
+            f"median r over all voxels ({best_predicting_layer(s.models[0])}), first "
+            "subject."
+        ),
+        _places,
+        lambda s: plot_voxel_map(s.models[0], what="r"),
+        asked=True,
+    ),
+    Kind(
+        "hierarchy",
+        ("models",),
+        "The layer that predicts a voxel best",
+        lambda s: (
+            f"{s.models[0].model}: for each voxel of the first subject the layer with "
+            "the highest r; voxels without any r above 0 are left out. The choice is "
+            "not cross-validated."
+        ),
+        _places,
+        lambda s: plot_voxel_map(s.models[0]),
+        asked=True,
     ),
     Kind(
         "rdms",

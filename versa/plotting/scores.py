@@ -73,7 +73,8 @@ def plot_layers(
     Returns
     -------
     ax : Axes
-        Pearson r over layers. A grey band is the noise ceiling with its interval; for
+        Pearson r over layers; light dots are single subjects, by their own RDMs. A grey
+        band is the noise ceiling with its interval; for
         `method` ``"versa"`` a dashed line is the null, where there is one. Several
         sectors are panels in ``ax.child_axes``.
 
@@ -108,6 +109,10 @@ def plot_layers(
                 alpha=0.9 / (3 + len(curves)), linewidth=0,
             )  # fmt: skip
             handles += _draw_curve(part, x, curve["r"], model, styles[model])
+        for item in items:
+            own = _own_scores(item, method, name)
+            x = np.linspace(0, len(own) - 1 if shared else 1, len(own))
+            handles += _draw_subjects(part, x, own, styles[item.model].colour)
         finish_panel(part, name)
         if shared:
             name_layers(part, items[0].layer_names)
@@ -149,7 +154,8 @@ def plot_best(
         A violin of the split evaluations, which ends at the last one within 1.5
         interquartile ranges of the quartiles, with their median (white); the mean with
         its 95% interval (black), and below it the layer that was chosen most often
-        with its share. A grey band is the noise ceiling with its
+        with its share; light dots are single subjects in that layer, by their own
+        RDMs. A grey band is the noise ceiling with its
         interval, a dashed line the null (for `method` ``"versa"``).
 
     Raises
@@ -182,6 +188,10 @@ def plot_best(
             r = best_layer_scores(item, method, name, comparison.halves).r.ravel()
             draw_violin(part, "x", y, r, styles[item.model].colour)
             handles += _draw_best(part, y, rows.iloc[y], df)
+            if rows.iloc[y]["layer"] in item.layer_names:
+                own = _own_scores(item, method, name).loc[[rows.iloc[y]["layer"]]]
+                colour = styles[item.model].colour
+                handles += _draw_subjects(part, np.array([y]), own, colour, "x")
         finish_panel(part, name)
         part.set_ylim(len(items) - 0.4, -0.6)
         part.set_yticks(range(len(items)), names, fontsize=TEXT)
@@ -255,6 +265,33 @@ def plot_null(
         parts[0].yaxis.label.set_fontsize(SMALL)
     draw_head(ax, items[0], lines, handles)
     return ax
+
+
+def _own_scores(result: FitResult, method: str, sector: str) -> "pd.DataFrame":
+    """Score of every subject alone, (n_layers, n_subjects); without any, no columns."""
+    import pandas as pd
+
+    if result.single or "subject_scores" not in result.data:
+        return pd.DataFrame(index=list(result.layer_names))
+    scores = result.data["subject_scores"].loc[method, sector]
+    return pd.DataFrame(
+        scores.transpose("layer", "subject").values, list(result.layer_names)
+    )
+
+
+def _draw_subjects(
+    part: "Axes", places: np.ndarray, own: "pd.DataFrame", colour: str, axis: str = "y"
+) -> list[Any]:
+    """Light dots, one for each subject."""
+    handles: list[Any] = []
+    for column in own:
+        values = own[column].to_numpy()
+        along = (places, values) if axis == "y" else (values, places)
+        handles += part.plot(
+            *along, ".", color=colour, alpha=0.5, markersize=4, markeredgewidth=0,
+            zorder=1.2, label="single subjects (own RDMs)",
+        )  # fmt: skip
+    return handles
 
 
 def _null(rows: "pd.DataFrame") -> float:
