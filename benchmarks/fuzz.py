@@ -371,7 +371,7 @@ def run(doors, n, seed, n_workers, samples):
                 continue
             name, what = doors[job[1]].name, worker.what or what
             counts[name][end[0]] += 1
-            if end[0] in BAD or (end[0] == "other values" and what.endswith(" cut")):
+            if end[0] in BAD:
                 bad.append((name, job[0], what, *end))
             worker.job = None
             n_open -= 1
