@@ -20,7 +20,7 @@ from torchvision.models import squeezenet1_0
 
 import versa
 from versa import Preprocess
-from versa.stats.tables import to_markdown
+from versa.stats.tables import for_reading, to_markdown
 
 # the photographs are square: resized as a whole, nothing is cropped
 PREPROCESS = Preprocess(
@@ -31,6 +31,8 @@ PREPROCESS = Preprocess(
     interpolation="bicubic",
 )
 SEEDS = (0, 1, 2)
+PERMUTATIONS = 999  # of the images: p is 1 / 1000 at least
+MARGIN = 0.05  # of r: networks that differ by less are on par
 
 
 def upper_triangles(matrices):
@@ -83,7 +85,7 @@ def convolutions(network):
     return [name for name, part in parts if isinstance(part, nn.Conv2d)]
 
 
-def fit(network, name, brain, layers=None):
+def fit(network, name, brain, layers=None, permutations=0):
     """Classic RSA: a dataset of RDMs has no voxels that could be encoded."""
     return versa.fit(
         network,
@@ -91,9 +93,29 @@ def fit(network, name, brain, layers=None):
         brain,
         methods=["rsa"],
         preprocess=PREPROCESS,
+        permutations=permutations,
         name=name,
         progress=False,
     )
+
+
+def turned(table, names):
+    """A table with all of its columns, one below the other."""
+    text = for_reading(table.dropna(axis="columns", how="all")).set_index(names).T
+    return text.to_markdown(disable_numparse=True)
+
+
+def show(comparison):
+    """Print all that is known of the networks in each sector."""
+    first = comparison.results[0]
+    best, pairs = comparison.best(), comparison.pairs()
+    for sector in first.sectors:
+        print(f"\n{first.sample}\n{sector}: the best layer of each network\n")
+        print(turned(best[best["sector"] == sector].drop(columns="choices"), "model"))
+        print(f"\n{sector}: A less B, {pairs['model_b'].iloc[0]}\n")
+        rows = pairs[pairs["sector"] == sector].drop(columns=["model_b"])
+        print(turned(rows, "A"))
+    print(f"\n{comparison.scope}")
 
 
 def main(folder, out="images92-results"):
@@ -102,19 +124,19 @@ def main(folder, out="images92-results"):
     networks |= {f"untrained {seed}": untrained(seed) for seed in SEEDS}
     for brain in (human_it(folder), early_and_it(folder)):
         for name, network in networks.items():
-            fit(network, name, brain).save(Path(out, brain.name, f"{name}.nc"))
+            result = fit(network, name, brain, permutations=PERMUTATIONS)
+            result.save(Path(out, brain.name, f"{name}.nc"))
         # from here on, neither the networks nor the brains are needed
         saved = [
             versa.load_result(Path(out, brain.name, f"{name}.nc")) for name in networks
         ]
-        comparison = versa.compare(saved, baseline="imagenet")
-        print(f"\n{brain}, {saved[0].splits.n_splits} half-splits\n")
-        best = comparison.best().drop(columns=["method", "null_r", "choices"])
-        print(to_markdown(best), "\n")
-        columns = ["sector", "model_a", "difference", "t"]
-        columns += ["p_corrected", "significant"]
-        columns += ["p_corrected_subjects", "significant_subjects"]
-        print(to_markdown(comparison.pairs()[columns]))
+        show(
+            versa.compare(
+                saved, baseline="imagenet", equivalence=MARGIN, generalize="both"
+            )
+        )
+        print("\nWhat they explain alone, and what they share\n")
+        print(to_markdown(versa.partition(saved[:2])))
 
 
 if __name__ == "__main__":

@@ -14,8 +14,10 @@ import pytest
 
 import versa
 from tests.card_files import write_card
-from tests.synthetic import synthetic_fit
+from tests.inference import test_partition
+from tests.synthetic import LAYERS, METHODS, SECTORS, synthetic_fit
 from versa.cli.compare import _file_name, compare_command
+from versa.result import FitResult
 
 # A cheap pretrained-sized network: no weights, no download.
 # A shell that starts the tests in the background has their children ignore SIGINT
@@ -62,6 +64,15 @@ def saved(tmp_path):
         str(synthetic_fit(f"net{i}", seed=i, shift=0.1 * i).save(tmp_path / f"{i}.nc"))
         for i in range(3)
     ]
+
+
+def complete(model, seed):
+    """A result with RDMs and scores of its subjects."""
+    result = test_partition.fit(model, test_partition.SHARED, seed)
+    shape = (len(METHODS), len(SECTORS), len(LAYERS), test_partition.SUBJECTS)
+    own = np.tanh(0.4 + 0.1 * np.random.default_rng(seed).standard_normal(shape))
+    dims = ("methods", "sector", "layer", "subject")
+    return FitResult(result.data.assign(subject_scores=(dims, own)))
 
 
 def refused(capsys, *arguments, expected=2):
@@ -193,6 +204,42 @@ def test_equivalence(saved, capsys):
     assert "verdict" in printed
 
 
+def headings(table):
+    return " ".join(table.splitlines()[0].replace("|", "").split())
+
+
+def test_partition_and_calibration(tmp_path, capsys):
+    fits = [complete("a", 1), complete("b", 2)]
+    saved = [str(fit.save(tmp_path / f"{fit.model}.nc")) for fit in fits]
+    out = tmp_path / "out"
+    options = ["--partition", "--calibration", "--out", str(out)]
+    assert compare_command([*saved, *options]) == 0
+    printed = capsys.readouterr().out
+    assert "layers, best, pairs, partition, calibration as .csv" in printed
+    parts = printed.split("Variance that the networks explain")[1].split("\n\n")[1]
+    assert headings(parts) == "method sector part R² 95% CI (S-1) r²/ceiling²"
+    assert all(f"| {part} " in parts for part in ("a only", "b only", "a & b", "total"))
+    rates = printed.split("How often the tests would find")[1].split("\n\n")[1]
+    assert headings(rates) == "method sector level J-1 S-1 flip spread"
+    for table in (parts, rates):
+        assert max(len(line) for line in table.splitlines()) <= 80
+    expected = {
+        "partition": versa.partition(fits),
+        "calibration": versa.calibration(versa.compare(fits)),
+    }
+    for name, table in expected.items():
+        pd.testing.assert_frame_equal(pd.read_csv(out / f"{name}.csv"), table)
+        assert "new subjects and these 13 images" in (out / f"{name}.md").read_text()
+        assert r"\begin{tabular}" in (out / f"{name}.tex").read_text()
+
+
+def test_partition_of_a_fit(dataset, capsys):
+    networks = [*NETWORKS, NETWORKS[0] + ":seed=1"]
+    options = ["--layers", "features.3", "--methods", "rsa", "--quiet", "--partition"]
+    assert compare_command([*networks, "--dataset", dataset, *options]) == 0
+    assert f"{NETWORKS[0]} only" in capsys.readouterr().out
+
+
 def test_literal_ratio(saved, capsys):
     assert compare_command([*saved, "--ratio", "literal"]) == 0
     literal = capsys.readouterr().out
@@ -305,6 +352,21 @@ def test_help_and_version(capsys):
         (
             ["{net}", "--dataset", "{tiny}", "--equivalence", "0"],
             "--equivalence must be between 0 and 2",
+        ),
+        (
+            ["{net}", "--dataset", "{tiny}", "--partition"],
+            "--partition must be given 2 to 6 networks; got 1",
+        ),
+        (
+            [*["{net}:seeds=1-2", "--dataset", "{tiny}", "--partition"], "--no-rdms"],
+            "Leave --no-rdms out",
+        ),
+        (
+            [
+                *["{net}:seeds=1-2", "--dataset", "{tiny}", "--partition"],
+                *["--compare-by", "spearman"],
+            ],
+            "--partition must come with RDMs compared by pearson",
         ),
         (
             ["{net}", "--dataset", "{tiny}", "--ratio", "-1"],

@@ -8,9 +8,9 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import versa
 from versa.cache import atomic_write
@@ -22,7 +22,7 @@ from versa.cli.running import (
     show,
     with_layout,
 )
-from versa.wording import listing, unique_names, unknown
+from versa.wording import listing, population_words, unique_names, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -225,6 +225,17 @@ def _add_inference(add: Callable[..., object]) -> None:
         help="population of a further interval and test, by bootstrap: new images, or "
         "new subjects and images (default: subjects, with these images)",
     )
+    add(
+        "--partition",
+        action="store_true",
+        help="also print what each of 2 to 6 networks explains alone, and what they "
+        "share",
+    )
+    add(
+        "--calibration",
+        action="store_true",
+        help="also simulate how often the tests err in a study like this one",
+    )
 
 
 def _add_output(add: Callable[..., object]) -> None:
@@ -316,9 +327,10 @@ def _compare(options: argparse.Namespace) -> int:
         exact=options.exact,
         halves=options.halves,
     )
-    _print(comparison)
+    further = _further(comparison, options)
+    _print(comparison, further)
     if folder is not None:
-        _write(comparison, folder, options)
+        _write(comparison, folder, options, further)
         _write_maps(comparison, folder)
     _draw(comparison, options)
     return 0
@@ -360,6 +372,7 @@ def _require_sensible(options: argparse.Namespace, fresh: Sequence[str]) -> None
     ratio = options.ratio
     if ratio != "literal" and not (math.isfinite(ratio) and ratio >= 0):
         raise ValueError(f"--ratio must be 0 or more, or 'literal'; got {ratio}.")
+    _require_countable(options)
     margin = options.equivalence
     if margin is not None and not 0 < margin < 2:
         raise ValueError(f"--equivalence must be between 0 and 2; got {margin}.")
@@ -375,6 +388,24 @@ def _require_sensible(options: argparse.Namespace, fresh: Sequence[str]) -> None
                 f"{', '.join(given)} must come with a model to fit; got saved results "
                 "only. Leave it out, or name a model."
             )
+
+
+def _require_countable(options: argparse.Namespace) -> None:
+    """Refuse what --partition cannot do; the rest it says of saved results."""
+    if not options.partition:
+        return
+    n_models = len(options.models)
+    if not 2 <= n_models <= 6:
+        raise ValueError(f"--partition must be given 2 to 6 networks; got {n_models}.")
+    if options.no_rdms:
+        raise ValueError(
+            "--partition must come with the RDMs of the subjects. Leave --no-rdms out."
+        )
+    if options.compare_by in ("spearman", "kendall-tau-a"):
+        raise ValueError(
+            "--partition must come with RDMs compared by pearson, cosine or whitened; "
+            f"got --compare-by {options.compare_by}."
+        )
 
 
 def _label(name: str) -> str:
@@ -478,7 +509,43 @@ def _file_name(model: str) -> str:
     return f"{plain}-{hashlib.sha256(model.encode()).hexdigest()[:8]}"
 
 
-def _print(comparison: "Comparison") -> None:
+class _Further(NamedTuple):
+    """A table that was asked for beside the usual ones."""
+
+    title: str
+    table: "pd.DataFrame"
+    note: str  # under it
+    left_out: tuple[str, ...] = ()  # columns that only files have
+
+
+def _further(
+    comparison: "Comparison", options: argparse.Namespace
+) -> dict[str, _Further]:
+    """The tables of --partition and --calibration, by the names of their files."""
+    first = comparison.results[0]
+    tables = {}
+    if options.partition:
+        tables["partition"] = _Further(
+            "Variance that the networks explain alone, and that they share",
+            versa.partition(comparison.results, test_train_ratio=options.ratio),
+            "Weights are fitted in one half of the subjects and scored in the other: "
+            f"a part may be below 0. {first.scope('subjects')}",
+        )
+    if options.calibration:
+        tables["calibration"] = _Further(
+            "How often the tests would find a difference where there is none",
+            versa.calibration(comparison),
+            "Simulated studies with as many subjects, this ceiling and this spread "
+            "between them, and two networks that are equally good: rejections by the "
+            "t-tests with J - 1 and S - 1 degrees of freedom and by sign flips. A test "
+            "is right if it rejects as often as its level says. Rates are for "
+            f"{population_words(len(first.subjects), len(first.stimuli), 'subjects')}.",
+            ("ceiling", "ceiling_simulated", "spread_simulated"),
+        )
+    return tables
+
+
+def _print(comparison: "Comparison", further: Mapping[str, _Further]) -> None:
     from versa.fmri.scoring import ceiling_warnings
     from versa.stats.tables import to_markdown
 
@@ -507,6 +574,9 @@ def _print(comparison: "Comparison") -> None:
     for sentence in (comparison.exact_limit(), *comparison.warnings()):
         if sentence:
             print(f"\n{sentence[0].upper()}{sentence[1:]}")
+    for extra in further.values():
+        print(f"\n{extra.title}\n")
+        _show(extra.table.drop(columns=list(extra.left_out)), extra.note)
     _print_voxels(comparison)
     for result in comparison.results:
         said = result.provenance["warnings"]
@@ -542,8 +612,17 @@ def _threshold(comparison: "Comparison") -> str:
     return f": p < {comparison.alpha / comparison.family:.3g}"
 
 
-def _write(comparison: "Comparison", folder: Path, options: argparse.Namespace) -> None:
+def _write(
+    comparison: "Comparison",
+    folder: Path,
+    options: argparse.Namespace,
+    further: Mapping[str, _Further],
+) -> None:
+    from versa.stats.tables import write_table
+
     comparison.write(folder)
+    for name, extra in further.items():
+        write_table(extra.table, folder, name, note=extra.note)
     record = {
         "command": ["versa-compare", *options.command],
         "options": vars(options),
@@ -560,9 +639,10 @@ def _write(comparison: "Comparison", folder: Path, options: argparse.Namespace) 
     }
     with atomic_write(folder / "provenance.json") as temporary:
         temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    written = ", ".join(["layers", "best", "pairs", *further])
     print(
-        f"\nWritten to {folder}{os.sep}: layers, best and pairs as .csv, .md and .tex; "
-        "results; provenance.json."
+        f"\nWritten to {folder}{os.sep}: {written} as .csv, .md and .tex; results; "
+        "provenance.json."
     )
 
 

@@ -24,6 +24,16 @@ _HEADINGS = {
     "r": "r",
     "null_r": "null r",
     "chance": "chance",
+    "part": "part",
+    "r2": "R²",
+    "share": "r²/ceiling²",
+    "level": "level",
+    "rate": "J-1",
+    "rate_subjects": "S-1",
+    "rate_signflip": "flip",
+    "ceiling_simulated": "simulated ceiling",
+    "spread": "spread",
+    "spread_simulated": "simulated spread",
     "n_voxels": "voxels",
     "median_r": "voxel r",
     "median_r2": "voxel R²",
@@ -81,6 +91,7 @@ _PAIR_INTERVALS = {  # of a difference
     "ci_low_images": ("ci_high_images", "CI A - B (images)"),
     "ci_low_both": ("ci_high_both", "CI A - B (both)"),
 }
+_PART_INTERVALS = {"ci_low": ("ci_high", "95% CI (S-1)")}  # of a part of variance
 _P_VALUES = (
     *(
         f"{name}{ending}"
@@ -89,7 +100,8 @@ _P_VALUES = (
     ),
     *("p_equivalence", "p_signflip", "p_perm", "p_perm_max", "p_perm_subject"),
 )
-_PERCENT = ("explained", "explained_low", "reached", "chosen")
+_PERCENT = ("explained", "explained_low", "reached", "chosen", "share")
+_RATES = ("level", "rate", "rate_subjects", "rate_signflip")
 
 
 def summary(
@@ -277,7 +289,11 @@ def for_reading(table: pd.DataFrame) -> pd.DataFrame:
     0  0.512  1.00e-05  69
     """
     shown: dict[str, pd.Series] = {}
-    intervals = _PAIR_INTERVALS if "difference" in table else _INTERVALS
+    intervals = _INTERVALS
+    if "difference" in table:
+        intervals = _PAIR_INTERVALS
+    elif "part" in table:
+        intervals = _PART_INTERVALS
     ends = [high for high, _ in intervals.values()]
     for column in table.columns:
         high, heading = intervals.get(column, (None, ""))
@@ -316,6 +332,8 @@ def _text(value: object, column: str) -> str:
             return f"{value:.2f}"
         if column == "bayes_factor":
             return f"{value:.3g}"
+        if column in _RATES:
+            return f"{100 * value:.3g}%"
         if column in _PERCENT:
             return f"{100 * value:.1f}%"
         return f"{value:.3f}"
