@@ -36,7 +36,13 @@ ALLOWED = {
     "result": ("versa.stats", "versa.fmri.kept", "versa.fmri.voxel_maps"),
     "comparison": ("versa.stats", "versa.result"),
     "inference": ("versa.stats", "versa.fmri", "versa.result", "versa.comparison"),
-    "plotting": ("versa.stats", "versa.fmri", "versa.result", "versa.comparison"),
+    "plotting": (
+        "versa.stats",
+        "versa.fmri",
+        "versa.result",
+        "versa.comparison",
+        "versa.inference",
+    ),
     "report": (
         "versa.stats",
         "versa.fmri",

@@ -18,6 +18,8 @@ from .fmri.dataset.stimuli import StimulusSet as StimulusSet
 from .fmri.sectors.sector import Sector as Sector
 from .inference.calibration import calibration as calibration
 from .inference.partition import partition as partition
+from .inference.planning import power as power
+from .inference.readings import multiverse as multiverse
 from .models.preprocess import Preprocess as Preprocess
 from .models.vision import VisionModel as VisionModel
 from .models.zoo.cards import ModelCard as ModelCard

@@ -240,6 +240,21 @@ def test_partition_of_a_fit(dataset, capsys):
     assert f"{NETWORKS[0]} only" in capsys.readouterr().out
 
 
+def test_multiverse(saved, tmp_path, capsys):
+    command = [*saved, "--multiverse", "--out", str(tmp_path / "out")]
+    assert compare_command(command) == 0
+    assert "Share of the readings" in capsys.readouterr().out
+    assert (tmp_path / "out" / "multiverse.csv").is_file()
+
+
+def test_correction_halves_and_exact(saved, capsys):
+    options = ["--correction", "holm", "--halves", "first", "--exact"]
+    assert compare_command([*saved, *options]) == 0
+    printed = capsys.readouterr().out
+    assert "p Holm (S-1)" in printed
+    assert "p sign-flip" in printed
+
+
 def test_literal_ratio(saved, capsys):
     assert compare_command([*saved, "--ratio", "literal"]) == 0
     literal = capsys.readouterr().out

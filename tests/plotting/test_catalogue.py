@@ -26,7 +26,7 @@ def test_all_figures_of_a_comparison_are_written(tmp_path):
     assert set((tmp_path / "new").iterdir()) == set(paths)
     kinds = ("layers", "best", "accuracy", "diets", "differences")
     expected = {f"{kind}_{method}" for kind in kinds for method in fits[0].methods}
-    expected |= {"rdm_brain", "mds_brain"}
+    expected |= {"rdm_brain", "mds_brain", "multiverse_aOTC"}
     for name in ("net", "other"):
         expected |= {f"leak_{name}", f"mds_{name}", f"rdms_{name}_aOTC"}
     assert {path.stem for path in paths} == expected
@@ -75,7 +75,7 @@ def test_dollars_are_no_formulas(tmp_path):
     few = {"methods": ("rsa",), "sectors": ("aOTC",)}
     fits = [synthetic_fit(f"ev$x_{{$il{n}", n, **few) for n in range(2)]
     names = [path.stem for path in draw_results(fits, tmp_path)]
-    assert names == ["layers_rsa", "best_rsa", "differences_rsa"]
+    assert names == ["layers_rsa", "best_rsa", "differences_rsa", "multiverse_aOTC"]
     assert "ev$x_{$il1" in (tmp_path / "best_rsa.svg").read_text()
 
 

@@ -199,6 +199,12 @@ def _add_inference(add: Callable[..., object]) -> None:
         default="bonferroni",
         help="correction for the family (default: bonferroni)",
     )
+    add(
+        "--multiverse",
+        action="store_true",
+        help="show in which readings (method, halves, ratio, df, family) each "
+        "comparison holds; with --out write all of them",
+    )
     add("--exact", action="store_true", help="add exact sign-flip tests over subjects")
     add(
         "--halves",
@@ -516,12 +522,13 @@ class _Further(NamedTuple):
     table: "pd.DataFrame"
     note: str  # under it
     left_out: tuple[str, ...] = ()  # columns that only files have
+    full: "pd.DataFrame | None" = None  # what files hold in its place
 
 
 def _further(
     comparison: "Comparison", options: argparse.Namespace
 ) -> dict[str, _Further]:
-    """The tables of --partition and --calibration, by the names of their files."""
+    """The tables of further options, by the names of their files."""
     first = comparison.results[0]
     tables = {}
     if options.partition:
@@ -542,7 +549,25 @@ def _further(
             f"{population_words(len(first.subjects), len(first.stimuli), 'subjects')}.",
             ("ceiling", "ceiling_simulated", "spread_simulated"),
         )
+    if options.multiverse and len(comparison.table) and not first.single:
+        tables["multiverse"] = _multiverse(comparison)
     return tables
+
+
+def _multiverse(comparison: "Comparison") -> _Further:
+    """How often each comparison holds, and every reading for the file."""
+    from versa.inference.readings import multiverse, shares
+
+    table = multiverse(
+        comparison.results, baseline=comparison.baseline, alpha=comparison.alpha
+    )
+    return _Further(
+        "Share of the readings in which each comparison holds",
+        shares(table),
+        "Readings: method, halves, n_test / n_train, degrees of freedom and family. "
+        f"{comparison.results[0].scope('subjects')}",
+        full=table,
+    )
 
 
 def _print(comparison: "Comparison", further: Mapping[str, _Further]) -> None:
@@ -622,7 +647,8 @@ def _write(
 
     comparison.write(folder)
     for name, extra in further.items():
-        write_table(extra.table, folder, name, note=extra.note)
+        table = extra.table if extra.full is None else extra.full
+        write_table(table, folder, name, note=extra.note)
     record = {
         "command": ["versa-compare", *options.command],
         "options": vars(options),

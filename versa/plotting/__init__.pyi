@@ -11,6 +11,7 @@ from .rdms import plot_map as plot_map
 from .rdms import plot_mds as plot_mds
 from .rdms import plot_rdm as plot_rdm
 from .rdms import plot_rdms as plot_rdms
+from .readings import plot_multiverse as plot_multiverse
 from .scores import plot_best as plot_best
 from .scores import plot_layers as plot_layers
 from .scores import plot_null as plot_null

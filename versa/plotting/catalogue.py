@@ -18,6 +18,7 @@ import numpy as np
 from versa.comparison import Comparison
 from versa.plotting.comparisons import plot_accuracy, plot_comparison, plot_diets
 from versa.plotting.rdms import plot_mds, plot_rdm, plot_rdms
+from versa.plotting.readings import plot_multiverse
 from versa.plotting.scores import plot_best, plot_layers, plot_null
 from versa.plotting.style import as_comparison, plain_text, save_figure, select
 from versa.plotting.voxels import (
@@ -163,10 +164,10 @@ def draw_results(
     paths : list of Path
         For every method ``layers_METHOD``, ``best_METHOD``, ``differences_METHOD``,
         ``diets_METHOD`` and ``accuracy_METHOD``; ``rdm_brain`` and ``mds_brain``; for
-        every network ``leak_MODEL``, ``mds_MODEL`` and, for every sector,
-        ``rdms_MODEL_SECTOR``; with scores of voxels ``encoding`` and, for every
-        network, ``voxels_MODEL`` and ``hierarchy_MODEL``. What does not apply is
-        skipped, and the log says why.
+        every sector ``multiverse_SECTOR``; for every network ``leak_MODEL``,
+        ``mds_MODEL`` and, for every sector, ``rdms_MODEL_SECTOR``; with scores of
+        voxels ``encoding`` and, for every network, ``voxels_MODEL`` and
+        ``hierarchy_MODEL``. What does not apply is skipped, and the log says why.
 
     Raises
     ------
@@ -212,6 +213,10 @@ def _nothing(_: Subject) -> str:
 
 def _two_networks(subject: Subject) -> str:
     return "" if len(subject.comparison.results) > 1 else "two networks or more"
+
+
+def _tested_networks(subject: Subject) -> str:
+    return "two subjects or more" if _single(subject) else _two_networks(subject)
 
 
 def _baseline(subject: Subject) -> str:
@@ -369,6 +374,19 @@ CATALOGUE = (
         _two_networks,
         lambda s: plot_comparison(s.comparison, method=s.method, df=_population(s)),
         population=_population,
+    ),
+    Kind(
+        "multiverse",
+        ("sector",),
+        "Comparisons under every reading",
+        lambda s: (
+            f"{s.sector}: which comparisons hold, at corrected p < "
+            f"{s.comparison.alpha:g}, for each choice of method, halves, n_test / "
+            "n_train, degrees of freedom and family."
+        ),
+        _tested_networks,
+        lambda s: plot_multiverse(s.comparison, sector=s.sector),
+        in_report=False,
     ),
     Kind(
         "diets",
