@@ -96,4 +96,4 @@ def test_figure(results):
 def names(results):
     table = versa.multiverse(results)
     rows = table[table.sector == "aOTC"]
-    return list(dict.fromkeys(f"{a} − {b}" for a, b in zip(rows.model_a, rows.model_b)))
+    return list(dict.fromkeys(rows.model_a + " − " + rows.model_b))
