@@ -217,7 +217,7 @@ def test_partition_and_calibration(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "layers, best, pairs, partition, calibration as .csv" in printed
     parts = printed.split("Variance that the networks explain")[1].split("\n\n")[1]
-    assert headings(parts) == "method sector part R² 95% CI (S-1) r²/ceiling²"
+    assert headings(parts) == "method sector part R² 95% CI (S-1) R²/c²"
     assert all(f"| {part} " in parts for part in ("a only", "b only", "a & b", "total"))
     rates = printed.split("How often the tests would find")[1].split("\n\n")[1]
     assert headings(rates) == "method sector level J-1 S-1 flip spread"

@@ -26,7 +26,7 @@ _HEADINGS = {
     "chance": "chance",
     "part": "part",
     "r2": "R²",
-    "share": "r²/ceiling²",
+    "share": "R²/c²",
     "level": "level",
     "rate": "J-1",
     "rate_subjects": "S-1",
