@@ -60,6 +60,19 @@ def test_image_without_variance():
     assert np.isnan(rdm_from_gram(big @ big.T, big.sum(axis=1), 3)[:2]).all()
 
 
+@pytest.mark.parametrize("measure", ["correlation", "euclidean", "cosine"])
+def test_features_that_are_the_same_for_all_images_have_no_distances(measure):
+    rng = np.random.default_rng(0)
+    for n_images, n_units in ((20, 700), (51, 1911), (72, 3000)):
+        x = np.repeat(rng.normal(1, 1, (1, n_units)), n_images, axis=0)
+        rdm = rdm_from_gram(x @ x.T, x.sum(axis=1), n_units, measure)
+        assert (rdm == 0).all()  # and no rounding, which would get a score
+    x += 1e-5 * rng.normal(size=x.shape)
+    rdm = rdm_from_gram(x @ x.T, x.sum(axis=1), n_units, measure)
+    expected = pattern_rdm(x, measure)
+    np.testing.assert_allclose(rdm, expected, rtol=1e-3)
+
+
 def test_refuses():
     with pytest.raises(ValueError, match="at least 2 images and 2 units"):
         correlation_rdm([1.0, 2.0])

@@ -117,6 +117,20 @@ def test_interval_is_that_of_the_corrected_t_test(fits):
     assert row.ci_high.item() - row.r2.item() == pytest.approx(reach)
 
 
+def test_no_share_of_a_ceiling_that_cannot_be_told_from_0(fits):
+    noise = np.random.default_rng(3).normal(size=(SUBJECTS, PAIRS))
+    noise[:2] = noise[0]  # two subjects who agree: some splits have a ceiling above 0
+    brain = np.stack([noise, BRAIN[1]])
+    fits = [
+        FitResult(f.data.assign(brain_rdms=f.data.brain_rdms.copy(data=brain)))
+        for f in fits
+    ]
+    assert fits[0].layers().explained.isna().tolist() == [True] * 9 + [False] * 9
+    table = versa.partition(fits)
+    assert table[table.sector == "EarlyV"].share.isna().all()
+    assert table[table.sector == "aOTC"].share.notna().all()
+
+
 def test_what_cannot_be_divided_is_refused(fits):
     with pytest.raises(ValueError, match="2 to 6 results; got 1"):
         versa.partition(fits[0])

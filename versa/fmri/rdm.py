@@ -29,6 +29,10 @@ DISTANCES = ("correlation", "euclidean", "cosine", "crossnobis")
 # Relative variance below which the differences between a row's units are rounding.
 _ROUNDING = 64 * np.finfo(float).eps
 
+# Distances are known to about 1e-16 of what they are differences of; a whole RDM below
+# this is rounding.
+_NO_DISTANCE = 1e-12
+
 _USUAL = 300  # exponents of two whose squares, and sums of them, are far from the ends
 
 
@@ -208,7 +212,8 @@ def rdm_from_gram(
     -------
     rdm : ndarray of shape (n_images * (n_images - 1) // 2,)
         As :func:`pattern_rdm` of X; NaN for the pairs of an image whose distances are
-        undefined, because its features do not vary over units or are all zero.
+        undefined, because its features do not vary over units or are all zero. Zeros
+        if all features are the same for all images, but for rounding.
 
     Examples
     --------
@@ -216,13 +221,26 @@ def rdm_from_gram(
     >>> rdm_from_gram(x @ x.T, x.sum(axis=1), 3)
     array([2. , 0.5, 1.5])
     """
+    squared = np.diagonal(gram)
     if measure != "correlation":
-        return rdm_from_products(gram, measure, n_units)
+        rdm = rdm_from_products(gram, measure, n_units)
+        return without_rounding(
+            rdm, 1 if measure == "cosine" else squared.mean() / n_units
+        )
     covariance = gram - np.multiply.outer(sums, sums) / n_units
     variance = np.diagonal(covariance)
-    flat = variance <= _ROUNDING * np.diagonal(gram)
+    flat = variance <= _ROUNDING * squared
     covariance[flat, flat] = 0.0
-    return rdm_from_covariance(covariance)
+    lost = np.divide(squared, variance, out=np.ones_like(squared), where=~flat)
+    return without_rounding(rdm_from_covariance(covariance), lost.max())
+
+
+def without_rounding(rdm: np.ndarray, unit: float) -> np.ndarray:
+    """The RDM, or zeros if all its distances, differences of numbers of the size of
+    `unit`, are rounding: then it has no geometry."""
+    if np.nanmax(rdm, initial=0.0) < _NO_DISTANCE * unit:
+        return np.zeros_like(rdm)
+    return rdm
 
 
 def rdm_from_covariance(covariance: np.ndarray) -> np.ndarray:

@@ -7,13 +7,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from versa.fmri.encoding import debias, fold_means, solve
-from versa.fmri.rdm import pattern_rdm, rdm_from_products, within_range
+from versa.fmri.rdm import (
+    pattern_rdm,
+    rdm_from_products,
+    within_range,
+    without_rounding,
+)
 from versa.fmri.voxel_scores import voxel_scores
 from versa.parallel import map_in_threads
-
-# Distances are known to about 1e-16 of the patterns' variance; a whole RDM below this
-# is rounding.
-_NO_DISTANCE = 1e-12
 
 
 class EncodingTarget(NamedTuple):
@@ -156,6 +157,4 @@ def _rdm(products: np.ndarray, measure: str, n_voxels: int) -> np.ndarray:
     unit = (
         1.0 if measure in ("correlation", "cosine") else np.trace(products) / n_voxels
     )
-    if np.nanmax(rdm, initial=0.0) < _NO_DISTANCE * unit:
-        return np.zeros_like(rdm)
-    return rdm
+    return without_rounding(rdm, unit)

@@ -9,7 +9,6 @@ import numpy as np
 from versa.comparison import require_same
 from versa.fmri.similarity import RANKED, as_vectors
 from versa.result import FitResult, best_layer_scores
-from versa.stats.intervals import fisher_mean
 from versa.stats.ttests import corrected_paired_ttest
 from versa.wording import unknown
 
@@ -50,7 +49,8 @@ def partition(
         For each method, sector and set of models one row: ``method, sector, part``
         (such as ``a only``, ``a & b``, and ``total``), ``r2``, its corrected 95%
         interval ``ci_low, ci_high`` (subjects - 1 degrees of freedom) and ``share``,
-        r2 divided by the squared noise ceiling.
+        r2 divided by the squared noise ceiling; NaN where that cannot be told from 0,
+        as in :meth:`FitResult.layers`.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def partition(
     df = len(first.subjects) - 1
     rows = []
     for method, sector in itertools.product(first.methods, first.sectors):
-        ceiling = float(fisher_mean(first.ceiling.sel(sector=sector).values))
+        ceiling = first.ceiling_interval(sector)
         for part, values in _parts(fits, method, sector, layers or {}).items():
             mean, low, high = _interval(values, ratio, df)
             rows.append(
@@ -97,7 +97,7 @@ def partition(
                     "r2": mean,
                     "ci_low": low,
                     "ci_high": high,
-                    "share": mean / ceiling**2 if ceiling > 0 else np.nan,
+                    "share": mean / ceiling.mean**2 if ceiling.low > 0 else np.nan,
                 }
             )
     return pd.DataFrame(rows)
