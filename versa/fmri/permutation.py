@@ -29,7 +29,7 @@ from versa.stats.splits import SplitHalves
 SEED = 0
 """Of the list of permutations, which is the same for all networks."""
 
-_CHUNK_ELEMENTS = 32 * 1024  # of responses that are encoded at once in a thread
+_CHUNK_ELEMENTS = 16 * 1024  # of responses that are encoded at once in a thread
 _SCORE_ELEMENTS = 2**22  # scores of layers x permutations x splits held at once
 
 
@@ -195,16 +195,15 @@ def encoded_permuted(
         (B, n_subjects), the median over each subject's voxels of the correlation of
         debiased prediction and response.
     """
-    subjects = [
-        _Subject.of(target, number, whole=not alpha_per_voxel)
-        for number in range(len(target.parts))
-    ]
+    groups = _groups(target, whole=not alpha_per_voxel)
     with one_blas_thread():
         operators, _ = operators_of(np, gram, alphas)
 
     def reduced(order: np.ndarray) -> list[np.ndarray]:
         permuted = operators.reordered(order)
-        found = [subject.refitted(permuted, target.measure) for subject in subjects]
+        found = [
+            one for group in groups for one in group.refitted(permuted, target.measure)
+        ]
         *both, voxels = zip(*found, strict=True)
         rdms = [yardstick.reduced(np.stack(one)) for one in both]
         return [*rdms, np.array(voxels)]
@@ -214,30 +213,16 @@ def encoded_permuted(
     return {name: np.stack(one) for name, one in zip(names, every, strict=True)}
 
 
-class _Subject(NamedTuple):
-    """What a permutation needs of one subject."""
+class _Group(NamedTuple):
+    """Subjects whose voxels are encoded together, with what a permutation needs."""
 
-    chunks: list[np.ndarray]  # responses (n_images, n_voxels) in pieces
-    shift: np.ndarray
-    spread: np.ndarray
-    whole: bool  # whether one alpha serves all voxels
-
-    @classmethod
-    def of(cls, target: EncodingTarget, number: int, *, whole: bool) -> "_Subject":
-        part = target.parts[number]
-        responses = target.responses[:, part]
-        n_images, n_voxels = responses.shape
-        step = n_voxels if whole else max(32, _CHUNK_ELEMENTS // n_images)
-        chunks = [
-            np.ascontiguousarray(responses[:, start : start + step])
-            for start in range(0, n_voxels, step)
-        ]
-        shift = np.ascontiguousarray(target.shift[:, part])
-        return cls(chunks, shift, target.spread[number], whole)
+    chunks: list[np.ndarray]  # responses (n_images, n_voxels) of all, in pieces
+    subjects: list[tuple[slice, np.ndarray, np.ndarray]]  # columns, shift and spread
+    whole: bool  # whether one alpha serves all voxels, of one subject
 
     def refitted(
         self, operators: Operators, measure: str
-    ) -> tuple[np.ndarray, np.ndarray, float]:
+    ) -> list[tuple[np.ndarray, np.ndarray, float]]:
         """RDMs of what these operators predict, and of its debiased form; median over
         the voxels of how well they are predicted."""
         run = one_alpha if self.whole else predict
@@ -247,8 +232,49 @@ class _Subject(NamedTuple):
             for piece, y in zip(pieces, self.chunks, strict=True)
         ]
         predicted = np.concatenate(pieces, axis=1)
-        rdms = both_rdms(predicted, self.shift, self.spread, measure)
-        return (*rdms, median_of_known(np.concatenate(r)))
+        known = np.concatenate(r)
+        return [
+            (
+                *both_rdms(predicted[:, part], shift, spread, measure),
+                median_of_known(known[part]),
+            )
+            for part, shift, spread in self.subjects
+        ]
+
+
+def _groups(target: EncodingTarget, *, whole: bool) -> list[_Group]:
+    """Neighbours in groups of about one chunk, or everyone alone."""
+    step = max(32, _CHUNK_ELEMENTS // len(target.responses))
+    groups: list[list[int]] = []
+    size = step
+    for number, part in enumerate(target.parts):
+        if whole or size >= step:
+            groups.append([])
+            size = 0
+        groups[-1].append(number)
+        size += part.stop - part.start
+    return [_group(target, numbers, step, whole=whole) for numbers in groups]
+
+
+def _group(
+    target: EncodingTarget, numbers: list[int], step: int, *, whole: bool
+) -> _Group:
+    """These subjects as a group, in pieces of `step` voxels."""
+    start = target.parts[numbers[0]].start
+    stop = target.parts[numbers[-1]].stop
+    starts = [start] if whole else range(start, stop, step)
+    ends = [*starts[1:], stop]
+    chunks = [
+        np.ascontiguousarray(target.responses[:, first:end])
+        for first, end in zip(starts, ends, strict=True)
+    ]
+    subjects = []
+    for number in numbers:
+        part = target.parts[number]
+        shift = np.ascontiguousarray(target.shift[:, part])
+        columns = slice(part.start - start, part.stop - start)
+        subjects.append((columns, shift, target.spread[number]))
+    return _Group(chunks, subjects, whole)
 
 
 class PermutedScores(NamedTuple):
