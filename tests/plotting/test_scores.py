@@ -117,6 +117,35 @@ def test_ceiling_and_null_are_drawn_where_they_apply(fits):
     assert "null" not in " ".join(texts(plot_layers(rdms, method="versa")))
 
 
+def test_chance_is_drawn_where_images_were_permuted():
+    fits = [synthetic_fit(m, k, permutations=50) for k, m in enumerate(("net", "b"))]
+    label = "chance: 95% of permutations of the images"
+    ax = plot_layers(fits, method="versa")
+    assert label in texts(ax)
+    assert "null: intercept-only encoder" not in texts(ax)
+    for panel, sector in zip(panels_of(ax), SECTORS, strict=True):
+        bands = [one for one in panel.collections if one.get_label() == label]
+        for band, fit in zip(bands, fits, strict=True):
+            permuted = fit.data["permuted"].loc["versa", sector].values
+            ends = np.tanh(np.quantile(permuted, [0.025, 0.975], axis=1))
+            corners = band.get_paths()[0].vertices
+            for n in range(len(LAYERS)):
+                y = corners[corners[:, 0] == n, 1]
+                np.testing.assert_allclose([y.min(), y.max()], ends[:, n])
+    ax = plot_best(fits, sector="aOTC", method="rsa")
+    assert label in texts(ax)
+    bands = [one for one in ax.collections if one.get_label() == label]
+    for y, (band, fit) in enumerate(zip(bands, fits, strict=True)):
+        permuted = fit.data["permuted_best"].loc["rsa", "aOTC"].values
+        corners = band.get_paths()[0].vertices
+        ends = np.tanh(np.quantile(permuted, [0.025, 0.975]))
+        x = corners[:, 0]
+        np.testing.assert_allclose([x.min(), x.max()], ends)
+        np.testing.assert_allclose(
+            [corners[:, 1].min(), corners[:, 1].max()], [y - 0.45, y + 0.45]
+        )
+
+
 def test_networks_with_other_layers_share_an_axis_of_depth(fits):
     fewer = FitResult(fits[1].data.isel(layer=[0, 2]))
     panel = panels_of(plot_layers([fits[0], fewer], sector="aOTC"))[0]

@@ -415,7 +415,7 @@ def test_cautions():
     found = cautions(comparison, comparison.best())
     text = "\n".join(found)
     assert "subjects only" not in text
-    assert "EarlyV: by the method versa, net:seed=1 scores no higher" in text
+    assert "null" not in text
     assert "net:seed=1, deep: beware of aOTC." in found
     assert "the largest penalty of the grid was chosen: net:seed=1, EarlyV" in text
     assert "(70%)" in text
@@ -509,3 +509,28 @@ def test_the_papers_full_set_stays_small(tmp_path):
         compare(fits, baseline=fits[0].model), tmp_path / "r.html", figures=False
     )
     assert path.stat().st_size < 2.5e6
+
+
+def test_permutations_are_reported():
+    comparison = reported(2, permutations=39)
+    best = comparison.best()
+    top = best[(best["sector"] == "aOTC") & (best["method"] == "versa-debiased")]
+    shown = for_reading(top.loc[[top["r"].idxmax()]]).iloc[0]
+    text = summary_sentences(comparison, best)[-1]
+    assert f"; by chance {shown['chance']} (p perm. = {shown['p perm.']})" in text
+    assert "the same 39 times for all subjects" in methods_paragraphs(comparison)[2]
+    entries = bibtex(comparison.results)
+    assert "phipson2010" in entries
+    assert "nichols2002" in entries
+    for table in score_tables(comparison, best):
+        assert all(heading in GLOSSARY for heading in table.headings)
+    plain = reported(2)
+    assert "permut" not in methods_paragraphs(plain)[2]
+    assert "phipson" not in bibtex(plain.results)
+
+
+def test_a_score_below_the_null_is_no_reason_for_caution():
+    data = reported_fit().data
+    data["null"] = 0 * data["null"] + 0.99
+    comparison = compare([FitResult(data)])
+    assert not [one for one in cautions(comparison, comparison.best()) if "null" in one]

@@ -61,7 +61,7 @@ _EPILOG = """\
 methods:
   versa           the paper's encoding models: leave-one-out ridge, then RSA of the
                   predicted responses. The mean of the training fold carries the
-                  held-out response, so compare it with its null r.
+                  held-out response: null r is what this bias alone can produce.
   versa-debiased  the same weights with one common mean: no leave-one-out bias.
   rsa             classic RSA of the unit activations, nothing is fitted.
 

@@ -15,6 +15,7 @@ from versa.plotting.style import (
     as_comparison,
     best_words,
     ci_columns,
+    draw_chance,
     draw_head,
     draw_levels,
     draw_violin,
@@ -74,8 +75,9 @@ def plot_layers(
     -------
     ax : Axes
         Pearson r over layers; light dots are single subjects, by their own RDMs. A grey
-        band is the noise ceiling with its interval; for
-        `method` ``"versa"`` a dashed line is the null, where there is one. Several
+        band is the noise ceiling with its interval. If the images were permuted, a
+        hatched band is where 95% of the permuted scores of a layer are, of any of the
+        networks; if not, for `method` ``"versa"``, a dashed line is the null. Several
         sectors are panels in ``ax.child_axes``.
 
     Raises
@@ -101,9 +103,13 @@ def plot_layers(
     for name, part in zip(sectors, parts, strict=True):
         curves = {one: select(table, sector=name, model=one) for one in models}
         ceiling = comparison.results[0].ceiling_interval(name)
-        handles += draw_levels(part, "y", ceiling, _null(curves[models[0]]))
-        for model, curve in curves.items():
+        null = np.nan if _permuted(items) else _null(curves[models[0]])
+        handles += draw_levels(part, "y", ceiling, null)
+        for item, (model, curve) in zip(items, curves.items(), strict=True):
             x = np.linspace(0, len(curve) - 1 if shared else 1, len(curve))
+            if "permuted" in item.data:
+                permuted = item.data["permuted"].loc[method, name].values
+                handles += draw_chance(part, x, permuted)
             part.fill_between(
                 x, curve[low], curve[high], color=styles[model].colour,
                 alpha=0.9 / (3 + len(curves)), linewidth=0,
@@ -155,8 +161,10 @@ def plot_best(
         interquartile ranges of the quartiles, with their median (white); the mean with
         its 95% interval (black), and below it the layer that was chosen most often
         with its share; light dots are single subjects in that layer, by their own
-        RDMs. A grey band is the noise ceiling with its
-        interval, a dashed line the null (for `method` ``"versa"``).
+        RDMs. A grey band is the noise ceiling with its interval. If the images were
+        permuted, a hatched band is where 95% of the permuted scores are, of the layer
+        that is best in the permutation; if not, for `method` ``"versa"``, a dashed
+        line is the null.
 
     Raises
     ------
@@ -183,9 +191,14 @@ def plot_best(
     for name, part in zip(sectors, parts, strict=True):
         rows = select(table, sector=name)
         ceiling = comparison.results[0].ceiling_interval(name)
-        handles += draw_levels(part, "x", ceiling, _null(rows))
+        null = np.nan if _permuted(items) else _null(rows)
+        handles += draw_levels(part, "x", ceiling, null)
         for y, item in enumerate(items):  # the rows have the same order
             r = best_layer_scores(item, method, name, comparison.halves).r.ravel()
+            if "permuted_best" in item.data:
+                permuted = item.data["permuted_best"].loc[method, name].values
+                row = np.array([y - 0.45, y + 0.45])
+                handles += draw_chance(part, row, np.tile(permuted, (2, 1)), "x")
             draw_violin(part, "x", y, r, styles[item.model].colour)
             handles += _draw_best(part, y, rows.iloc[y], df)
             if rows.iloc[y]["layer"] in item.layer_names:
@@ -292,6 +305,11 @@ def _draw_subjects(
             zorder=1.2, label="single subjects (own RDMs)",
         )  # fmt: skip
     return handles
+
+
+def _permuted(items: Sequence[FitResult]) -> bool:
+    """Whether chance is known of a network, which the null could be taken for."""
+    return any("permuted" in item.data for item in items)
 
 
 def _null(rows: "pd.DataFrame") -> float:

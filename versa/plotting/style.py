@@ -31,6 +31,7 @@ METHOD_WORDS = {
 }
 NULL_LABEL = "null: intercept-only encoder"
 CEILING_LABEL = "noise ceiling, 95% interval"
+CHANCE_LABEL = "chance: 95% of permutations of the images"
 
 # Okabe & Ito (2008), https://jfly.uni-koeln.de/color/: told apart in every common form
 # of colour blindness.
@@ -379,6 +380,23 @@ def draw_null(panel: "Axes", null: float, axis: str = "y") -> list[Any]:
     line = panel.axhline if axis == "y" else panel.axvline
     style: dict[str, Any] = {"linestyle": (0, (4, 2)), "linewidth": 1.2}
     return [line(null, label=NULL_LABEL, color="black", zorder=1.5, **style)]
+
+
+def draw_chance(
+    panel: "Axes", places: np.ndarray, permuted: np.ndarray, axis: str = "y"
+) -> list[Any]:
+    """Where 95% of the permuted scores (n_places, n_permutations), as Fisher z, are.
+
+    At places along the other axis, or from the first to the second of one row.
+    """
+    if np.isnan(permuted).all():
+        return []
+    low, high = np.tanh(np.nanquantile(permuted, [0.025, 0.975], axis=-1))
+    look: dict[str, Any] = {"facecolor": "#EFEFEF", "edgecolor": "#CCCCCC", "lw": 0}
+    fill = panel.fill_between if axis == "y" else panel.fill_betweenx
+    return [
+        fill(places, low, high, hatch="////", zorder=0.1, label=CHANCE_LABEL, **look)
+    ]
 
 
 def draw_levels(panel: "Axes", axis: str, ceiling: Interval, null: float) -> list[Any]:

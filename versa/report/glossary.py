@@ -51,7 +51,7 @@ GLOSSARY = {
         "RDMs, averaged through Fisher z over both halves of all half-splits of the "
         "subjects.",
         "−1 to 1; 0 is no relation.",
-        "Compare it with the ceiling, and for the method versa with null r. In the "
+        "Compare it with the ceiling, and with chance where that is given. In the "
         "table of best layers the layer was chosen in one half of the subjects and "
         "scored in the other.",
     ),
@@ -68,12 +68,41 @@ GLOSSARY = {
         "Read this one: it allows for there being few subjects.",
     ),
     "null r": Term(
-        "The score of an intercept-only encoder, which has learned nothing from the "
-        "network. In the paper's leave-one-out procedure the training mean leaks "
-        "information about the held-out image.",
+        "What the bias of the method versa alone can produce: the score of an "
+        "intercept-only encoder, which has learned nothing from the network. In the "
+        "paper's leave-one-out procedure the training mean leaks information about "
+        "the held-out image, and repeats the noise of the same subjects.",
         "−1 to 1; a dash where it does not apply (it belongs to the method versa).",
-        "A score of versa at or below it is no evidence that the network resembles "
-        "the brain.",
+        "It is not chance level: good layers score below it, and unrelated ones far "
+        "below. That a score of versa is mostly bias is seen by versa-debiased, which "
+        "leaves less than half of it.",
+    ),
+    "chance": Term(
+        "The mean score after the images of the brain were permuted against those of "
+        "the network and everything was done again: what an unrelated network gets.",
+        "−1 to 1; commonly a little above 0, and higher for the best of many layers.",
+        "Compare r with it.",
+    ),
+    "z": Term(
+        "How far r is above chance: the difference in Fisher z, in standard deviations "
+        "of the scores of permuted images.",
+        "any number; a dash where these do not vary.",
+        "Compare it between layers of the same table; for a decision read p perm.",
+    ),
+    "p perm.": Term(
+        "How often permuted images score as high as the images do: p of the "
+        "hypothesis that the network is unrelated to this part of the brain. In the "
+        "table of best layers the layer is chosen anew in every permutation.",
+        "0 to 1, at least 1 / (permutations + 1).",
+        "Below 0.05 the network is commonly called related. It is about these "
+        "subjects; the intervals are about other subjects and these images.",
+    ),
+    "p perm. (max)": Term(
+        "The same p for the highest of all layers of all networks in the sector: how "
+        "often any of them scores as high with permuted images. Scores are "
+        "standardized first, as levels of chance differ.",
+        "0 to 1, at least 1 / (permutations + 1).",
+        "Read this one to pick the best of many layers.",
     ),
     "ceiling": Term(
         "Noise ceiling: the correlation between the brain RDMs of the two halves of "
@@ -209,8 +238,8 @@ GLOSSARY = {
         "How network and brain are compared.",
         "",
         "versa: a voxel encoding model, then RSA of its predictions, as in the paper; "
-        "compare it with null r. versa-debiased: the same without the leave-one-out "
-        "bias that null r measures. rsa: classic RSA of the activations; nothing is "
+        "null r tells what its bias can produce. versa-debiased: the same without that "
+        "leave-one-out bias. rsa: classic RSA of the activations; nothing is "
         "fitted.",
     ),
     "A": Term("The first network of the pair."),

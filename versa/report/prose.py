@@ -57,8 +57,12 @@ def _of_sector(
     top, shown = defined.loc[place], for_reading(defined.loc[[place]]).iloc[0]
     verb = "has the highest score" if len(rows) > 1 else "scores"
     text = f"{sector}: {top['model']} {verb}, r = {shown['r']}"
+    chance = ""
+    if np.isfinite(top.get("chance", np.nan)):
+        chance = f"; by chance {shown['chance']} (p perm. = {shown['p perm.']})"
     if comparison.results[0].single:
-        return f"{text}. Its best layer is {top['layer']}, chosen on these same data."
+        layer = f"Its best layer is {top['layer']}, chosen on these same data."
+        return f"{text}{chance}. {layer}"
     text += f" (95% CI {shown['95% CI (S-1)']}, S − 1 degrees of freedom"
     if comparison.generalize != "subjects":
         heading = f"95% CI ({comparison.generalize})"
@@ -74,8 +78,7 @@ def _of_sector(
             text += ", so it is at or above the ceiling"
         elif np.isfinite(top["explained"]):
             text += f" (r²/ceiling² = {shown['r²/ceiling²']})"
-    if method == "versa" and np.isfinite(top["null_r"]):
-        text += f"; an intercept-only encoder scores {shown['null r']}"
+    text += chance
     text += f". Its best layer is {top['layer']}, selected in {shown['chosen']} of the "
     text += "split halves."
     return text + _differences(comparison, method, sector, str(top["model"]))
@@ -185,7 +188,6 @@ def cautions(comparison: Comparison, best: "pd.DataFrame") -> list[str]:
         *([limit] if limit else []),
         *_unreliable(comparison),
         *_few_subjects(results[0]),
-        *_below_null(best),
         *_of_the_fits(results),
         *_at_the_edge(results, best),
         *_one_seed(results),
@@ -225,21 +227,6 @@ def _few_subjects(result: FitResult) -> list[str]:
         f"There are {n_subjects} subjects only: intervals with S − 1 degrees of "
         "freedom are wide, and those with J − 1 are far too narrow."
     ]
-
-
-def _below_null(best: "pd.DataFrame") -> list[str]:
-    best = best[(best["method"] == "versa") & best["null_r"].notna()]
-    sentences = []
-    for sector, rows in best.groupby("sector", sort=False):
-        below = rows[rows["r"] <= rows["null_r"]]
-        if len(below):
-            verb = "scores" if len(below) == 1 else "score"
-            sentences.append(
-                f"{sector}: by the method versa, {listing(below['model'])} {verb} no "
-                "higher than an intercept-only encoder (null r = "
-                f"{below['null_r'].iloc[0]:.3f}). Read versa-debiased instead."
-            )
-    return sentences
 
 
 def _of_the_fits(results: Sequence[FitResult]) -> list[str]:
@@ -311,7 +298,7 @@ def methods_paragraphs(comparison: Comparison) -> list[str]:
     return [
         _data_and_networks(comparison),
         _scores(comparison.results),
-        _statistics(comparison),
+        " ".join([_statistics(comparison), *_permutations(comparison)]),
         _software(comparison),
     ]
 
@@ -403,8 +390,8 @@ def _scores(results: Sequence[FitResult]) -> str:
         sentences.append(
             "In the method versa, the predictions are those of the leave-one-out "
             "models (Konkle & Alvarez, 2022); as the mean of a training fold depends "
-            "on the image that is left out, these scores are reported beside that of "
-            "an intercept-only encoder (null r)."
+            "on the image that is left out, the score that this bias alone produces, "
+            "that of an intercept-only encoder, is reported beside them (null r)."
         )
     if "versa-debiased" in result.methods:
         sentences.append(
@@ -505,6 +492,24 @@ def _wider(comparison: Comparison) -> str:
         text += "; the variance was corrected after Schuett et al. (2023)"
     df = min(len(first.stimuli), sizes[population]) - 1
     return f"{text}; these tests have {df} degrees of freedom."
+
+
+def _permutations(comparison: Comparison) -> list[str]:
+    """How chance was estimated, if it was."""
+    numbers = {result.data.sizes.get("permutation", 0) for result in comparison.results}
+    most = max(numbers)
+    if not most:
+        return []
+    some = "" if len(numbers) == 1 else " at most"
+    return [
+        "Chance was estimated by permuting the images of the brain against those of "
+        f"the network, the same{some} {most} times for all subjects and networks, and "
+        "doing everything again, the choice of penalties and of the best layer "
+        "included; p = (b + 1) / (m + 1) for b of m permutations with a score as high "
+        "as the observed one (Phipson & Smyth, 2010). For the best of all layers and "
+        "networks in a sector the highest of the standardized scores was taken in "
+        "every permutation (Nichols & Holmes, 2002)."
+    ]
 
 
 def _software(comparison: Comparison) -> str:

@@ -69,6 +69,31 @@ _PARITY = (
   doi     = {10.3758/PBR.16.2.225},
 }""",
 )
+_PERMUTATIONS = (
+    """\
+@article{phipson2010,
+  author  = {Phipson, Belinda and Smyth, Gordon K.},
+  title   = {Permutation P-values Should Never Be Zero: Calculating Exact P-values When
+             Permutations Are Randomly Drawn},
+  journal = {Statistical Applications in Genetics and Molecular Biology},
+  volume  = {9},
+  number  = {1},
+  year    = {2010},
+  doi     = {10.2202/1544-6115.1585},
+}""",
+    """\
+@article{nichols2002,
+  author  = {Nichols, Thomas E. and Holmes, Andrew P.},
+  title   = {Nonparametric permutation tests for functional neuroimaging: A primer with
+             examples},
+  journal = {Human Brain Mapping},
+  volume  = {15},
+  number  = {1},
+  pages   = {1--25},
+  year    = {2002},
+  doi     = {10.1002/hbm.1058},
+}""",
+)
 _ADDRESS = re.compile(r"https?://[^\s,;)]+")
 _SPECIAL = re.compile(r"([&%$#_{}])")
 
@@ -77,13 +102,19 @@ def bibtex(results: Sequence[FitResult], *, parity: bool = False) -> str:
     """BibTeX of the methods, the software, the datasets and the networks.
 
     Datasets and networks are cited as their own records say, word for word. `parity`
-    adds the tests of equivalence.
+    adds the tests of equivalence; permutations are cited where there are any.
     """
     versions = {
         result.provenance.get("versions", {}).get("versa") for result in results
     }
     version = ", ".join(sorted(v for v in versions if v)) or versa.__version__
-    entries = [*_ALWAYS, *(_PARITY if parity else ()), _software(version)]
+    permuted = any("permuted" in result.data for result in results)
+    entries = [
+        *_ALWAYS,
+        *(_PARITY if parity else ()),
+        *(_PERMUTATIONS if permuted else ()),
+        _software(version),
+    ]
     datasets = {
         result.dataset: str(result.provenance["dataset"].get("citation") or "")
         for result in results
