@@ -202,8 +202,10 @@ def test_network_predicts_voxels(digits69, data):
     assert r.max() == pytest.approx(0.869, abs=0.005)
 
 
-def test_one_subject_is_refused(digits69, data, offline_cache):
-    assert digits69.one_subject(data).startswith("n_subjects must be at least 2")
+def test_one_subject_has_encoding_scores(digits69, data, offline_cache):
+    table = digits69.one_subject(data)
+    assert table["layer"].tolist() == ["conv_block_1", "conv_block_3", "fc6"]
+    assert table[["median_r", "median_r2"]].notna().all(axis=None)
 
 
 # ---- own data -----------------------------------------------------------------

@@ -1,5 +1,6 @@
 """versa-compare as a person types it: output, files, exit codes, one sentence."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,6 +19,7 @@ from tests.card_files import write_card
 from tests.inference import test_partition
 from tests.synthetic import LAYERS, METHODS, SECTORS, synthetic_fit
 from versa.cli.compare import _file_name, compare_command
+from versa.fmri.sectors.sector import Sector
 from versa.result import FitResult
 
 # A cheap pretrained-sized network: no weights, no download.
@@ -573,3 +576,51 @@ def test_a_layout_comes_with_weights_of_ones_own(capsys):
     given = ["alexnet_gn_untrained", "--layout", "path=teacher", "--dataset", "x"]
     assert compare_command(given) == 2
     assert "--layout must come with weights of your own" in capsys.readouterr().err
+
+
+def test_one_subject_with_scores_of_voxels(dataset, tmp_path, capsys):
+    brain = versa.load_dataset(dataset)
+    mask = np.zeros((3, 3, 3), dtype=bool)
+    mask[:2, :2] = True
+    sector = Sector("EarlyV", mask, np.eye(4), "individual")
+    known = np.linspace(-0.1, 0.9, 12)
+    one = dataclasses.replace(
+        brain.select(subjects=["03"]),
+        sectors={"EarlyV": [sector]},
+        reliability={"EarlyV": [known]},
+        space="individual",
+    )
+    folder, out = tmp_path / "one", tmp_path / "out"
+    versa.write_dataset(one, folder)
+    arguments = ["--dataset", str(folder), "--methods", "versa-debiased,rsa"]
+    layers = ["--layers", "features.0,features.3", "--quiet"]
+    files = ["--out", str(out), "--figures", str(out / "figures")]
+    page = ["--report", str(out / "page.html")]
+    assert not compare_command(
+        [*NETWORKS, *arguments, *layers, "--voxel-scores", *files, *page]
+    )
+    text = capsys.readouterr().out
+    assert "1 subject, 6 images, no half-splits" in text
+    assert "not cross-validated" in text
+    assert "voxel ceiling" in text
+    (saved,) = (out / "results").glob("*.nc")
+    result = versa.load_result(saved)
+    table = pd.read_csv(out / "encoding.csv", dtype={"subject": str})
+    pd.testing.assert_frame_equal(table, result.encoding())
+    maps = {path.name.split("_sub-03_")[1]: path for path in out.glob("maps/*")}
+    assert set(maps) == {"r.nii.gz", "r.json", "best-layer.nii.gz", "ceiling.nii.gz"}
+    layers = json.loads(maps["r.json"].read_text())["Layers"]
+    assert layers == list(result.layer_names)
+    volumes = nibabel.load(maps["r.nii.gz"]).get_fdata()
+    for k, layer in enumerate(layers):
+        expected = result.voxel_map(layer, "03").get_fdata()
+        np.testing.assert_array_equal(volumes[..., k], expected)
+    ceiling = nibabel.load(maps["ceiling.nii.gz"]).get_fdata()[mask]
+    by_hand = np.sqrt(np.maximum(2 * known / (1 + known), 0))
+    np.testing.assert_allclose(ceiling, by_hand, atol=1e-6)
+    drawn = {path.name for path in (out / "figures").iterdir()}
+    assert "encoding.svg" in drawn
+    assert any(name.startswith("hierarchy_") for name in drawn)
+    page = (out / "page.html").read_text()
+    assert "How well voxels are predicted" in page
+    assert "One subject" in page or "one subject" in page

@@ -11,3 +11,4 @@ from . import scoring as scoring
 from . import sectors as sectors
 from . import study as study
 from . import volumes as volumes
+from . import voxel_scores as voxel_scores
