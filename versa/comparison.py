@@ -444,7 +444,8 @@ def compare(
             equivalence=equivalence,
         )
         if population != "subjects":
-            wider = _wider_tests(results, pairs, method, sector, population, on_z)
+            place = (method, sector, None, halves)
+            wider = _wider_tests(results, pairs, place, population, on_z)
             tests = pd.concat([tests, wider], axis=1)
         tests.insert(0, "method", method)
         tests.insert(1, "sector", sector)
@@ -549,8 +550,7 @@ def _population(results: Sequence[FitResult], generalize: str | None) -> str:
 def _wider_tests(
     results: Sequence[FitResult],
     pairs: Sequence[tuple[str, str]],
-    method: str,
-    sector: str,
+    place: tuple[str, str, str | None, str],
     population: str,
     on_z: bool,
 ) -> "pd.DataFrame":
@@ -565,7 +565,7 @@ def _wider_tests(
     rows = []
     for pair in pairs:
         z, samples = zip(
-            *(by_name[name].bootstrapped(method, sector) for name in pair), strict=True
+            *(by_name[name].bootstrapped(*place) for name in pair), strict=True
         )
         scale = np.asarray if on_z else np.tanh
         difference = float(scale(z[0]) - scale(z[1]))

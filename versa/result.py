@@ -339,7 +339,11 @@ class FitResult:
         return {}
 
     def bootstrapped(
-        self, method: str, sector: str, layer: str | None = None
+        self,
+        method: str,
+        sector: str,
+        layer: str | None = None,
+        halves: str | None = None,
     ) -> tuple[float, np.ndarray]:
         """Mean Fisher z of a score, and of the same in every bootstrap sample.
 
@@ -349,6 +353,8 @@ class FitResult:
             Labels of the result.
         layer : str, optional
             By default the cross-validated best one, chosen in every sample.
+        halves : {"both", "mean", "first"}, optional
+            As in :meth:`layers`.
 
         Returns
         -------
@@ -364,11 +370,13 @@ class FitResult:
             If the result holds no RDMs of its subjects.
         """
         self.population("images")
-        found = self._kept.resampled(method, sector)  # type: ignore[union-attr]
+        halves = halves or self.halves
+        counted = "first" if halves == "first" else "both"  # a mean of z is the same
+        found = self._kept.resampled(method, sector, counted)  # type: ignore[union-attr]
         if layer is None:
-            r, samples = best_layer_scores(self, method, sector).r, found.best
+            r, samples = best_layer_scores(self, method, sector, halves).r, found.best
         else:
-            r = self.scores.loc[method, sector, layer].values
+            r = counted_halves(self.scores.loc[method, sector, layer].values, halves)
             samples = found.layers[..., self.layer_names.index(layer)]
         return float(fisher_z(r).mean()), samples
 
@@ -452,8 +460,8 @@ class FitResult:
                             "layer": layer,
                             "method": method,
                             **self._summary(r, sector, method, ratio, halves),
-                            **self._shares(r, sector, method, k),
-                            **self._wider(sector, method, population, layer),
+                            **self._shares(r, sector, method, halves, k),
+                            **self._wider(sector, method, population, halves, layer),
                             **{
                                 name: values[k]
                                 for name, values in tests[sector, method].items()
@@ -520,8 +528,8 @@ class FitResult:
                         "layer": top,
                         "chosen": np.nan if self.single else shares[ranked[0]],
                         **self._summary(best.r, sector, method, ratio, halves),
-                        **self._shares(best.r, sector, method),
-                        **self._wider(sector, method, population),
+                        **self._shares(best.r, sector, method, halves),
+                        **self._wider(sector, method, population, halves),
                         **{
                             name: values[0]
                             for name, values in image_tests(
@@ -547,7 +555,12 @@ class FitResult:
         return row
 
     def _shares(
-        self, r: np.ndarray, sector: str, method: str, layer: int | None = None
+        self,
+        r: np.ndarray,
+        sector: str,
+        method: str,
+        halves: str,
+        layer: int | None = None,
     ) -> dict[str, float]:
         """Ceiling and shares of it, of a layer or of the best."""
         ceiling = self.ceiling_interval(sector)
@@ -558,19 +571,25 @@ class FitResult:
         n_subjects = len(self.subjects)
         without = below = np.full(n_subjects, np.nan)
         if self._kept is not None:
-            layers, best = self._kept.without(method, sector)
+            counted = "first" if halves == "first" else "both"
+            layers, best = self._kept.without(method, sector, counted)
             without = best if layer is None else layers[layer]
             below = self._kept.ceiling_without(sector)
         found = shares(float(fisher_mean(r)), ceiling.mean, without, below)
         return row | dict(zip(_SHARES, found, strict=True))
 
     def _wider(
-        self, sector: str, method: str, population: str, layer: str | None = None
+        self,
+        sector: str,
+        method: str,
+        population: str,
+        halves: str,
+        layer: str | None = None,
     ) -> dict[str, float]:
         """Interval for new images, if asked for, of a layer or of the best."""
         if population == "subjects":
             return {}
-        z, samples = self.bootstrapped(method, sector, layer)
+        z, samples = self.bootstrapped(method, sector, layer, halves)
         reach = self.spread(samples, population).reach()
         return {
             f"ci_low_{population}": float(np.tanh(z - reach)),

@@ -11,7 +11,7 @@ from versa.stats.bootstrap import Draws, draw_samples, dual_variance, resample, 
 from versa.stats.halves import half_scores
 from versa.stats.intervals import fisher_z
 from versa.stats.selection import cv_max_layer
-from versa.stats.splits import split_halves
+from versa.stats.splits import SplitHalves, split_halves
 
 N_SUBJECTS, N_IMAGES, N_PAIRS = 6, 12, 66
 
@@ -111,6 +111,19 @@ def test_fixed_models_have_the_variances_of_rsatoolbox(monkeypatch):
         found = spread(mine[..., a] - mine[..., b], "both", draws)
         assert found.error == pytest.approx(np.sqrt(variance), rel=1e-9)
         assert found.df == theirs.dof
+
+
+def test_first_halves_alone():
+    layers, brain = [as_vectors(rdms(seed)) for seed in (1, 2)], as_vectors(rdms(3))
+    splits, draws = split_halves(N_SUBJECTS), draw_samples(6, N_IMAGES, n_samples=5)
+    turned = SplitHalves(~splits.members)
+    both, first, second = (
+        resample(layers, brain, halves, draws, halves=counted)
+        for halves, counted in ((splits, "both"), (splits, "first"), (turned, "first"))
+    )
+    for whole, a, b in zip(both, first, second, strict=True):
+        np.testing.assert_allclose(whole, (a + b) / 2, atol=1e-12)
+        assert not np.allclose(a, b, atol=1e-3)
 
 
 def test_variance_of_both_is_between_its_bounds():

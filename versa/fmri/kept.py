@@ -68,16 +68,18 @@ class KeptRdms:
             rdms = rdms[:, None]
         return [as_vectors(layer.astype(float), self._compare_by) for layer in rdms]
 
-    def without(self, method: str, sector: str) -> tuple[np.ndarray, np.ndarray]:
+    def without(
+        self, method: str, sector: str, halves: str = "both"
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Mean Fisher z without each subject: of every layer, and of the best."""
 
         def make() -> tuple[np.ndarray, np.ndarray]:
             brain = self.brain(sector)
             models = self.models(method, sector)
             layers = [inner_products(model, brain) for model in models]
-            return best_z_without(layers, self.splits)
+            return best_z_without(layers, self.splits, halves)
 
-        return self._once(("without", method, sector), make)
+        return self._once(("without", method, sector, halves), make)
 
     def ceiling_without(self, sector: str) -> np.ndarray:
         """Mean Fisher z of the noise ceiling without each subject."""
@@ -88,15 +90,21 @@ class KeptRdms:
 
         return self._once(("ceiling", sector), make)
 
-    def resampled(self, method: str, sector: str) -> Resampled:
+    def resampled(self, method: str, sector: str, halves: str = "both") -> Resampled:
         """Mean Fisher z of the scores in every bootstrap sample."""
 
         def make() -> Resampled:
             models, brain = self.models(method, sector), self.brain(sector)
-            centre = self._compare_by == "pearson"
-            return resample(models, brain, self.splits, self.draws, centre=centre)
+            return resample(
+                models,
+                brain,
+                self.splits,
+                self.draws,
+                centre=self._compare_by == "pearson",
+                halves=halves,
+            )
 
-        return self._once(("bootstrap", method, sector), make)
+        return self._once(("bootstrap", method, sector, halves), make)
 
     def _once(self, key: tuple[str, ...], make: Callable[[], Any]) -> Any:
         if key not in self._known:

@@ -198,14 +198,17 @@ def resample(
     draws: Draws,
     *,
     centre: bool = True,
+    halves: str = "both",
 ) -> Resampled:
     """Scores of layers, and of the best of them, in every bootstrap sample.
 
     `models` holds the RDMs of each layer, (n_subjects, n_pairs) or (1, n_pairs) for all
     subjects; `brain` is (n_subjects, n_pairs). With `centre` scores are Pearson's r,
     and rows have lost their means before. In a sample of subjects everyone has a place
-    in the half-splits, so that one who was drawn twice may be in both halves.
+    in the half-splits, so that one who was drawn twice may be in both halves. With
+    `halves` "first" only the first half of each split counts.
     """
+    counted = slice(1) if halves == "first" else slice(None)
     few = _fewer(splits)
     weights = few.weights.reshape(-1, few.n_subjects)
     same = np.broadcast_to(np.arange(few.n_subjects), draws.subjects.shape)
@@ -219,10 +222,11 @@ def resample(
         for first in range(0, n_samples, _SAMPLES_AT_ONCE):
             rows = slice(first, first + _SAMPLES_AT_ONCE)
             r = _sample_scores(products, subjects[rows], rows, weights)
-            layers[k, rows] = fisher_z(r).mean(axis=2).T
-            # halves of all splits of all samples, one after the other
-            chosen = cv_max_layer(r.reshape(n_layers, -1, few.n_halves)).r
-            best[k, rows] = fisher_z(chosen).reshape(r.shape[1], -1).mean(axis=1)
+            pairs = r.reshape(n_layers, -1, few.n_halves)  # all splits of all samples
+            z = fisher_z(pairs[..., counted]).reshape(n_layers, r.shape[1], -1)
+            layers[k, rows] = z.mean(axis=2).T
+            chosen = fisher_z(cv_max_layer(pairs).r[:, counted])
+            best[k, rows] = chosen.reshape(r.shape[1], -1).mean(axis=1)
     return Resampled(layers, best)
 
 

@@ -108,19 +108,21 @@ def ceiling_z_without(inner: np.ndarray, splits: SplitHalves) -> np.ndarray:
 
 
 def best_z_without(
-    layers: Sequence[InnerProducts], splits: SplitHalves
+    layers: Sequence[InnerProducts], splits: SplitHalves, halves: str = "both"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean Fisher z of the scores without each subject.
 
     Of every layer (n_layers, n_subjects), and of the cross-validated best layer
-    (n_subjects,), which is chosen anew without each subject.
+    (n_subjects,), which is chosen anew without each subject. With `halves` "first"
+    only the first half of each split counts.
     """
+    counted = slice(1) if halves == "first" else slice(None)
     r = np.stack([scores_without(inner, splits) for inner in layers])
     lonely = alone(splits)
-    z = _mean_where(fisher_z(r), ~lonely, (1, 2))
+    z = _mean_where(fisher_z(r[:, :, counted]), ~lonely[:, counted], (1, 2))
     n_layers, n_splits, _, n_subjects = r.shape
-    halves = np.moveaxis(r, 3, 1).reshape(n_layers, -1, 2)  # (layers, subject x split)
-    best = cv_max_layer(halves).r.reshape(n_subjects, n_splits, 2)
+    pairs = np.moveaxis(r, 3, 1).reshape(n_layers, -1, 2)  # (layers, subject x split)
+    best = cv_max_layer(pairs).r.reshape(n_subjects, n_splits, 2)[..., counted]
     kept = np.logical_not(lonely.any(axis=1)).T[..., None]
     return z, _mean_where(fisher_z(best), kept, (1, 2))
 
