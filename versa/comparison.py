@@ -157,9 +157,12 @@ class Comparison:
             "cannot tell".
 
             With ``exact=True`` also ``p_signflip``: exact test of the subjects' own
-            scores, each at the layer that is best for all other subjects
+            scores at each network's layer in :meth:`best`
             (:func:`versa.stats.signflips.signflip_test` of the differences of Fisher
-            z), not corrected; NaN for results that do not hold them.
+            z), not corrected; NaN for results that do not hold them. It is exact for
+            layers that are given; these are chosen with the same subjects, which
+            makes it stricter for networks with as many layers, and favours the one
+            with more of them if they are unlike and equally good.
         """
         return self.table
 

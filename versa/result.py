@@ -30,7 +30,6 @@ from versa.stats.selection import (
     CvMaxLayer,
     counted_halves,
     cv_max_layer,
-    cv_max_subjects,
 )
 from versa.stats.splits import SplitHalves
 from versa.stats.tables import for_reading, summary, to_markdown
@@ -802,14 +801,16 @@ def best_layer_scores(
 
 
 def subject_scores(result: FitResult, method: str, sector: str) -> np.ndarray | None:
-    """Each subject's own score, at the layer that is best for all others.
+    """Each subject's own score, at the layer of the table :meth:`FitResult.best`.
 
-    None for a result of an older version, which does not hold them.
+    None for one subject, without such a layer, or for a result of an older version,
+    which does not hold them.
     """
-    if "subject_scores" not in result.data:
+    usual = best_layer_scores(result, method, sector).usual
+    if result.single or usual < 0 or "subject_scores" not in result.data:
         return None
     scores = result.data["subject_scores"].loc[method, sector]
-    return cv_max_subjects(scores.transpose("layer", "subject").values)
+    return scores.transpose("layer", "subject").values[usual]
 
 
 def image_tests(

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from versa.stats.selection import counted_halves, cv_max_layer, cv_max_subjects
+from versa.stats.selection import counted_halves, cv_max_layer
 
 
 def test_by_loops():
@@ -48,15 +48,12 @@ def test_counted_halves():
         counted_halves(r, "second")
 
 
-def test_layers_by_the_other_subjects():
-    r = np.random.default_rng(1).uniform(-0.9, 0.9, (4, 6))
-    expected = []
-    for s in range(6):
-        others = np.arctanh(np.delete(r, s, axis=1)).mean(axis=1)
-        expected.append(r[np.argmax(others), s])
-    np.testing.assert_allclose(cv_max_subjects(r), expected)
-    assert np.isnan(cv_max_subjects(r[:, :1])).all()
-    assert cv_max_subjects(r[:1, :1]) == r[0, 0]
-    r[2] = np.nan
-    assert not np.isnan(cv_max_subjects(r)).any()
-    assert np.isnan(cv_max_subjects(np.full((2, 3), np.nan))).all()
+def test_the_layer_that_is_chosen_most_often():
+    scores = np.random.default_rng(1).normal(size=(4, 35, 2))
+    best = cv_max_layer(scores)
+    counts = [np.count_nonzero(best.chosen == k) for k in range(4)]
+    assert counts[best.usual] == max(counts)
+    assert cv_max_layer(np.full((2, 3, 2), np.nan)).usual == -1
+    scores[0] = np.nan
+    scores[:, :30] = np.nan
+    assert cv_max_layer(scores).usual > 0

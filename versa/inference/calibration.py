@@ -177,8 +177,7 @@ def _seen(fits: tuple[FitResult, ...], method: str, sector: str) -> _Seen:
     if len(fits) > 1:  # the layer of each network that is chosen most often
         best = [best_layer_scores(fit, method, sector) for fit in fits]
         r = fisher_mean(np.stack([b.r for b in best]))
-        places = [int(np.argmax(np.bincount(b.chosen.clip(0).ravel()))) for b in best]
-        own = [x[place] for x, place in zip(own, places, strict=True)]
+        own = [x[b.usual] for x, b in zip(own, best, strict=True)]
     else:
         r = fisher_mean(fits[0].scores.loc[method, sector].values, axis=(1, 2)).max()
         own = list(own[0])

@@ -348,10 +348,11 @@ GLOSSARY = {
         for short, _ in _CORRECTED
     },
     "p sign-flip": Term(
-        "p of the exact sign-flip test of the subjects' own scores: the share of all "
-        "patterns of signs whose sum is as far from 0 as that of the differences.",
+        "p of the exact sign-flip test of the subjects' own scores at the layers that "
+        "are chosen most often: the share of all patterns of signs whose sum is as far "
+        "from 0 as that of the differences.",
         "2 / 2 to the power of the number of subjects, to 1; not corrected.",
-        "It needs no normal distribution.",
+        "It needs no normal distribution, but takes the layers as given.",
     ),
     "n_seeds": Term(
         "How many random initialisations of the untrained network take part.",

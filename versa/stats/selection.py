@@ -5,10 +5,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from versa.stats.intervals import fisher_mean, fisher_z
+from versa.stats.intervals import fisher_mean
 from versa.wording import unknown
 
-__all__ = ["HALVES", "CvMaxLayer", "counted_halves", "cv_max_layer", "cv_max_subjects"]
+__all__ = ["HALVES", "CvMaxLayer", "counted_halves", "cv_max_layer"]
 
 HALVES = ("both", "mean", "first")
 """Readings of "one sample per split"."""
@@ -27,6 +27,12 @@ class CvMaxLayer(NamedTuple):
 
     r: np.ndarray
     chosen: np.ndarray
+
+    @property
+    def usual(self) -> int:
+        """The layer that is chosen most often, the first of several; -1 for none."""
+        known = self.chosen[self.chosen >= 0]
+        return int(np.argmax(np.bincount(known))) if known.size else -1
 
 
 def cv_max_layer(scores: ArrayLike) -> CvMaxLayer:
@@ -93,36 +99,3 @@ def counted_halves(r: ArrayLike, halves: str) -> np.ndarray:
     if halves == "mean":
         return np.asarray(fisher_mean(r, axis=-1))[..., None]
     return r[..., :1] if halves == "first" else r
-
-
-def cv_max_subjects(scores: ArrayLike) -> np.ndarray:
-    """Choose the best layer for each subject by all others, report the subject's score.
-
-    Parameters
-    ----------
-    scores : array-like of shape (n_layers, n_subjects)
-        Correlation of every subject's own two RDMs. NaN is never chosen.
-
-    Returns
-    -------
-    r : ndarray of shape (n_subjects,)
-        Score of each subject at the layer whose mean Fisher z over the other subjects
-        is highest; NaN of one subject alone, unless there is one layer.
-
-    Examples
-    --------
-    >>> cv_max_subjects([[0.5, 0.1, 0.3], [0.4, 0.2, 0.3]])
-    array([0.4, 0.1, 0.3])
-    """
-    scores = np.asarray(scores, dtype=float)
-    n_layers, n_subjects = scores.shape
-    if n_layers == 1:
-        return scores[0]
-    if n_subjects < 2:
-        return np.full(n_subjects, np.nan)
-    z = fisher_z(scores)
-    others = (z.sum(axis=1, keepdims=True) - z) / (n_subjects - 1)
-    lost = np.isnan(others)
-    chosen = np.argmax(np.where(lost, -np.inf, others), axis=0)
-    r = np.take_along_axis(scores, chosen[None], axis=0)[0]
-    return np.where(lost.all(axis=0), np.nan, r)
