@@ -18,8 +18,11 @@ METHODS = ("versa", "null", "versa-debiased", "rsa")
 SCALES = (1.0, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)
 
 
-def leak(scales=SCALES, *, alphas="sklearn", alpha_per_voxel=True, seed=0):
+def leak(scales=SCALES, *, alphas="sklearn", alpha_per_voxel=True, groups=0, seed=0):
     """Scores of random features, multiplied by each of `scales`.
+
+    With `groups` the features of the images are alike in so many groups, as those of
+    networks are for images of a kind.
 
     Returns a table with one row per scale: the mean distance between predicted
     patterns, and for every method r with its 95% interval (subjects - 1 degrees of
@@ -28,6 +31,9 @@ def leak(scales=SCALES, *, alphas="sklearn", alpha_per_voxel=True, seed=0):
     rng = np.random.default_rng(seed)
     brains = rng.standard_normal((N_SUBJECTS, N_IMAGES, N_VOXELS))
     features = rng.standard_normal((N_IMAGES, N_UNITS))
+    if groups:
+        kinds = rng.standard_normal((groups, N_UNITS))
+        features = kinds[np.arange(N_IMAGES) % groups] + 0.3 * features
     measured = np.stack([correlation_rdm(y) for y in brains])
     splits = split_halves(N_SUBJECTS)
     rows = []
@@ -81,4 +87,6 @@ if __name__ == "__main__":
     print(readable(leak((1.0, 0.001), alphas="auto")))
     print("\nalphas='auto', one alpha for all voxels of a subject")
     print(readable(leak((1.0, 0.001), alphas="auto", alpha_per_voxel=False)))
+    print("\nthe same, of features that are alike in 8 groups of images")
+    print(readable(leak((1.0,), alphas="auto", alpha_per_voxel=False, groups=8)))
     print(f"\nnoise ceiling: {table.attrs['ceiling']:.2f}")
