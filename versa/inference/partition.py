@@ -48,9 +48,9 @@ def partition(
     table : DataFrame
         For each method, sector and set of models one row: ``method, sector, part``
         (such as ``a only``, ``a & b``, and ``total``), ``r2``, its corrected 95%
-        interval ``ci_low, ci_high`` (subjects - 1 degrees of freedom) and ``share``,
-        r2 divided by the squared noise ceiling; NaN where that cannot be told from 0,
-        as in :meth:`FitResult.layers`.
+        interval ``ci_low, ci_high`` (subjects - 1 degrees of freedom) and
+        ``of_ceiling``, r2 divided by the squared noise ceiling; NaN where that cannot
+        be told from 0, as in :meth:`FitResult.layers`.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def partition(
                     "r2": mean,
                     "ci_low": low,
                     "ci_high": high,
-                    "share": mean / ceiling.mean**2 if ceiling.low > 0 else np.nan,
+                    "of_ceiling": mean / ceiling.mean**2 if ceiling.low > 0 else np.nan,
                 }
             )
     return pd.DataFrame(rows)

@@ -26,7 +26,7 @@ _HEADINGS = {
     "chance": "chance",
     "part": "part",
     "r2": "R²",
-    "share": "R²/c²",
+    "of_ceiling": "R²/c²",
     "level": "level",
     "rate": "J-1",
     "rate_subjects": "S-1",
@@ -100,7 +100,7 @@ _P_VALUES = (
     ),
     *("p_equivalence", "p_signflip", "p_perm", "p_perm_max", "p_perm_subject"),
 )
-_PERCENT = ("explained", "explained_low", "reached", "chosen", "share")
+_PERCENT = ("explained", "explained_low", "reached", "chosen", "of_ceiling", "share")
 _RATES = ("level", "rate", "rate_subjects", "rate_signflip")
 
 
