@@ -127,8 +127,8 @@ def test_no_share_of_a_ceiling_that_cannot_be_told_from_0(fits):
     ]
     assert fits[0].layers().explained.isna().tolist() == [True] * 9 + [False] * 9
     table = versa.partition(fits)
-    assert table[table.sector == "EarlyV"].share.isna().all()
-    assert table[table.sector == "aOTC"].share.notna().all()
+    assert table[table.sector == "EarlyV"].of_ceiling.isna().all()
+    assert table[table.sector == "aOTC"].of_ceiling.notna().all()
 
 
 def test_what_cannot_be_divided_is_refused(fits):
