@@ -582,6 +582,16 @@ def _wider_tests(
 
 def require_same(results: Sequence[FitResult]) -> None:
     """Refuse results that cannot be compared."""
+    require_same_brains(results)
+    first = results[0]
+    names = [result.model for result in results]
+    unique_names(names, "model names of results", hint="Pass name= to versa.fit.")
+    for result in results:
+        _refuse(first, result, _other_options(first, result))
+
+
+def require_same_brains(results: Sequence[FitResult]) -> None:
+    """Refuse results of other brains, images, sectors or half-splits."""
     if not results:
         raise ValueError("results must hold at least one FitResult; got none.")
     for result in results:
@@ -590,20 +600,21 @@ def require_same(results: Sequence[FitResult]) -> None:
                 f"results must be FitResults; got {type(result).__name__}. "
                 "Read saved ones with versa.load_result."
             )
-    first = results[0]
-    names = [result.model for result in results]
-    unique_names(names, "model names of results", hint="Pass name= to versa.fit.")
     for result in results:
-        what = _difference(first, result)
-        if what:
-            raise ValueError(
-                f"results must have the same {what}; {first.model!r} and "
-                f"{result.model!r} differ. Fit both with the same options."
-            )
+        _refuse(results[0], result, _other_brains(results[0], result))
 
 
-def _difference(a: FitResult, b: FitResult) -> str | None:
-    """What makes two results incomparable, if anything does."""
+def _refuse(first: FitResult, result: FitResult, what: str | None) -> None:
+    """Say what two results do not have in common, if there is anything."""
+    if what:
+        raise ValueError(
+            f"results must have the same {what}; {first.model!r} and "
+            f"{result.model!r} differ. Fit both with the same options."
+        )
+
+
+def _other_brains(a: FitResult, b: FitResult) -> str | None:
+    """What differs in what two networks were fitted to, if anything does."""
     of_a, of_b = a.provenance["dataset"], b.provenance["dataset"]
     if of_a["name"] != of_b["name"]:
         return f"dataset ({of_a['name']} and {of_b['name']})"
@@ -622,6 +633,11 @@ def _difference(a: FitResult, b: FitResult) -> str | None:
         return "brain data (the content of the dataset changed)"
     if not np.array_equal(a.splits.members, b.splits.members):
         return "half-splits"
+    return None
+
+
+def _other_options(a: FitResult, b: FitResult) -> str | None:
+    """What differs in how two networks were fitted, if anything does."""
     if a.methods != b.methods:
         return f"methods ({listing(a.methods)} and {listing(b.methods)})"
     for option, usual in _SAME_OPTIONS.items():

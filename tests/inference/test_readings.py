@@ -67,6 +67,26 @@ def test_other_penalties_are_a_reading(results):
     assert len(table) == len(versa.multiverse(results)) * 5 / 3
 
 
+def with_options(result, **options):
+    provenance = result.provenance | {}
+    provenance["options"] = provenance["options"] | options
+    return FitResult(result.data.assign_attrs(provenance=json.dumps(provenance)))
+
+
+def test_other_measures_are_a_reading_of_classic_rsa_as_well(results):
+    ranked = [with_options(one, compare_by="spearman") for one in results]
+    table = versa.multiverse([*results, *reversed(ranked)])
+    assert len(table) == 2 * len(versa.multiverse(results))
+    assert set(table[table.method == "rsa"].alphas) == {"-", "spearman"}
+    assert len(shares(table)) == 6  # whatever the order in which they are given
+
+
+def test_refuses_other_brains(results):
+    other = synthetic_fit("x", dataset="elsewhere")
+    with pytest.raises(ValueError, match="the same dataset"):
+        versa.multiverse([*results, with_options(other, alphas="sklearn")])
+
+
 def test_refuses(results):
     with pytest.raises(ValueError, match="two networks or more"):
         versa.multiverse(results[0])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from versa.comparison import PAPER_FAMILY, require_same
+from versa.comparison import PAPER_FAMILY, require_same, require_same_brains
 from versa.result import FitResult, best_layer_scores
 from versa.stats.families import bonferroni
 from versa.stats.tables import pairwise_tests
@@ -57,7 +57,8 @@ def multiverse(
     -------
     table : DataFrame
         One row per comparison and reading: ``sector, model_a, model_b``, the reading
-        ``method, alphas, halves, ratio, df`` ("J - 1" or "S - 1"), ``family``, then
+        ``method, alphas`` (with other options of the fit), ``halves, ratio, df`` ("J -
+        1" or "S - 1"), ``family``, then
         ``difference, t, p_corrected, holds`` (significant, with the sign that most
         readings give) and ``share``, that of the comparison's readings in which it
         holds. Sorted by share, then by p.
@@ -75,22 +76,28 @@ def multiverse(
     import pandas as pd
 
     given = (results,) if isinstance(results, FitResult) else tuple(results)
+    fits = (*given, *others)
+    require_same_brains(fits)
+    order = list(dict.fromkeys(fit.model for fit in fits))
     groups: dict[str, list[FitResult]] = {}
-    for result in (*given, *others):
+    for result in sorted(fits, key=lambda fit: order.index(fit.model)):
         groups.setdefault(_options(result), []).append(result)
     tables = []
-    for n, (options, group) in enumerate(groups.items()):
+    measured: set[str] = set()  # measures of classic RSA that were seen
+    for options, group in groups.items():
         require_same(group)
         names = [one.model for one in group]
         if baseline is not None and baseline not in names:
             raise ValueError(unknown("baseline", baseline, names))
+        measures = ", ".join(_measures(group[0])) or "-"
         methods = group[0].methods
-        if n:  # penalties do not touch classic RSA
+        if measures in measured:  # penalties do not touch classic RSA
             methods = tuple(method for method in methods if method != "rsa")
+        measured.add(measures)
         wanted = sorted({group[0].ratio(ratio) for ratio in ratios})
         for method, counted, ratio in itertools.product(methods, halves, wanted):
             tests = _tests(group, method, counted, ratio, baseline)
-            tests["alphas"] = "-" if method == "rsa" else options
+            tests["alphas"] = measures if method == "rsa" else options
             tables += _corrected(tests, families, alpha)
     rows = [table for table in tables if len(table)]
     if not rows:
@@ -131,10 +138,16 @@ def _options(result: FitResult) -> str:
         words.append("shared")
     if options.get("standardize"):
         words.append("standardized")
-    for name, usual in (("rdm", "correlation"), ("compare_by", "pearson")):
-        if options.get(name, usual) != usual:
-            words.append(str(options[name]))
-    return ", ".join(words)
+    return ", ".join([*words, *_measures(result)])
+
+
+def _measures(result: FitResult) -> list[str]:
+    """Distance of RDMs and how they were compared, if not as usual."""
+    options: dict[str, Any] = result.provenance["options"]
+    usual = (("rdm", "correlation"), ("compare_by", "pearson"))
+    return [
+        str(options[k]) for k, as_usual in usual if options.get(k, as_usual) != as_usual
+    ]
 
 
 def _tests(
