@@ -33,8 +33,14 @@ ALLOWED = {
     "stats": (),
     "fmri": ("versa.stats",),
     "models": (),
-    "result": ("versa.stats", "versa.fmri.kept", "versa.fmri.voxel_maps"),
-    "comparison": ("versa.stats", "versa.result"),
+    "answer": (),
+    "result": (
+        "versa.answer",
+        "versa.stats",
+        "versa.fmri.kept",
+        "versa.fmri.voxel_maps",
+    ),
+    "comparison": ("versa.answer", "versa.stats", "versa.result"),
     "inference": ("versa.stats", "versa.fmri", "versa.result", "versa.comparison"),
     "plotting": (
         "versa.stats",

@@ -122,7 +122,7 @@ def test_readable_by_others(result, tmp_path):
 
 def test_repr_says_what_was_fitted(result):
     for text in (repr(result), result._repr_html_()):
-        for part in ("net against made-up", "3 layers", "EarlyV, aOTC", "7 subjects"):
+        for part in ("made-up: 7 subjects", "EarlyV: net", "aOTC: net", "Tables"):
             assert part in text
     hostile = synthetic_fit(model="<script>")
     assert "<script>" not in hostile._repr_html_()

@@ -1,5 +1,6 @@
 """Compare fitted networks: neither torch nor voxels are needed for it."""
 
+import html
 import itertools
 import logging
 import os
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from versa.answer import WIDTH, Facts, answer_card
 from versa.result import (
     FitResult,
     best_layer_scores,
@@ -21,9 +23,7 @@ from versa.stats.intervals import fisher_z
 from versa.stats.parity import difference_of_r
 from versa.stats.signflips import signflip_test, smallest_signflip_p
 from versa.stats.tables import (
-    for_reading,
     pairwise_tests,
-    to_markdown,
     write_table,
 )
 from versa.wording import listing, unique_names, unknown
@@ -326,23 +326,70 @@ class Comparison:
             for path in write_table(table, folder, name, note=self.scope)
         ]
 
+    def answer(
+        self, *, width: int = WIDTH, styled: bool = False, ascii_only: bool = False
+    ) -> str:
+        """The answer card: who wins in which sector, and how sure it is.
+
+        Parameters
+        ----------
+        width : int, default=80
+            Longest line; 72 at least.
+        styled : bool, default=False
+            Use bold and dim letters of ANSI terminals.
+        ascii_only : bool, default=False
+            Draw with ASCII.
+
+        Returns
+        -------
+        text : str
+            Per sector a sentence and one row per network: r of the cross-validated
+            best layer with its recommended interval (subjects - 1, or of the population
+            that was asked for), share of the ceiling, best layer, p of permutations,
+            and which networks it beats, with the largest corrected p of these. Where
+            images were drawn, too, only a difference that holds in both tests counts,
+            with the larger p. The method is :attr:`FitResult.leading_method`; the other
+            methods are in the tables. Below it are all warnings.
+        """
+        facts = Facts(
+            self.results[0].sample,
+            self.results[0].leading_method,
+            self.scope,
+            single=self.results[0].single,
+            population=self.generalize,
+            alpha=self.alpha,
+            correction=self.correction_name,
+            family=self.family,
+            baseline=self.baseline,
+            margin=self.equivalence,
+            notes=self._notes(),
+        )
+        return answer_card(
+            self.best(),
+            self.table,
+            facts,
+            width=width,
+            styled=styled,
+            ascii_only=ascii_only,
+        )
+
+    def _notes(self) -> list[str]:
+        """All that must be known, each once with its networks."""
+        said: dict[str, list[str]] = {}
+        for result in self.results:
+            for sentence in result.provenance["warnings"]:
+                said.setdefault(sentence, []).append(result.model)
+        return [
+            *(f"{text[0].upper()}{text[1:]}" for text in self.warnings()),
+            *filter(None, [self.exact_limit()]),
+            *(f"{listing(names)}: {text}" for text, names in said.items()),
+        ]
+
     def __repr__(self) -> str:
-        return f"<{self._headline()}>\n{to_markdown(self.table)}\n{self.scope}"
+        return f"{self.answer()}\n\nTables: .layers(), .best(), .pairs()"
 
     def _repr_html_(self) -> str:
-        import html
-
-        table = for_reading(self.table).to_html(index=False)
-        head = f"<p><b>{html.escape(self._headline())}</b></p>"
-        return f"<div>{head}{table}<p>{html.escape(self.scope)}</p></div>"
-
-    def _headline(self) -> str:
-        first = self.results[0]
-        return (
-            f"Comparison of {listing(result.model for result in self.results)} on "
-            f"{first.dataset}: {first.people}, {first.splits.words}, "
-            f"{self.correction_name} family of {self.family}"
-        )
+        return f"<pre>{html.escape(repr(self))}</pre>"
 
 
 def compare(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from versa.answer import WIDTH, Facts, answer_card
 from versa.cache import atomic_write, seal, seal_holds
 from versa.fmri.kept import KeptRdms, has_jackknife, known_ceiling, shares
 from versa.fmri.voxel_maps import (
@@ -32,7 +33,7 @@ from versa.stats.selection import (
     cv_max_layer,
 )
 from versa.stats.splits import SplitHalves
-from versa.stats.tables import for_reading, summary, to_markdown
+from versa.stats.tables import summary
 from versa.untrusted import open_hdf5
 from versa.wording import listing, reading, scope_sentence, unknown
 
@@ -47,6 +48,7 @@ METHODS = ("versa", "versa-debiased", "rsa")
 """The three methods: the paper's veRSA, the same without its leave-one-out bias, and
 classic RSA."""
 
+_LEADING = ("versa-debiased", "rsa", "versa")
 _FORMAT = "versa-fit-result-1"
 _CEILING = ("ceiling", "ceiling_low", "ceiling_high")
 _SHARES = ("explained", "explained_low", "explained_high", "reached")
@@ -754,25 +756,52 @@ class FitResult:
             seal(temporary)
         return path
 
-    def __repr__(self) -> str:
-        return (
-            f"<FitResult: {self.model} against {self.dataset}: "
-            f"{len(self.layer_names)} layers, sectors {', '.join(self.sectors)}, "
-            f"methods {', '.join(self.methods)}, {len(self.stimuli)} images, "
-            f"{self.people}, {self.splits.words}>\n"
-            f"{to_markdown(self._glance())}"
+    @property
+    def leading_method(self) -> str:
+        """The method of the answer: versa-debiased, else rsa, else versa."""
+        return next(name for name in _LEADING if name in self.methods)
+
+    def answer(
+        self, *, width: int = WIDTH, styled: bool = False, ascii_only: bool = False
+    ) -> str:
+        """The answer card of this network alone.
+
+        Parameters
+        ----------
+        width : int, default=80
+            Longest line; 72 at least.
+        styled : bool, default=False
+            Use bold and dim letters of ANSI terminals.
+        ascii_only : bool, default=False
+            Draw with ASCII.
+
+        Returns
+        -------
+        text : str
+            As :meth:`Comparison.answer`.
+        """
+        facts = Facts(
+            self.sample,
+            self.leading_method,
+            self.scope(),
+            single=self.single,
+            population=self.generalize,
+            notes=self.provenance["warnings"],
+        )
+        return answer_card(
+            self.best(),
+            None,
+            facts,
+            width=width,
+            styled=styled,
+            ascii_only=ascii_only,
         )
 
-    def _repr_html_(self) -> str:
-        head = html.escape(repr(self).split("\n", 1)[0].strip("<>"))
-        table = for_reading(self._glance()).to_html(index=False)
-        return f"<div><p><b>{head}</b></p>{table}</div>"
+    def __repr__(self) -> str:
+        return f"{self.answer()}\n\nTables: .layers(), .best()"
 
-    def _glance(self) -> "pd.DataFrame":
-        columns = ["sector", "method", "layer", "chosen", "r", "null_r"]
-        if "permuted" in self.data:
-            columns += ["chance", "p_perm"]
-        return self.best(generalize="subjects")[[*columns, "ceiling", "explained"]]
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(repr(self))}</pre>"
 
 
 def best_layer_scores(

@@ -1,6 +1,7 @@
 """versa-compare as a person types it: output, files, exit codes, one sentence."""
 
 import dataclasses
+import io
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ from tests.card_files import write_card
 from tests.inference import test_partition
 from tests.synthetic import LAYERS, METHODS, SECTORS, synthetic_fit
 from versa.cli.compare import _file_name, compare_command
+from versa.cli.running import drawing
 from versa.fmri.sectors.sector import Sector
 from versa.result import FitResult
 
@@ -101,7 +103,7 @@ def test_fit_and_files(dataset, tmp_path, capsys):
             "torchvision/squeezenet1_1:untrained",
             "torchvision/squeezenet1_1:untrained:seed=1",
             "--dataset", dataset, "--layers", layers, "--out", str(out), "--quiet",
-            "--family", "30",
+            "--family", "30", "--all",
         ]
     )  # fmt: skip
     assert code == 0
@@ -136,7 +138,7 @@ def test_fit_and_files(dataset, tmp_path, capsys):
 
 
 def test_saved_results_need_no_dataset(saved, capsys):
-    assert compare_command([*saved, "--baseline", "net1"]) == 0
+    assert compare_command([*saved, "--baseline", "net1", "--all"]) == 0
     printed = capsys.readouterr().out
     assert "made-up: 7 subjects" in printed
     pairs = printed.split("Pairwise comparisons")[1]
@@ -173,7 +175,7 @@ def test_many_alphas(dataset, capsys):
 
 
 def test_one_model_has_no_pairs(saved, capsys):
-    assert compare_command(saved[:1]) == 0
+    assert compare_command([*saved[:1], "--all"]) == 0
     assert "Pairwise" not in capsys.readouterr().out
 
 
@@ -181,7 +183,7 @@ def test_new_images(dataset, tmp_path, capsys):
     first = ["torchvision/squeezenet1_1:untrained", "--dataset", dataset]
     fit = [*first, "--layers", "features.3", "--methods", "rsa", "--quiet"]
     out = ["--out", str(tmp_path / "out")]
-    assert compare_command([*fit, *out, "--generalize", "images"]) == 0
+    assert compare_command([*fit, *out, "--generalize", "images", "--all"]) == 0
     said = (
         "Intervals and tests are for new images and these 4 subjects where marked "
         "(images), else for new subjects and these 6 images."
@@ -191,7 +193,7 @@ def test_new_images(dataset, tmp_path, capsys):
         for ending in ("md", "tex"):
             assert said in (tmp_path / "out" / f"{name}.{ending}").read_text()
     (result,) = (tmp_path / "out" / "results").iterdir()
-    assert compare_command([str(result), "--generalize", "both"]) == 0
+    assert compare_command([str(result), "--generalize", "both", "--all"]) == 0
     assert "95% CI (both)" in capsys.readouterr().out
     assert compare_command([*fit, *out, "--no-rdms"]) == 0
     capsys.readouterr()
@@ -201,10 +203,56 @@ def test_new_images(dataset, tmp_path, capsys):
 
 
 def test_equivalence(saved, capsys):
-    assert compare_command([*saved, "--equivalence", "0.3"]) == 0
+    assert compare_command([*saved, "--equivalence", "0.3", "--all"]) == 0
     printed = capsys.readouterr().out
     assert "p equiv." in printed
     assert "verdict" in printed
+
+
+def in_a_row(text):
+    """A text without the ends of its lines."""
+    return " ".join(text.split())
+
+
+def test_the_answer_is_printed_first(saved, tmp_path, capsys, monkeypatch):
+    for columns in (80, 120):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        assert compare_command(saved) == 0
+        printed = capsys.readouterr().out
+        made = versa.compare([versa.load_result(path) for path in saved])
+        assert printed.startswith(made.answer(width=columns))
+        assert "\x1b" not in printed
+        assert "All rows and columns: --all; the paper's: --paper" in in_a_row(printed)
+        assert max(map(len, printed.splitlines())) <= columns
+    assert compare_command([*saved, "--out", str(tmp_path / "out")]) == 0
+    assert f"All rows: --all. Tables in {tmp_path}" in in_a_row(capsys.readouterr().out)
+
+
+def test_columns_of_the_paper(saved, capsys):
+    assert compare_command([*saved, "--paper"]) == 0
+    printed = capsys.readouterr().out.split("As in the paper: method versa")[1]
+    assert "95% CI (J-1)" in printed
+    assert "null r" in printed
+    assert "sig. Bonf." in printed
+    assert "S-1" not in printed
+    assert "versa-debiased" not in printed
+
+
+def test_colours_on_a_terminal_only(monkeypatch):
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert drawing() == {"width": 80, "styled": False, "ascii_only": True}
+    monkeypatch.setattr("sys.stdout", Terminal(io.BytesIO(), "utf-8"))
+    monkeypatch.setenv("TERM", "xterm")
+    assert drawing() == {"width": 80, "styled": True, "ascii_only": False}
+    for name, value in (("TERM", "dumb"), ("NO_COLOR", "1")):
+        monkeypatch.setenv(name, value)
+        assert not drawing()["styled"]
+
+
+class Terminal(io.TextIOWrapper):
+    def isatty(self):
+        return True
 
 
 def headings(table):
@@ -218,7 +266,7 @@ def test_partition_and_calibration(tmp_path, capsys):
     options = ["--partition", "--calibration", "--out", str(out)]
     assert compare_command([*saved, *options]) == 0
     printed = capsys.readouterr().out
-    assert "layers, best, pairs, partition, calibration as .csv" in printed
+    assert "layers, best, pairs, partition, calibration as .csv" in in_a_row(printed)
     parts = printed.split("Variance that the networks explain")[1].split("\n\n")[1]
     assert headings(parts) == "method sector part R² 95% CI (S-1) R²/c²"
     assert all(f"| {part} " in parts for part in ("a only", "b only", "a & b", "total"))
@@ -251,7 +299,7 @@ def test_multiverse(saved, tmp_path, capsys):
 
 
 def test_correction_halves_and_exact(saved, capsys):
-    options = ["--correction", "holm", "--halves", "first", "--exact"]
+    options = ["--correction", "holm", "--halves", "first", "--exact", "--all"]
     assert compare_command([*saved, *options]) == 0
     printed = capsys.readouterr().out
     assert "p Holm (S-1)" in printed
@@ -259,9 +307,9 @@ def test_correction_halves_and_exact(saved, capsys):
 
 
 def test_literal_ratio(saved, capsys):
-    assert compare_command([*saved, "--ratio", "literal"]) == 0
+    assert compare_command([*saved, "--ratio", "literal", "--all"]) == 0
     literal = capsys.readouterr().out
-    assert compare_command(saved) == 0
+    assert compare_command([*saved, "--all"]) == 0
     assert literal != capsys.readouterr().out
 
 

@@ -17,8 +17,10 @@ from versa.cache import atomic_write
 from versa.cli.running import (
     add_common,
     add_layout,
+    drawing,
     names,
     run_command,
+    say,
     show,
     with_layout,
 )
@@ -56,6 +58,14 @@ _SHOWN = (
     "top1_linear",
     "top1",
     "licence",
+)
+_PAPER_BEST = (
+    *("model", "sector", "layer", "r", "ci_low", "ci_high", "null_r"),
+    *("ceiling", "explained"),
+)
+_PAPER_PAIRS = (
+    *("sector", "model_a", "model_b", "difference", "t", "df", "p"),
+    *("p_corrected", "significant"),
 )
 _EPILOG = """\
 methods:
@@ -246,6 +256,13 @@ def _add_inference(add: Callable[..., object]) -> None:
 
 def _add_output(add: Callable[..., object]) -> None:
     """What is written, and what is listed instead."""
+    add("--all", action="store_true", help="also print every row and column")
+    add(
+        "--paper",
+        action="store_true",
+        help="also print what the paper reports: method versa with its null, and J - 1 "
+        "degrees of freedom",
+    )
     add("--out", metavar="FOLDER", help="write tables, results and provenance.json")
     add(
         "--report",
@@ -334,7 +351,7 @@ def _compare(options: argparse.Namespace) -> int:
         halves=options.halves,
     )
     further = _further(comparison, options)
-    _print(comparison, further)
+    _print(comparison, further, options)
     if folder is not None:
         _write(comparison, folder, options, further)
         _write_maps(comparison, folder)
@@ -570,13 +587,37 @@ def _multiverse(comparison: "Comparison") -> _Further:
     )
 
 
-def _print(comparison: "Comparison", further: Mapping[str, _Further]) -> None:
-    from versa.fmri.scoring import ceiling_warnings
+def _print(
+    comparison: "Comparison",
+    further: Mapping[str, _Further],
+    options: argparse.Namespace,
+) -> None:
+    print(comparison.answer(**drawing()))
+    if options.paper:
+        _print_paper(comparison)
+    if options.all:
+        _print_all(comparison)
+    for extra in further.values():
+        print(f"\n{extra.title}\n")
+        _show(extra.table.drop(columns=list(extra.left_out)), extra.note)
+    _print_voxels(comparison)
+    if options.all:
+        for sentence in _of_old_results(comparison):
+            print(f"\n{sentence}")
+    print()
+    if options.out is None:
+        say(
+            "All rows and columns: --all; the paper's: --paper; tables as files: --out "
+            "FOLDER; pictures: --report FILE.html."
+        )
+
+
+def _print_all(comparison: "Comparison") -> None:
+    """Every row and column."""
     from versa.stats.tables import to_markdown
 
     first = comparison.results[0]
-    print(f"{first.sample}\n")
-    print("Layer-wise scores\n")
+    print("\nLayer-wise scores\n")
     _show(comparison.layers(), comparison.scope)
     print(
         "\nBest layer (the highest score; not cross-validated)\n"
@@ -596,21 +637,41 @@ def _print(comparison: "Comparison", further: Mapping[str, _Further]) -> None:
             f"{comparison.family}{_threshold(comparison)})\n"
         )
         _show(comparison.table, comparison.scope)
-    for sentence in (comparison.exact_limit(), *comparison.warnings()):
-        if sentence:
-            print(f"\n{sentence[0].upper()}{sentence[1:]}")
-    for extra in further.values():
-        print(f"\n{extra.title}\n")
-        _show(extra.table.drop(columns=list(extra.left_out)), extra.note)
-    _print_voxels(comparison)
+
+
+def _print_paper(comparison: "Comparison") -> None:
+    """What the paper reports: its method, its null, J - 1 degrees of freedom."""
+    from versa.stats.tables import to_markdown
+
+    first = comparison.results[0]
+    method = "versa" if "versa" in first.methods else first.leading_method
+    print(
+        f"\nAs in the paper: method {method}, J - 1 degrees of freedom (J split "
+        "evaluations; rejects too often)\n"
+    )
+    for table, columns in (
+        (comparison.best(), _PAPER_BEST),
+        (comparison.table, _PAPER_PAIRS),
+    ):
+        rows = table[table["method"] == method]
+        if len(rows):
+            rows = rows[list(columns)]
+            rows.attrs = table.attrs
+            print(f"{to_markdown(rows)}\n")
+    print(comparison.scope)
+
+
+def _of_old_results(comparison: "Comparison") -> list[str]:
+    """What results of older versions do not say of their ceilings."""
+    from versa.fmri.scoring import ceiling_warnings
+
+    found = []
     for result in comparison.results:
         said = result.provenance["warnings"]
-        # results of older versions say nothing of their ceilings
-        measure = result.provenance["options"].get("compare_by", "pearson")
-        found = ceiling_warnings(result.data, measure)
-        unsaid = [text for text in found if text not in said]
-        for sentence in [*said, *unsaid]:
-            print(f"\n{result.model}, {sentence}")
+        for text in ceiling_warnings(result.data, result.compare_by):
+            if text not in said:
+                found.append(f"{result.model}, {text}")
+    return found
 
 
 def _print_voxels(comparison: "Comparison") -> None:
@@ -666,9 +727,9 @@ def _write(
     with atomic_write(folder / "provenance.json") as temporary:
         temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     written = ", ".join(["layers", "best", "pairs", *further])
-    print(
-        f"\nWritten to {folder}{os.sep}: {written} as .csv, .md and .tex; results; "
-        "provenance.json."
+    say(
+        f"All rows: --all. Tables in {folder}{os.sep}: {written} as .csv, .md and "
+        ".tex; results; provenance.json."
     )
 
 
@@ -680,11 +741,11 @@ def _write_maps(comparison: "Comparison", folder: Path) -> None:
     if not kept:
         return
     if not all("voxel_place" in result.data for result in kept):
-        print("\nNo maps: the voxels have no place in the head.")
+        say("\nNo maps: the voxels have no place in the head.")
         return
     for result in kept:
         write_maps(result.data, folder / "maps", _file_name(result.model))
-    print(f"\nMaps of {listing(r.model for r in kept)}: {folder / 'maps'}{os.sep}")
+    say(f"\nMaps of {listing(r.model for r in kept)}: {folder / 'maps'}{os.sep}")
 
 
 def _draw(comparison: "Comparison", options: argparse.Namespace) -> None:
@@ -694,7 +755,7 @@ def _draw(comparison: "Comparison", options: argparse.Namespace) -> None:
 
         folder = Path(options.figures)
         drawn = draw_results(comparison, folder)
-        print(f"\nDrawn in {folder}{os.sep}: {listing(p.name for p in drawn)}.")
+        say(f"\nDrawn in {folder}{os.sep}: {listing(p.name for p in drawn)}.")
     if options.report is not None:
         from versa.report.page import write_report
 

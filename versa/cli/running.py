@@ -3,12 +3,16 @@
 import argparse
 import logging
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from versa.answer import WIDTH
 from versa.wording import shown
 
+_WIDEST = 120  # columns that are easily read
 _REFUSED = 2  # exit code of everything that a user can mend
 _LONGEST = 4000  # characters of a refusal
 _INTERRUPTED = 130  # of Ctrl-C, 128 + SIGINT: it stops a shell's loop, as 2 does not
@@ -83,6 +87,34 @@ def names(text: str) -> list[str]:
 def show(table: Any, *, width: int | None = 60) -> None:
     """Print a DataFrame for the terminal; cells are cut at `width` letters."""
     print(table.to_string(index=False, na_rep="-", max_colwidth=width))
+
+
+def width() -> int:
+    """Columns of the terminal, from 80 to 120; 80 where there is none."""
+    return min(max(shutil.get_terminal_size((WIDTH, 24)).columns, WIDTH), _WIDEST)
+
+
+def drawing() -> dict[str, Any]:
+    """How an answer card is drawn where stdout goes; plain but on a terminal.
+
+    NO_COLOR (https://no-color.org) and TERM=dumb turn bold and dim letters off.
+    """
+    terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    try:
+        "█▌·±≤²−".encode(sys.stdout.encoding or "utf-8")
+        ascii_only = False
+    except UnicodeEncodeError:
+        ascii_only = True
+    styled = terminal and not os.environ.get("NO_COLOR")
+    return {"width": width(), "styled": styled, "ascii_only": ascii_only}
+
+
+def say(text: str) -> None:
+    """Print a sentence in lines of the terminal's width; no path is torn apart."""
+    for line in text.split("\n"):
+        print(
+            textwrap.fill(line, width(), break_on_hyphens=False, break_long_words=False)
+        )
 
 
 def _say(parser: argparse.ArgumentParser, sentence: str) -> None:

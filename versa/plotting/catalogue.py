@@ -37,7 +37,6 @@ logger = logging.getLogger("versa")
 
 _FORMATS = ("svg", "pdf", "png")
 _ACCURACIES = ("top1_linear", "top1")  # the latter for networks trained with labels
-_PREFERRED = ("versa-debiased", "rsa", "versa")
 _NAME_LENGTH = 80
 
 
@@ -111,7 +110,7 @@ class Figure:
 
 def headline_method(result: FitResult) -> str:
     """The method that a summary speaks of."""
-    return next(method for method in _PREFERRED if method in result.methods)
+    return result.leading_method
 
 
 def all_figures(comparison: Comparison) -> Iterator[Figure]:
