@@ -532,7 +532,7 @@ def test_report_and_figures(saved, tmp_path, capsys):
     assert compare_command([*saved[:1], *options, "--figures", str(figures)]) == 0
     printed = capsys.readouterr().out
     assert f"Report: {report}" in printed
-    assert f"Drawn in {figures}{os.sep}: " in printed
+    assert f"Drawn in {figures}{os.sep}: " in in_a_row(printed)
     text = report.read_text("utf-8")
     assert "Networks and brains: made-up" in text
     assert "<figcaption>sectors</figcaption>" in text
