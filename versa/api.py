@@ -148,7 +148,9 @@ def fit(
     keep_rdms : bool, default=True
         Keep the RDMs of every subject in the result, predicted and measured, as
         float32: 4 bytes x (methods that encode x layers + 1) x sectors x subjects x
-        pairs of images. Means over subjects are always kept.
+        pairs of images. Means over subjects are always kept. Without them there is no
+        bootstrap and no interval of a share, and that of the ceiling is the wider one
+        of :meth:`FitResult.ceiling_interval`.
     generalize : {"subjects", "images", "both"}, default="subjects"
         Population that the tables of the result generalise to, by bootstrap over
         images and subjects; any other may be asked of them later. Needs the RDMs of

@@ -440,7 +440,8 @@ def compare(
     exact : bool, default=False
         Add the p of an exact sign-flip test over subjects.
     halves : {"both", "mean", "first"}, optional
-        What counts as one sample of a split; by default that of the fits.
+        What counts as one sample of a split; by default that of the fits. Bootstrap,
+        permutations and sign flips count both.
 
     Returns
     -------

@@ -414,7 +414,8 @@ class FitResult:
             Population of a further interval, by bootstrap; by default that of the
             fit. The corrected intervals are for new subjects and these images.
         halves : {"both", "mean", "first"}, optional
-            What counts as one sample of a split; by default that of the fit.
+            What counts as one sample of a split, in r and its corrected intervals; by
+            default that of the fit. Permutations and bootstrap count both.
 
         Returns
         -------

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from rsatoolbox.rdm import compare
@@ -70,6 +72,18 @@ def test_an_rdm_that_does_not_vary_has_no_score(stacks, compare_by):
     assert np.isnan(half_scores(flat, brain, split_halves(5), compare_by)).all()
     lost = np.full((1, brain.shape[1]), np.nan)
     assert np.isnan(half_scores(lost, brain, split_halves(5), compare_by)).all()
+
+
+def test_means_of_many_splits_are_not_all_held_at_once():
+    rng = np.random.default_rng(0)
+    brain, model = rng.normal(size=(2, 13, 496))  # 1716 splits: 14 MB of mean RDMs
+    tracemalloc.start()
+    r = half_scores(model, brain, split_halves(13), "spearman")
+    ceiling = noise_ceiling(brain, split_halves(13), "spearman")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (r.shape, ceiling.shape) == ((1716, 2), (1716,))
+    assert peak < 100e6
 
 
 def test_an_unknown_measure_is_refused(stacks):

@@ -36,7 +36,7 @@ def test_the_fast_tests_are_those_of_the_package():
     brains, networks = _geometry(POPULATION, 7, 5, np.random.default_rng(1))
     halves, own = _scores(brains, networks, splits)
     # the signs take no random numbers for 7 subjects, so these are the same studies
-    p = _rates(POPULATION, splits, 5, 0.05, 1.0, np.random.default_rng(1))
+    p = _rates(POPULATION, splits, 5, 1.0, np.random.default_rng(1))
     centred = networks - networks.mean(axis=2, keepdims=True)
     assert np.abs(centred - networks).max() < 0.02  # lengths stand in for variances
     for i in range(5):
@@ -59,10 +59,22 @@ def test_the_fast_tests_are_those_of_the_package():
         assert p["rate_signflip"][i] == pytest.approx(exact.pvalue)
 
 
+def test_the_halves_that_count_are_those_of_the_comparison():
+    fits = [with_subjects(name, seed) for name, seed in (("a", 0), ("b", 1))]
+    rates = {
+        halves: versa.calibration(versa.compare(fits, halves=halves), n_studies=200)
+        .query("level == 0.05")
+        .rate.min()
+        for halves in ("both", "mean")
+    }
+    assert rates["both"] < 0.2
+    assert rates["mean"] > 0.6  # such tests are void
+
+
 def test_rates_are_those_of_the_separate_simulation():
     """benchmarks/README.md has .08 to .09, .05 to .06 and .05 for these subjects."""
     splits = split_halves(7)
-    p = _rates(POPULATION, splits, 1500, 0.05, 1.0, np.random.default_rng(0))
+    p = _rates(POPULATION, splits, 1500, 1.0, np.random.default_rng(0))
     rate = {name: np.mean(values < 0.05) for name, values in p.items()}
     assert 0.06 < rate["rate"] < 0.12
     assert 0.035 < rate["rate_subjects"] < 0.075

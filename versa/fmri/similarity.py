@@ -19,6 +19,8 @@ RANKED = ("spearman", "kendall-tau-a")
 COMPARISONS = ("pearson", "spearman", "kendall-tau-a", "cosine", "whitened", "cka")
 """Measures by which RDMs are compared."""
 
+_RANKED_ELEMENTS = 2**20  # of mean RDMs that are ranked at once
+
 
 def check_comparison(compare_by: str) -> str:
     """The name of a measure, or a refusal."""
@@ -57,9 +59,13 @@ def half_scores(
     n_pairs) serves all subjects."""
     weights = splits.weights  # (n_splits, 2, n_subjects)
     if compare_by in RANKED:
-        means = weights @ brain  # (n_splits, 2, n_pairs)
-        of_model = weights @ model if len(model) > 1 else model[None]
-        return _ranked(of_model, means, compare_by)
+        pieces = _pieces(weights, brain.shape[1])
+        shared = model[None] if len(model) == 1 else None
+        found = [  # of mean RDMs (some splits, 2, n_pairs)
+            _ranked(w @ model if shared is None else shared, w @ brain, compare_by)
+            for w in pieces
+        ]
+        return np.concatenate(found)
     of_model, of_brain = (as_vectors(rdms, compare_by) for rdms in (model, brain))
     inner = InnerProducts(
         of_model @ of_brain.T, of_model @ of_model.T, of_brain @ of_brain.T
@@ -70,11 +76,18 @@ def half_scores(
 
 def split_scores(brain: np.ndarray, splits: SplitHalves, compare_by: str) -> np.ndarray:
     """Similarity of the mean RDMs of the two halves of every split, (n_splits,)."""
-    first, second = splits.weights[:, 0], splits.weights[:, 1]
     if compare_by in RANKED:
-        return _ranked(first @ brain, second @ brain, compare_by)
+        means = (w @ brain for w in _pieces(splits.weights, brain.shape[1]))
+        pairs = ((both[:, 0], both[:, 1]) for both in means)
+        return np.concatenate([_ranked(a, b, compare_by) for a, b in pairs])
     vectors = as_vectors(brain, compare_by)
     return halves.half_ceilings(vectors @ vectors.T, splits)
+
+
+def _pieces(weights: np.ndarray, n_pairs: int) -> list[np.ndarray]:
+    """Weights of some splits at a time: the means of all of them take much memory."""
+    step = max(1, _RANKED_ELEMENTS // (weights.shape[1] * n_pairs))
+    return [weights[start : start + step] for start in range(0, len(weights), step)]
 
 
 def own_scores(model: np.ndarray, brain: np.ndarray, compare_by: str) -> np.ndarray:

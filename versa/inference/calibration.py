@@ -104,6 +104,7 @@ def calibration(
             "calibration needs at least 3 subjects and 100 studies; got "
             f"{len(first.subjects)} and {n_studies}."
         )
+    counted = results.halves if isinstance(results, Comparison) else first.halves
     rng = np.random.default_rng(seed)
     rows = []
     for method, sector in itertools.product(first.methods, first.sectors):
@@ -111,7 +112,7 @@ def calibration(
         found = _Matched(None, np.nan, np.nan)
         if np.isfinite(seen).all() and seen.ceiling > 0 and seen.level > 0:
             found = _matched(seen, first.splits, rng)
-        rates = _rates(found.population, first.splits, n_studies, alpha, ratio, rng)
+        rates = _rates(found.population, first.splits, n_studies, ratio, rng, counted)
         for level in dict.fromkeys((alpha, alpha / family)):
             shares = {name: float(np.mean(p < level)) for name, p in rates.items()}
             rows.append(
@@ -269,9 +270,9 @@ def _rates(
     population: Population | None,
     splits: SplitHalves,
     n_studies: int,
-    alpha: float,
     ratio: float,
     rng: np.random.Generator,
+    counted: str = "both",
 ) -> dict[str, np.ndarray]:
     """The p-values of every test in every study, (n_studies,)."""
     from scipy.stats import t
@@ -279,8 +280,10 @@ def _rates(
     if population is None:
         return {}
     n_subjects = splits.n_subjects
-    j = 2 * splits.n_splits
-    step = max(1, _AT_ONCE // max(j * n_subjects, n_subjects * _PAIRS))
+    j = splits.n_splits * (2 if counted == "both" else 1)
+    step = max(
+        1, _AT_ONCE // max(2 * splits.n_splits * n_subjects, n_subjects * _PAIRS)
+    )
     signs = _signs(n_subjects, rng)
     found: list[tuple[np.ndarray, ...]] = []
     for start in range(0, n_studies, step):
@@ -288,6 +291,9 @@ def _rates(
         brains, networks = _geometry(population, n_subjects, n, rng)
         halves, own = _scores(brains, networks, splits)
         d = halves[..., 0] - halves[..., 1]
+        if counted != "both":
+            pairs = d.reshape(n, -1, 2)
+            d = pairs[..., 0] if counted == "first" else pairs.mean(axis=2)
         statistic = d.mean(axis=1) / np.sqrt((1 / j + ratio) * d.var(axis=1, ddof=1))
         sums = np.abs((own[..., 0] - own[..., 1]) @ signs.T)  # the first is as observed
         flipped = np.mean(sums >= sums[:, :1] * (1 - 1e-12), axis=1)
