@@ -12,6 +12,7 @@ import torch
 import xarray as xr
 from PIL import Image
 from rsatoolbox.data import Dataset
+from rsatoolbox.rdm import RDMs
 from rsatoolbox.rdm.calc import calc_rdm_crossnobis
 from scipy.spatial.distance import pdist
 from scipy.stats import spearmanr, t
@@ -535,6 +536,46 @@ def test_given_splits(brain):
         fit(brain, splits=versa.split_halves(6))
 
 
+def test_layers_by_either_name(brain):
+    given = {"preprocess": preprocess, "progress": False, "methods": ["rsa"]}
+    named = versa.fit(Small(), dataset=brain, layers=["late"], **given)
+    assert named.layer_names == ("late",)
+    with pytest.raises(ValueError, match="layers must be left out beside layer_list"):
+        versa.fit(Small(), ["late"], brain, layers=["late"], **given)
+
+
+def test_results_as_users_ask_them(brain, tmp_path):
+    options = {"methods": ["rsa"], "progress": False}
+    result = fit(brain, **options)
+    square = result.rdms("aOTC", "late")
+    assert square.shape == (N_IMAGES, N_IMAGES)
+    assert (np.diag(square) == 0).all()
+    pairs = square[np.triu_indices(N_IMAGES, 1)]
+    vector = result.data["model_rdm"].loc["rsa", "aOTC", "late"]
+    np.testing.assert_allclose(pairs, vector)
+    theirs = RDMs(square[None])  # rsatoolbox's, which takes it as it is
+    np.testing.assert_allclose(theirs.dissimilarities[0], vector)
+    brains = result.rdms("aOTC")[np.triu_indices(N_IMAGES, 1)]
+    np.testing.assert_allclose(brains, result.data["brain_rdm"].loc["aOTC"])
+    with pytest.raises(ValueError, match="sector must be among"):
+        result.rdms("FFA")
+    with pytest.raises(ValueError, match="layer must be among"):
+        result.rdms("aOTC", "later")
+    both = versa.compare(result, fit(brain, name="other", **options))
+    for model, rdm in both.rdms("aOTC").items():
+        (one,) = [r for r in both.results if r.model == model]
+        best = one.best().query("sector == 'aOTC'")["layer"].iloc[0]
+        np.testing.assert_array_equal(rdm, one.rdms("aOTC", best))
+    names = [path.name for path in result.to_csv(tmp_path / "one")]
+    assert names == ["layers.csv", "best.csv"]
+    names = [path.name for path in both.to_csv(tmp_path / "two")]
+    assert names == ["layers.csv", "best.csv", "pairs.csv"]
+    for one in (result, both):
+        assert one.plot(sector="aOTC").get_figure() is not None
+        path = one.report(tmp_path / f"{type(one).__name__}.html")
+        assert "<html" in path.read_text("utf-8")
+
+
 def test_rdms_only(brain, stimuli):
     rdms = {
         sector: np.stack([correlation_rdm(voxels) for voxels in responses])
@@ -546,7 +587,8 @@ def test_rdms_only(brain, stimuli):
     with pytest.raises(
         ValueError, match=r"methods must be rsa for rdms, .* Pass methods"
     ):
-        fit(only)
+        fit(only, methods=["versa", "rsa"])
+    assert fit(only).methods == ("rsa",)  # the default
     result = fit(only, methods=("rsa",))
     np.testing.assert_allclose(
         result.scores, fit(brain, methods=["rsa"]).scores, atol=1e-12

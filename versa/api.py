@@ -52,7 +52,8 @@ def fit(
     layer_list: str | Sequence[str] | None = None,
     dataset: "str | os.PathLike[str] | BrainDataset" = "orientation",
     *,
-    methods: Sequence[str] = METHODS,
+    layers: str | Sequence[str] | None = None,
+    methods: Sequence[str] | None = None,
     sectors: Sequence[str] | None = None,
     alphas: str | ArrayLike = "auto",
     alpha_per_voxel: bool = True,
@@ -90,10 +91,13 @@ def fit(
         the network's card or architecture.
     dataset : str, path or BrainDataset, default="orientation"
         A name of :func:`versa.list_datasets`, a dataset folder, or a dataset.
-    methods : sequence of {"versa", "versa-debiased", "rsa"}
-        ``versa`` is the paper's procedure; ``versa-debiased`` the same weights
-        without the leave-one-out bias: the training mean leaks information about
-        the held-out image; ``rsa`` classic RSA, without an encoding model.
+    layers : sequence of str, or "leaf", optional
+        Another name of `layer_list`; give one of them.
+    methods : sequence of {"versa", "versa-debiased", "rsa"}, optional
+        Default: all three; ``rsa`` for a dataset of RDMs. ``versa`` is the paper's
+        procedure; ``versa-debiased`` the same weights without the leave-one-out bias:
+        the training mean leaks information about the held-out image; ``rsa`` classic
+        RSA, without an encoding model.
     sectors : sequence of str, optional
         Default: all sectors of the dataset.
     alphas : {"auto", "sklearn"} or array-like, default="auto"
@@ -168,8 +172,8 @@ def fit(
     Raises
     ------
     ValueError
-        If a name is unknown, images or betas are not usable as they are, or the
-        method does not apply to the dataset.
+        If a name is unknown, both `layer_list` and `layers` are given, images or
+        betas are not usable as they are, or the method does not apply to the dataset.
 
     References
     ----------
@@ -184,8 +188,11 @@ def fit(
     >>> result.layers()  # doctest: +SKIP
     """
     started = time.perf_counter()
+    layer_list = _one_list(layer_list, layers)
     options = FitOptions(
-        methods=chosen_names(methods, "method", METHODS),
+        methods=chosen_names(
+            METHODS if methods is None else methods, "method", METHODS
+        ),
         alphas=alphas,
         alpha_per_voxel=alpha_per_voxel,
         standardize=standardize,
@@ -202,7 +209,10 @@ def fit(
         convert_images=convert_images,
         drop_bad_voxels=drop_bad_voxels,
     )
-    brain = _usable(load_dataset(dataset, halves=rdm == "crossnobis"), sectors, options)
+    brain = load_dataset(dataset, halves=rdm == "crossnobis")
+    if methods is None and brain.responses is None:
+        options = dataclasses.replace(options, methods=("rsa",))
+    brain = _usable(brain, sectors, options)
     splits = _of_subjects(splits, brain)
     store = _store(cache)
     vision, grams = _grams(model, layer_list, brain, store, options, preprocess, name)
@@ -223,6 +233,18 @@ def fit(
     return FitResult(
         data.assign_attrs(provenance=json.dumps(provenance, sort_keys=True))
     )
+
+
+def _one_list(
+    layer_list: str | Sequence[str] | None, layers: str | Sequence[str] | None
+) -> str | Sequence[str] | None:
+    """The layers by whichever of both names they were given."""
+    if layer_list is not None and layers is not None:
+        raise ValueError(
+            f"layers must be left out beside layer_list; got {layers!r} and "
+            f"{layer_list!r}. They are the same option."
+        )
+    return layer_list if layers is None else layers
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,14 @@ from versa.stats.parity import difference_of_r
 from versa.stats.signflips import signflip_test, smallest_signflip_p
 from versa.stats.tables import (
     pairwise_tests,
+    write_csv,
     write_table,
 )
-from versa.wording import listing, unique_names, unknown
+from versa.wording import chosen_names, listing, unique_names, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
 __all__ = ["PAPER_FAMILY", "Comparison", "compare"]
 
@@ -314,17 +316,106 @@ class Comparison:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        return [
+            path
+            for name, table in self._tables().items()
+            for path in write_table(table, folder, name, note=self.scope)
+        ]
+
+    def to_csv(self, folder: str | os.PathLike[str]) -> list[Path]:
+        """Write the tables as CSV alone.
+
+        Parameters
+        ----------
+        folder : path-like
+            Made if absent. Gets the tables of :meth:`write`.
+
+        Returns
+        -------
+        paths : list of Path
+        """
+        return write_csv(self._tables(), folder)
+
+    def _tables(self) -> "dict[str, pd.DataFrame]":
+        """All that apply, by the names of their files."""
         tables = {"layers": self.layers(), "best": self.best(), "pairs": self.table}
         seeds = self.seeds()
         if len(seeds):
             tables["seeds"] = seeds
         if any(result.keeps_voxels for result in self.results):
             tables["encoding"] = self.encoding()
-        return [
-            path
-            for name, table in tables.items()
-            for path in write_table(table, folder, name, note=self.scope)
-        ]
+        return tables
+
+    def rdms(self, sector: str, layer: str | None = None) -> dict[str, np.ndarray]:
+        """The mean RDM of every network, as squares.
+
+        Parameters
+        ----------
+        sector : str
+            A sector of the results.
+        layer : str, optional
+            A layer that all networks have; by default the best one of each.
+
+        Returns
+        -------
+        rdms : dict of str to ndarray of shape (n_stimuli, n_stimuli)
+            By the names of the networks, as of :meth:`FitResult.rdms`, which gives that
+            of the brain, too.
+
+        Raises
+        ------
+        ValueError
+            If a name is unknown, or a result holds no RDMs.
+        """
+        found = {}
+        for result in self.results:
+            name = layer
+            if name is None:
+                chosen_names(sector, "sector", result.sectors)
+                best = best_layer_scores(result, result.leading_method, sector).usual
+                if best < 0:
+                    raise ValueError(
+                        f"layer must be given for {sector}, where {result.model} has "
+                        "no score and so no best layer."
+                    )
+                name = result.layer_names[best]
+            found[result.model] = result.rdms(sector, name)
+        return found
+
+    def plot(self, *, sector: str | None = None) -> "Axes":
+        """Draw the best layer of every network by the leading method.
+
+        Parameters
+        ----------
+        sector : str, optional
+            By default all of them, side by side.
+
+        Returns
+        -------
+        ax : matplotlib.axes.Axes
+            As of :func:`versa.plotting.plot_best`, which has more options.
+        """
+        import versa  # by the front door, as a user would: plotting is above this
+
+        method = self.results[0].leading_method
+        return versa.plotting.plot_best(self, method=method, sector=sector)
+
+    def report(self, path: str | os.PathLike[str]) -> Path:
+        """Write one HTML page.
+
+        Parameters
+        ----------
+        path : path-like
+            Ends with ``.html``.
+
+        Returns
+        -------
+        path : Path
+            As of :func:`versa.report.write_report`, which has more options.
+        """
+        import versa
+
+        return versa.report.write_report(self, path)
 
     def answer(
         self, *, width: int = WIDTH, styled: bool = False, ascii_only: bool = False

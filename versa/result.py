@@ -33,13 +33,14 @@ from versa.stats.selection import (
     cv_max_layer,
 )
 from versa.stats.splits import SplitHalves
-from versa.stats.tables import summary
+from versa.stats.tables import summary, write_csv
 from versa.untrusted import open_hdf5
-from versa.wording import listing, reading, scope_sentence, unknown
+from versa.wording import chosen_names, listing, reading, scope_sentence, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
+    from matplotlib.axes import Axes
     from nibabel import Nifti1Image
 
 __all__ = ["METHODS", "FitResult", "load_result"]
@@ -725,6 +726,102 @@ class FitResult:
             As :meth:`voxel_map`.
         """
         return best_layer_image(self.data, subject, sector)
+
+    def rdms(
+        self, sector: str, layer: str | None = None, *, method: str | None = None
+    ) -> np.ndarray:
+        """The mean RDM of a layer, or of the brain, as a square.
+
+        Parameters
+        ----------
+        sector : str
+            A sector of the result.
+        layer : str, optional
+            A layer of the result; by default the brain's own RDM.
+        method : str, optional
+            By default :attr:`leading_method`.
+
+        Returns
+        -------
+        rdm : ndarray of shape (n_stimuli, n_stimuli)
+            Distances, mean over the subjects, 0 on the diagonal, in the order of
+            :attr:`stimuli`. ``rsatoolbox.rdm.RDMs(rdm[None])`` takes it as it is, as
+            does :func:`versa.fmri.rdm.to_rsatoolbox` the vector of its pairs.
+
+        Raises
+        ------
+        ValueError
+            If a name is unknown, or the result holds no RDMs.
+        """
+        from scipy.spatial.distance import squareform
+
+        chosen_names(sector, "sector", self.sectors)
+        name = "brain_rdm" if layer is None else "model_rdm"
+        if name not in self.data:
+            raise ValueError(
+                f"the result of {self.model} must hold RDMs, and it holds none. Fit it "
+                "again."
+            )
+        if layer is None:
+            return squareform(self.data[name].loc[sector].values.astype(float))
+        method = self.leading_method if method is None else method
+        chosen_names(method, "method", self.methods)
+        chosen_names(layer, "layer", self.layer_names)
+        pairs = self.data[name].loc[method, sector, layer].values
+        return squareform(pairs.astype(float))
+
+    def plot(self, *, sector: str | None = None) -> "Axes":
+        """Draw the score of every layer by the leading method.
+
+        Parameters
+        ----------
+        sector : str, optional
+            By default all of them, side by side.
+
+        Returns
+        -------
+        ax : matplotlib.axes.Axes
+            As of :func:`versa.plotting.plot_layers`, which has more options.
+        """
+        import versa  # by the front door, as a user would: plotting is above results
+
+        method = self.leading_method
+        return versa.plotting.plot_layers(self, method=method, sector=sector)
+
+    def report(self, path: str | os.PathLike[str]) -> Path:
+        """Write one HTML page about this network alone.
+
+        Parameters
+        ----------
+        path : path-like
+            Ends with ``.html``.
+
+        Returns
+        -------
+        path : Path
+            As of :func:`versa.report.write_report`, which has more options.
+        """
+        import versa
+
+        return versa.report.write_report(versa.compare(self), path)
+
+    def to_csv(self, folder: str | os.PathLike[str]) -> list[Path]:
+        """Write the tables as CSV, with full precision.
+
+        Parameters
+        ----------
+        folder : path-like
+            Made if absent. Gets ``layers.csv`` and ``best.csv``; and ``encoding.csv``
+            if scores of voxels were kept.
+
+        Returns
+        -------
+        paths : list of Path
+        """
+        tables = {"layers": self.layers(), "best": self.best()}
+        if self.keeps_voxels:
+            tables["encoding"] = self.encoding()
+        return write_csv(tables, folder)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the result to a netCDF-4 file, whole or not at all.

@@ -1,5 +1,6 @@
 """Tables of scores and comparisons: DataFrames, and their CSV, Markdown and LaTeX."""
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -452,4 +453,28 @@ def write_table(
         with atomic_write(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
         paths.append(path)
+    return paths
+
+
+def write_csv(
+    tables: Mapping[str, pd.DataFrame], folder: str | os.PathLike[str]
+) -> list[Path]:
+    """Write each table as ``name.csv``, with full precision, whole or not at all.
+
+    Parameters
+    ----------
+    tables : mapping of str to DataFrame
+        Tables by the names of their files, without ending.
+    folder : path-like
+        Made if absent.
+
+    Returns
+    -------
+    paths : list of Path
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    paths = [Path(folder) / f"{name}.csv" for name in tables]
+    for path, table in zip(paths, tables.values(), strict=True):
+        with atomic_write(path) as temporary:
+            temporary.write_text(to_csv(table), encoding="utf-8")
     return paths
