@@ -147,6 +147,32 @@ def test_training_matters_in_it(imagenet, untrained, tmp_path):
     assert (pairs.p_subjects < 0.05).all()
 
 
+def test_permuted_photographs_and_the_printed_page(images92, data, human_it, capsys):
+    """The numbers of the page, where they do not depend on how many permutations."""
+    networks = {"imagenet": images92.pretrained(data)}
+    networks["untrained 2"] = images92.untrained(2)
+    layers = ["features.0", "features.12.squeeze"]
+    fits = [
+        images92.fit(network, name, human_it, layers, permutations=99)
+        for name, network in networks.items()
+    ]
+    best = fits[0].best().iloc[0]
+    assert best.p_perm == best.p_perm_max == 0.01
+    assert abs(best.chance) < 0.03
+    assert fits[1].best().p_perm.item() > 0.05
+    comparison = versa.compare(fits, baseline="imagenet", generalize="both")
+    assert comparison.pairs().p_both.item() < 0.05
+    images92.show(comparison)
+    printed = capsys.readouterr().out
+    page = (DOCS / "examples" / "images92.txt").read_text(encoding="utf-8")
+    for heading in ("r ", "95% CI (S-1)", "CI ceiling"):
+        ours, theirs = (
+            next(line for line in text.splitlines() if line.startswith(f"| {heading}"))
+            for text in (printed, page)
+        )
+        assert ours.split("|")[2].strip() == theirs.split("|")[2].strip()
+
+
 def test_early_cortex_takes_the_features_from_the_cache(
     imagenet, images92, data, monkeypatch
 ):
