@@ -347,6 +347,8 @@ def test_permutations_change_nothing_else_and_are_kept(brain, cache, monkeypatch
     plain = fit(brain)
     result = fit(brain, permutations=3)
     assert set(result.data) - set(plain.data) == {"permuted", "permuted_best"}
+    assert result.scope().startswith(plain.scope())
+    assert "for these subjects and images" in result.scope()
     xr.testing.assert_identical(
         result.data[list(plain.data)].drop_attrs(), plain.data.drop_attrs()
     )

@@ -51,6 +51,10 @@ classic RSA."""
 
 _LEADING = ("versa-debiased", "rsa", "versa")
 _FORMAT = "versa-fit-result-1"
+_PERMUTED = (
+    "Permutations ask, for these subjects and images, whether it matters which image "
+    "is which."
+)
 _CEILING = ("ceiling", "ceiling_low", "ceiling_high")
 _SHARES = ("explained", "explained_low", "explained_high", "reached")
 _DIMENSIONS = {
@@ -300,9 +304,10 @@ class FitResult:
         sentence : str
             To be said under every table.
         """
-        return scope_sentence(
+        sentence = scope_sentence(
             len(self.subjects), len(self.stimuli), self.population(generalize)
         )
+        return f"{sentence} {_PERMUTED}" if "permuted" in self.data else sentence
 
     @property
     def holds_rdms(self) -> bool:

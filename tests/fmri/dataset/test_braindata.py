@@ -30,6 +30,10 @@ def make_responses(seed=0):
     return {s: [rng.normal(size=(5, v)) for v in vs] for s, vs in COUNTS.items()}
 
 
+def make_halves(shift=0.0):
+    return {s: [(x + shift, x) for x in xs] for s, xs in make_responses().items()}
+
+
 def make_sector(name, n_voxels, space="TAL", shape=(3, 4, 5), affine=None):
     mask = np.zeros(np.prod(shape), dtype=bool)
     mask[np.random.default_rng(n_voxels).permutation(mask.size)[:n_voxels]] = True
@@ -243,9 +247,11 @@ def test_the_fingerprint_follows_every_part():
         base.select(["pOTC", "EarlyV"]),
         base.select(subjects=["02", "01"]),
         base.select("EarlyV"),
+        make_dataset(halves=make_halves()),
+        make_dataset(halves=make_halves(1.0)),
     ]
     prints = {base.fingerprint, *(other.fingerprint for other in others)}
-    assert len(prints) == 7
+    assert len(prints) == 9
     rdms = make_rdms()
     as_rdms = make_dataset(responses=None, rdms=rdms)
     as_rows = make_dataset(
@@ -523,3 +529,33 @@ def test_pairs_that_name_the_columns_of_rdms_are_checked():
     table.columns = pd.MultiIndex.from_tuples(combinations(names[::-1], 2))
     with pytest.raises(ValueError, match=r"pairs of the images in the order of pdist"):
         make_dataset(responses=None, rdms={"V1": table})
+
+
+def test_halves_follow_their_voxels():
+    dataset = make_dataset(halves=make_halves())
+    part = dataset.select("pOTC", subjects=["02"])
+    np.testing.assert_array_equal(
+        part.halves["pOTC"][0], [part.responses["pOTC"][0]] * 2
+    )
+    responses = make_responses()
+    responses["EarlyV"][0][:, 2] = 1.0
+    kept = make_dataset(responses=responses, halves=make_halves()).drop_bad_voxels()
+    assert [half.shape for half in kept.halves["EarlyV"][0]] == [(5, 5), (5, 5)]
+    back = pickle.loads(pickle.dumps(dataset))
+    assert back.fingerprint == dataset.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("halves", "message"),
+    [
+        ({"EarlyV": make_halves()["EarlyV"]}, "must have the names of responses"),
+        ({**make_halves(), "pOTC": [(1, 2)]}, r"halves\['pOTC'\] must"),
+        (
+            {s: [(x, x[:4]) for x in xs] for s, xs in make_responses().items()},
+            r"shape of the responses, \(5, 6\); got \(5, 6\), \(4, 6\)",
+        ),
+    ],
+)
+def test_halves_that_do_not_fit(halves, message):
+    with pytest.raises(ValueError, match=message):
+        make_dataset(halves=halves)

@@ -183,10 +183,11 @@ class BrainDataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over images, subjects, sector names and every value."""
+        """SHA-256 over images, subjects, sector names and every value, halves too."""
         head = [self.stimuli.digest, self.subjects, self.sector_names]
         digest = hashlib.sha256(json.dumps([*head, self.has_responses]).encode())
-        for per_subject in self._data.values():
+        halves = [x for pairs in (self.halves or {}).values() for x in pairs]
+        for per_subject in (*self._data.values(), *halves):
             for values in per_subject:
                 digest.update(repr(values.shape).encode())
                 digest.update(np.ascontiguousarray(values).data)
