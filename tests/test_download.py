@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -586,3 +587,17 @@ def test_an_answer_without_end_is_left(server, cache, monkeypatch, size, most):
     with pytest.raises(ValueError, match=f"must have at most {most} bytes; more came"):
         fetch(server.pinned(size=size))
     assert lying(cache) == []
+
+
+def test_no_internet_is_said_once_and_at_once(monkeypatch):
+    def nobody(*_, **__):
+        raise socket.gaierror(-3, "Temporary failure in name resolution")
+
+    wanted = RemoteFile("net", ("https://weights.example/net.pth",), sha256=SHA[:10])
+    monkeypatch.setattr(socket, "getaddrinfo", nobody)
+    monkeypatch.setattr("versa.http._PAUSE", 1e6)  # seconds: it must not wait
+    with pytest.raises(ConnectionError) as caught:
+        fetch(wanted)
+    text = str(caught.value)
+    assert text.startswith("No internet connection (cannot resolve weights.example)")
+    assert text.count("resolve") == 1

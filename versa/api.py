@@ -222,7 +222,7 @@ def fit(
     for sentence in warned:
         logger.warning("%s", sentence)
     provenance = {
-        "model": _model_record(vision, grams.fingerprint),
+        "model": _model_record(vision, grams.fingerprint) | {"source": _source(model)},
         "dataset": _dataset_record(brain),
         "options": options.record(splits),
         "warnings": warned,
@@ -434,6 +434,11 @@ def _model_record(vision: "VisionModel", fingerprint: str) -> dict[str, Any]:
         "preprocess": repr(vision.preprocess),
         "card": card,
     }
+
+
+def _source(model: Any) -> str:
+    """What was asked for, whatever it is called in tables: a name with its path."""
+    return model if isinstance(model, str) else str(getattr(model, "name", ""))
 
 
 def _dataset_record(brain: BrainDataset) -> dict[str, Any]:

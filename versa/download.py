@@ -198,6 +198,9 @@ def download(
     advice = failures[0][1].advice if len(failures) == 1 else ""
     kinds = {error.kind for _, error in failures}
     kind = kinds.pop() if len(kinds) == 1 else ConnectionError
+    if all(error.offline for _, error in failures):
+        text = f"{failures[0][1]}; {what} could not be downloaded"
+        raise DownloadError(text, advice or otherwise, kind).for_user() from None
     reasons = "; ".join(f"from {url}: {error}" for url, error in failures)
     raise DownloadError(
         f"{what} could not be downloaded {reasons}", advice or otherwise, kind

@@ -34,6 +34,7 @@ class DownloadError(Exception):
     kind: type[Exception] = ConnectionError  # what the user shall see raised
     status: int = 0  # of HTTP; 0 if it is not the reason
     wait: float | None = None  # seconds until it may be asked again; None: of no use
+    offline: bool = False  # the name of the host has no address
 
     def __str__(self) -> str:
         return self.reason
@@ -72,17 +73,31 @@ def patiently(
             if error.wait is None or error.wait > _LONGEST_WAIT or attempt > _RETRIES:
                 raise
             pause = max(pause, error.wait)
-            reason: Exception = error
+            failure: Exception = error
         except requests.RequestException as error:
             insecure = isinstance(error, requests.exceptions.SSLError)
             if insecure or not isinstance(error, broken):
                 raise DownloadError(str(error)) from error
+            if _unresolved(error):  # waiting for it is of no use
+                host = urlsplit(url).hostname
+                offline = f"No internet connection (cannot resolve {host})"
+                reason = "; ".join(filter(None, (offline, kept())))
+                raise DownloadError(reason, offline=True) from None
             if attempt > _RETRIES:
                 broke = f"the connection broke {attempt} times ({error})"
                 raise DownloadError("; ".join(filter(None, (broke, kept())))) from error
-            reason = error
-        logger.info("%s: %s; trying again in %.0f s.", url, reason, pause)
+            failure = error
+        logger.info("%s: %s; trying again in %.0f s.", url, failure, pause)
         time.sleep(pause)
+
+
+def _unresolved(error: BaseException | None) -> bool:
+    """Whether a connection failed because the name of the host has no address."""
+    while error is not None:
+        if isinstance(error, socket.gaierror):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def refusal(response: "Response") -> DownloadError:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from versa.checksums import check_whole_stream
 
+_MANY = 100  # names
+
 
 def listing(items: Iterable[object], *, limit: int = 8) -> str:
     """Write names in a row, cut after `limit`.
@@ -51,6 +53,8 @@ def unknown(kind: str, value: object, options: Iterable[str]) -> str:
     text = f"{kind} must be among {listing(names)}; got {shown(value)!r}."
     lowered = {name.lower(): name for name in names}
     close = difflib.get_close_matches(shown(value).lower(), lowered, n=3, cutoff=0.5)
+    if len(names) > _MANY:  # a list of these helps nobody
+        text = f"{kind} must be a known name; got {shown(value)!r}."
     if close:
         text += f" Did you mean {' or '.join(lowered[match] for match in close)}?"
     return text

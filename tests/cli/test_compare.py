@@ -19,7 +19,7 @@ import versa
 from tests.card_files import write_card
 from tests.inference import test_partition
 from tests.synthetic import LAYERS, METHODS, SECTORS, synthetic_fit
-from versa.cli.compare import _file_name, compare_command
+from versa.cli.compare import _file_name, _short_names, compare_command
 from versa.cli.running import drawing
 from versa.fmri.sectors.sector import Sector
 from versa.result import FitResult
@@ -313,6 +313,64 @@ def test_literal_ratio(saved, capsys):
     assert literal != capsys.readouterr().out
 
 
+def test_labels(saved, capsys):
+    given = [f"first={saved[0]}", saved[1], "--baseline", saved[1]]
+    assert compare_command(given) == 0
+    printed = capsys.readouterr().out
+    assert "A first" in printed
+    assert "B net1" in printed
+    assert "net0" not in printed
+
+
+def test_labels_of_own_checkpoints(dataset, tmp_path, capsys):
+    import torch
+    from torchvision import models
+
+    base = "torchvision/squeezenet1_1"
+    state = models.squeezenet1_1(weights=None).state_dict()
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        torch.save(state, tmp_path / name / "last.pth")
+    files = [f"{base}@{tmp_path}/{name}/last.pth" for name in ("a", "b")]
+    options = ["--dataset", dataset, "--layers", "features.3", "--methods", "rsa"]
+    out = tmp_path / "out"
+    given = [*files, f"mine={files[0]}", *options, "--quiet", "--out", str(out)]
+    assert compare_command(given) == 0
+    printed = capsys.readouterr().out
+    for row in ("a/last", "b/last", "mine"):
+        assert f" {row} " in printed
+    record = json.loads((out / "provenance.json").read_text())
+    models = [fit["model"] for fit in record["fits"]]
+    assert [model["name"] for model in models] == ["a/last", "b/last", "mine"]
+    assert [model["source"] for model in models] == [*files, files[0]]
+
+
+def test_short_names_of_files():
+    files = ["/runs/a/w.pth", "/runs/b/w.pth", "/runs/b/v.pth"]
+    short = _short_names(files, set())
+    assert list(short.values()) == ["a/w", "b/w", "v"]
+    assert _short_names(["/runs/w.pth"], {"w"}) == {"/runs/w.pth": "runs/w"}
+
+
+def test_models_are_filtered(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert compare_command(["--list-models", "UNTRAINED"]) == 0
+    printed = capsys.readouterr().out
+    assert "alexnet_gn_untrained" in printed
+    assert "ipcl_ref01" not in printed
+    assert compare_command(["--list-models"]) == 0
+    printed += capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80
+    assert "A wider terminal also shows" in printed
+    assert "must be given a text that occurs" in refused(capsys, "--list-models", "xyz")
+
+
+def test_unknown_names_come_without_a_list(dataset, capsys):
+    line = refused(capsys, "alexnet_gn_untraned", "--dataset", dataset)
+    assert "and 1" not in line
+    assert "Did you mean alexnet_gn_untrained" in line
+
+
 def test_lists(capsys):
     assert compare_command(["--list-models"]) == 0
     assert "alexnet_gn_ipcl_ref01" in capsys.readouterr().out
@@ -529,7 +587,8 @@ def test_report_and_figures(saved, tmp_path, capsys):
     picture = tmp_path / "sectors.svg"
     picture.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
     options = ["--report", str(report), "--picture", str(picture)]
-    assert compare_command([*saved[:1], *options, "--figures", str(figures)]) == 0
+    options += ["--figures", str(figures), "--format", "svg,pdf"]
+    assert compare_command([*saved[:1], *options]) == 0
     printed = capsys.readouterr().out
     assert f"Report: {report}" in printed
     assert f"Drawn in {figures}{os.sep}: " in in_a_row(printed)
@@ -537,7 +596,7 @@ def test_report_and_figures(saved, tmp_path, capsys):
     assert "Networks and brains: made-up" in text
     assert "<figcaption>sectors</figcaption>" in text
     drawn = {path.suffix for path in figures.iterdir()}
-    assert drawn == {".svg"}
+    assert drawn == {".svg", ".pdf"}
     assert not list(report.parent.glob("*tmp*"))
 
 
@@ -555,6 +614,7 @@ def test_report_without_other_output(saved, tmp_path, capsys):
         (["--report", "{x}"], "ends with .html or .htm; got"),
         (["--report", "{file}/r.html"], "--report must be a file that can be written"),
         (["--figures", "{file}/x"], "--figures must be a folder that can be written"),
+        (["--figures", "{x}", "--format", "gif"], "--format must be among svg, pdf"),
         (["--picture", "a.png"], "--picture must come with --report"),
         (
             ["--report", "{x}/r.html", "--picture", "{x}/absent.png"],

@@ -8,7 +8,7 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,9 +22,10 @@ from versa.cli.running import (
     run_command,
     say,
     show,
+    show_fitting,
     with_layout,
 )
-from versa.wording import listing, population_words, unique_names, unknown
+from versa.wording import chosen_names, listing, population_words, unique_names, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,6 +60,7 @@ _SHOWN = (
     "top1",
     "licence",
 )
+_FORMATS = ("svg", "pdf", "png")
 _PAPER_BEST = (
     *("model", "sector", "layer", "r", "ci_low", "ci_high", "null_r"),
     *("ceiling", "explained"),
@@ -129,7 +131,7 @@ def _add_fit(add: Callable[..., object]) -> None:
         nargs="*",
         metavar="MODEL",
         help="name of --list-models, torchvision/NAME, timm/NAME, ARCHITECTURE@FILE "
-        "(weights of your own), or a saved result",
+        "(weights of your own), or a saved result; LABEL=MODEL to call it LABEL",
     )
     add(
         "--dataset",
@@ -277,8 +279,21 @@ def _add_output(add: Callable[..., object]) -> None:
         help="show this picture, or page of versa.plotting.write_view, in the report, "
         "too; may be given several times",
     )
-    add("--figures", metavar="FOLDER", help="write all figures that apply, as SVG")
-    add("--list-models", action="store_true", help="list the zoo and stop")
+    add("--figures", metavar="FOLDER", help="write all figures that apply")
+    add(
+        "--format",
+        metavar="A,B",
+        type=names,
+        default=["svg"],
+        help="of --figures: svg (default), pdf, png",
+    )
+    add(
+        "--list-models",
+        metavar="TEXT",
+        nargs="?",
+        const="",
+        help="list the zoo, or the networks with this text in a column, and stop",
+    )
     add(
         "--list-layers",
         action="store_true",
@@ -311,36 +326,38 @@ def _alphas(text: str) -> str | list[float]:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    if options.list_models or options.list_datasets:
-        if options.list_models:
-            show(versa.list_models()[list(_SHOWN)])
+    if options.list_models is not None or options.list_datasets:
+        if options.list_models is not None:
+            _list_models(options.list_models)
         if options.list_datasets:
             show(versa.list_datasets())
         return 0
     if options.list_layers:
         return _list_layers(options)
-    options.models = [name for text in options.models for name in _seeds(text)]
-    if not options.models:
+    wanted = _labelled(options.models)
+    options.models = [network.text for network in wanted]
+    if not wanted:
         raise ValueError(
             "MODEL must be given at least once. See --list-models, or try "
             "alexnet_gn_untrained --dataset simulated-orientation."
         )
-    saved = [name for name in options.models if _is_saved(name)]
-    fresh = [name for name in options.models if name not in saved]
+    fresh = [network for network in wanted if not network.saved]
+    texts = [network.text for network in fresh]
     if fresh and not options.dataset:
         raise ValueError(
-            f"--dataset must be given to fit {', '.join(fresh)}. See --list-datasets, "
+            f"--dataset must be given to fit {', '.join(texts)}. See --list-datasets, "
             "or take --dataset simulated-orientation."
         )
-    _require_sensible(options, fresh)
+    _require_sensible(options, texts)
     _require_writable(options)
     folder = None if options.out is None else Path(options.out)
-    by_name = {name: versa.load_result(name) for name in saved}
-    names = [by_name[n].model if n in saved else _label(n) for n in options.models]
-    baseline = _baseline(options.baseline, names)
-    by_name |= _fitted(fresh, options, folder)
+    results = {n: _loaded(n) for n in wanted if n.saved}
+    labels = [results[n].model if n.saved else n.label for n in wanted]
+    called = dict(zip(options.models, labels, strict=True))
+    baseline = _baseline(options.baseline, labels, called)
+    results |= _fitted(fresh, options, folder)
     comparison = versa.compare(
-        [by_name[name] for name in options.models],
+        [results[network] for network in wanted],
         baseline=baseline,
         family=options.family,
         test_train_ratio=options.ratio,
@@ -357,6 +374,25 @@ def _compare(options: argparse.Namespace) -> int:
         _write_maps(comparison, folder)
     _draw(comparison, options)
     return 0
+
+
+def _list_models(text: str) -> None:
+    """The zoo, or what of it has a text in any column that is shown."""
+    table = versa.list_models()[list(_SHOWN)]
+    cells = table.astype(str).apply(lambda column: column.str.lower())
+    found = cells.apply(lambda c: c.str.contains(text.lower(), regex=False))
+    table = table[found.any(axis=1)]
+    if table.empty:
+        raise ValueError(
+            f"--list-models must be given a text that occurs in the zoo; got {text!r}. "
+            "All networks of torchvision and timm load, too, and are not listed: "
+            "torchvision/NAME, timm/NAME."
+        )
+    show_fitting(table)
+    say(
+        "\nNext: versa-compare NAME NAME --dataset simulated-orientation. All networks "
+        "of torchvision and timm load, too: torchvision/NAME, timm/NAME."
+    )
 
 
 def _list_layers(options: argparse.Namespace) -> int:
@@ -431,6 +467,78 @@ def _require_countable(options: argparse.Namespace) -> None:
         )
 
 
+class _Wanted(NamedTuple):
+    """A network of the command line."""
+
+    text: str  # what fit or load_result takes
+    label: str  # what it is called; of a saved result "" is its own name
+    saved: bool
+    own: bool = False  # the label was given, or is made of a file
+
+
+def _labelled(texts: Sequence[str]) -> list[_Wanted]:
+    """Networks and their labels: LABEL=MODEL, of a checkpoint by default its file."""
+    found = []
+    for given in texts:
+        label, text = _parts(given)
+        for name in _seeds(text):
+            saved = _is_saved(name)
+            seed = re.search(r":seed=\d+$", name) if ":seeds=" in text else None
+            own = f"{label}{seed[0]}" if label and seed else label
+            usual = "" if saved else _label(name)
+            found.append(_Wanted(name, own or usual, saved, bool(own)))
+    files = {n: n.text.partition("@")[2] for n in found if _is_checkpoint(n)}
+    short = _short_names([*files.values()], {n.label for n in found})
+    return [
+        n._replace(label=short[files[n]], own=True) if n in files else n for n in found
+    ]
+
+
+def _parts(given: str) -> tuple[str, str]:
+    """Label and model; a file may have = in its name, and a seed has it."""
+    match = re.fullmatch(r"([^=:@/\\]+)=(.+)", given)
+    if match is None or Path(given).exists():
+        return "", given
+    return match[1].strip(), match[2]
+
+
+def _is_checkpoint(network: _Wanted) -> bool:
+    """Whether it is ARCHITECTURE@FILE without a label of its own."""
+    from versa.models.zoo.names import find_network
+
+    plain = not (network.saved or network.own)
+    return plain and bool(find_network(network.text).weights)
+
+
+def _short_names(files: Sequence[str], taken: Collection[str]) -> dict[str, str]:
+    """Stems of files; with as many folders before them as tell them apart."""
+    names: dict[str, str] = {}
+    for file in files:
+        path = Path(file)
+        parts = [*path.parent.parts, path.stem]
+        others = [Path(other) for other in files if other != file]
+        for n in range(1, len(parts) + 1):
+            names[file] = "/".join(parts[-n:])
+            same = [[*p.parent.parts, p.stem][-n:] == parts[-n:] for p in others]
+            if not any(same) and names[file] not in taken:
+                break
+        else:
+            names[file] = file
+    return names
+
+
+def _loaded(network: _Wanted) -> "FitResult":
+    """A saved result, with the label that it was given."""
+    result = versa.load_result(network.text)
+    if not network.label:
+        return result
+    record = json.loads(result.data.attrs["provenance"])
+    record["model"].setdefault("source", result.model)
+    record["model"]["name"] = network.label
+    text = json.dumps(record, sort_keys=True)
+    return versa.FitResult(result.data.assign_attrs(provenance=text))
+
+
 def _label(name: str) -> str:
     """What the fit of a model will be called; refuses unknown names."""
     from versa.models.zoo.names import find_network
@@ -438,10 +546,14 @@ def _label(name: str) -> str:
     return find_network(name).label
 
 
-def _baseline(baseline: str | None, names: Sequence[str]) -> str | None:
-    unique_names(names, "networks")
+def _baseline(
+    baseline: str | None, names: Sequence[str], labels: Mapping[str, str]
+) -> str | None:
+    unique_names(names, "networks", hint="Give them labels, LABEL=MODEL.")
     if baseline is None or baseline in names:
         return baseline
+    if baseline in labels:
+        return labels[baseline]
     with contextlib.suppress(ValueError):  # an alias, or the default seed
         if _label(baseline) in names:
             return _label(baseline)
@@ -460,6 +572,7 @@ def _is_saved(name: str) -> bool:
 
 def _require_writable(options: argparse.Namespace) -> None:
     """Make the folders and try the files, before any long work."""
+    chosen_names(options.format, "--format", _FORMATS)
     if options.picture and options.report is None:
         raise ValueError("--picture must come with --report; give it a file.")
     if options.report is not None:
@@ -487,22 +600,23 @@ def _try(flag: str, named: Path, folder: Path) -> None:
 
 
 def _fitted(
-    names: Sequence[str], options: argparse.Namespace, folder: Path | None
-) -> "dict[str, FitResult]":
+    networks: Sequence[_Wanted], options: argparse.Namespace, folder: Path | None
+) -> "dict[_Wanted, FitResult]":
     """Fit every model; each result is saved as soon as it is there."""
-    if not names:
+    if not networks:
         return {}
     brain = versa.load_dataset(options.dataset, halves=options.rdm == "crossnobis")
     layers = _layer_list(options)
     given = {name: getattr(options, name) for name in ("methods", "rdm", "compare_by")}
     chosen = {name: value for name, value in given.items() if value is not None}
     results = {}
-    for name in names:
-        results[name] = versa.fit(
-            with_layout(name, options.layout),
+    for network in networks:
+        results[network] = versa.fit(
+            with_layout(network.text, options.layout),
             layers,
             brain,
             **chosen,
+            name=network.label if network.own else None,
             sectors=options.sectors,
             alphas=options.alphas,
             alpha_per_voxel=not options.shared_alpha,
@@ -520,7 +634,8 @@ def _fitted(
             progress=not options.quiet,
         )
         if folder is not None:
-            results[name].save(folder / "results" / f"{_file_name(name)}.nc")
+            file = _file_name(network.label if network.own else network.text)
+            results[network].save(folder / "results" / f"{file}.nc")
     return results
 
 
@@ -754,7 +869,11 @@ def _draw(comparison: "Comparison", options: argparse.Namespace) -> None:
         from versa.plotting.catalogue import draw_results
 
         folder = Path(options.figures)
-        drawn = draw_results(comparison, folder)
+        drawn = [
+            path
+            for format in options.format
+            for path in draw_results(comparison, folder, format=format)
+        ]
         say(f"\nDrawn in {folder}{os.sep}: {listing(p.name for p in drawn)}.")
     if options.report is not None:
         from versa.report.page import write_report

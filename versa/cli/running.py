@@ -89,6 +89,20 @@ def show(table: Any, *, width: int | None = 60) -> None:
     print(table.to_string(index=False, na_rep="-", max_colwidth=width))
 
 
+def show_fitting(table: Any) -> None:
+    """Print a DataFrame in the terminal's width: the first columns that fit."""
+    columns = list(table.columns)
+    while True:
+        text = table[columns].to_string(index=False, na_rep="-", max_colwidth=40)
+        if max(map(len, text.splitlines())) <= width() or len(columns) == 1:
+            break
+        columns.pop()
+    print(text)
+    left_out = [name for name in table.columns if name not in columns]
+    if left_out:
+        say(f"\nA wider terminal also shows {', '.join(left_out)}.")
+
+
 def width() -> int:
     """Columns of the terminal, from 80 to 120; 80 where there is none."""
     return min(max(shutil.get_terminal_size((WIDTH, 24)).columns, WIDTH), _WIDEST)
