@@ -2,7 +2,8 @@
 
 Right answers are the values of the whole file, or a refusal (ValueError or OSError)
 that names the file. Each input is read in a process of its own time limit, so that
-crashes and hangs are counted. Run: ``python benchmarks/fuzz.py --n 5000 --seed 0``.
+crashes and hangs are counted. Run: ``python benchmarks/fuzz.py --n 5000 --seed 0``,
+with a longer ``--patience`` on a machine that has other work.
 """
 
 import argparse
@@ -292,8 +293,8 @@ def work(pipe, doors, samples, seed):
 class Worker:
     """A process that reads one input after the other, and is replaced if it dies."""
 
-    def __init__(self, *options):
-        self.options = options
+    def __init__(self, patience, *options):
+        self.patience, self.options = patience, options
         self.begin()
 
     def begin(self):
@@ -322,11 +323,11 @@ class Worker:
             self.begin()
             name = signal.Signals(-code).name if code < 0 else f"exit {code}"
             return "crash", name
-        if time.monotonic() - self.since > PATIENCE:
+        if time.monotonic() - self.since > self.patience:
             self.process.kill()
             self.process.join()
             self.begin()
-            return "hang", f"longer than {PATIENCE:.0f} s"
+            return "hang", f"longer than {self.patience:.0f} s"
         return None
 
     def end(self):
@@ -355,11 +356,11 @@ def prepared(doors, samples):
     return kept
 
 
-def run(doors, n, seed, n_workers, samples):
+def run(doors, n, seed, n_workers, samples, patience=PATIENCE):
     """Outcomes {door: Counter}, and [(door, number, what, kind, text)] of bad ones."""
     jobs = [(k, k % len(doors)) for k in range(n)][::-1]
     counts, bad = {door.name: Counter() for door in doors}, []
-    workers = [Worker(doors, samples, seed) for _ in range(n_workers)]
+    workers = [Worker(patience, doors, samples, seed) for _ in range(n_workers)]
     n_open = 0
     while jobs or n_open:
         for worker in workers:
@@ -387,6 +388,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--door", action="append", help="names; all by default")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--patience", type=float, default=PATIENCE, help="seconds")
     parser.add_argument("--show", type=int, default=5, help="tracebacks to print")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -397,7 +399,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         doors = prepared(doors, Path(folder))
         settings = options.n, options.seed, options.workers, Path(folder)
-        counts, bad = run(doors, *settings)
+        counts, bad = run(doors, *settings, options.patience)
     kinds = (*GOOD, *BAD)
     print("| door |", " | ".join(kinds), "|")
     print("|---|", "---|" * len(kinds), sep="")

@@ -1,5 +1,6 @@
 """The store under damage, two processes, and a kill at any moment."""
 
+import errno
 import hashlib
 import logging
 import multiprocessing
@@ -18,6 +19,7 @@ from versa.cache import (
     atomic_write,
     cache_folder,
     content_key,
+    made_folder,
     offline,
     seal,
     seal_holds,
@@ -292,3 +294,36 @@ def test_environment(monkeypatch, tmp_path):
     for value, expected in {"1": True, "yes": True, "0": False, "": False}.items():
         monkeypatch.setenv("VERSA_OFFLINE", value)
         assert offline() is expected
+
+
+@pytest.mark.parametrize("name", ["file/x", "x" * 300, "a\0b"])
+def test_a_place_that_cannot_be_written_is_named_in_a_sentence(tmp_path, name):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(OSError, match="must be a place that can be written; the system"),
+        atomic_write(tmp_path / name),
+    ):
+        pass
+    with pytest.raises(OSError, match="must be a place that can be written"):
+        made_folder(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device")
+def test_a_full_disk_keeps_its_number_and_names_the_file(tmp_path):
+    def write():
+        with atomic_write(tmp_path / "x.csv"), open("/dev/full", "w") as full:
+            full.write("x")
+            full.flush()
+
+    with pytest.raises(OSError, match=r"x\.csv must be a place that can be") as refused:
+        write()
+    assert refused.value.errno == errno.ENOSPC
+
+
+def test_an_error_of_another_file_is_left_as_it_is(tmp_path):
+    with (
+        pytest.raises(FileNotFoundError, match="No such file or directory: .*input"),
+        atomic_write(tmp_path / "x.csv"),
+    ):
+        (tmp_path / "input").read_text()

@@ -550,6 +550,20 @@ def test_an_encoded_file_is_never_continued(server):
         ("http://8.8.8.8/a", "http://192.168.1.1/b", "private"),
         ("http://8.8.8.8/a", "http://100.64.0.1/b", "private"),
         ("http://8.8.8.8/a", "http://[fd00::1]/b", "private"),
+        ("http://8.8.8.8/a", "http://[64:ff9b::a9fe:a9fe]/b", "link-local"),  # NAT64
+        ("http://8.8.8.8/a", "http://[64:ff9b:1::a00:1]/b", "private"),
+        ("http://8.8.8.8/a", "http://[2002:7f00:1::]/b", "loopback"),  # 6to4
+        ("http://8.8.8.8/a", "http://[::7f00:1]/b", "loopback"),
+        ("http://8.8.8.8/a", "http://[::ffff:0:127.0.0.1]/b", "loopback"),
+        ("http://8.8.8.8/a", "http://[fe80::1%25eth0]/b", "link-local"),
+        ("http://8.8.8.8/a", "http://[fec0::1]/b", "private"),
+        ("http://8.8.8.8/a", "http://224.0.0.1/b", "private"),
+        ("http://8.8.8.8/a", "http://192.0.0.192/b", "private"),
+        ("http://8.8.8.8/a", "http://a.invalid.internal/b", "private"),
+        ("http://8.8.8.8/a", "http://localhost./b", "loopback"),
+        ("http://8.8.8.8/a", "http://127.0.0.1:80\\@8.8.8.8/b", "loopback"),
+        ("http://8.8.8.8/a", "http://[::1", "malformed"),
+        ("http://8.8.8.8/a", "http://[64:ff9b::808:808]/b", ""),
         ("http://10.0.0.1/a", "http://127.0.0.1/b", "loopback"),
         ("http://127.0.0.1/a", "http://169.254.169.254/b", "link-local"),
         ("http://8.8.8.8/a", "http://1.1.1.1/b", ""),
@@ -564,6 +578,12 @@ def test_a_redirect_into_a_private_network_is_refused(url, target, place):
         return
     with pytest.raises(DownloadError, match=f"leads to .*, a {place} address"):
         check_hop(url, target)
+
+
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "gopher://a/b", "ftp://a/b"])
+def test_a_redirect_stays_with_http(target):
+    with pytest.raises(DownloadError, match="which is not http or https"):
+        check_hop("http://8.8.8.8/a", target)
 
 
 def test_no_byte_is_asked_of_a_private_host_by_a_public_one(server, monkeypatch):

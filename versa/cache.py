@@ -8,6 +8,7 @@ none, whichever process wrote it and whenever a writer was killed.
 """
 
 import contextlib
+import errno
 import functools
 import hashlib
 import json
@@ -25,11 +26,12 @@ from typing import Any
 
 import numpy as np
 
-from versa.wording import reading
+from versa.wording import one_line, reading, shown
 
 logger = logging.getLogger("versa")
 
 _BLOCK = 2**26  # bytes that are hashed at a time
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
 _LEFTOVER_SUFFIX = ".versa-tmp"
 _LEFTOVERS = f".*{_LEFTOVER_SUFFIX}"
 _LEFTOVER_AGE = 24 * 3600.0  # seconds; a writer that takes longer than a day is dead
@@ -107,23 +109,58 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     first write into a folder removes what killed writers left there.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep_once(path.parent.resolve())
-    holder = Path(
-        tempfile.mkdtemp(
-            prefix=f".{path.name}.", suffix=_LEFTOVER_SUFFIX, dir=path.parent
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep_once(path.parent.resolve())
+        holder = Path(
+            tempfile.mkdtemp(
+                prefix=f".{path.name}.", suffix=_LEFTOVER_SUFFIX, dir=path.parent
+            )
         )
-    )
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise unwritable(path, error) from error
     try:
         temporary = holder / path.name
-        yield temporary
+        try:
+            yield temporary
+        except OSError as error:  # of the disk, not of a file that is read meanwhile
+            if str(error.filename or "").startswith(str(holder)) or (
+                error.filename is None and error.errno in _FULL
+            ):
+                raise unwritable(path, error) from error
+            raise
         try:
             os.replace(temporary, path)
-        except OSError:
+        except OSError as error:
             if not (temporary.is_dir() and path.is_dir()):
-                raise
+                raise unwritable(path, error) from error
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+
+
+def made_folder(folder: str | os.PathLike[str]) -> Path:
+    """A folder to write into, made if absent."""
+    path = Path(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise unwritable(path, error) from error
+    return path
+
+
+def unwritable(path: Path, error: Exception) -> OSError:
+    """The sentence for a file or folder that the system does not let us write.
+
+    It is of the same class and has the same ``errno``.
+    """
+    reason = getattr(error, "strerror", None) or one_line(error)
+    kind = type(error) if isinstance(error, OSError) else OSError
+    refused = kind(
+        f"{shown(path)} must be a place that can be written; the system says: "
+        f"{reason}. Free some space, or choose another place."
+    )
+    refused.errno = getattr(error, "errno", None)
+    return refused
 
 
 def sweep_leftovers(folder: Path) -> None:

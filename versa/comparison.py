@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from versa.answer import WIDTH, Facts, answer_card
+from versa.cache import made_folder
 from versa.result import (
     FitResult,
     best_layer_scores,
@@ -314,8 +315,7 @@ class Comparison:
         -------
         paths : list of Path
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = made_folder(folder)
         return [
             path
             for name, table in self._tables().items()

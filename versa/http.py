@@ -2,6 +2,7 @@
 
 import ipaddress
 import logging
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urljoin, urlsplit
+
+from versa.wording import shown
 
 if TYPE_CHECKING:
     from requests import Response, Session
@@ -21,6 +24,22 @@ _TIMEOUT = 30.0  # seconds without a byte
 _RETRIES = 3
 _PAUSE = 2.0  # seconds before the first retry; twice as long before each further one
 _LONGEST_WAIT = 120.0  # seconds; a server that asks for more is left for another run
+
+# names of one machine or of the network around it
+_OWN_NAMES = r"(^|\.)(localhost|localdomain|local|internal|home\.arpa)\Z"
+_ASSIGNED = ipaddress.IPv4Network("192.0.0.0/24")  # global to some versions of Python
+# addresses of IPv6 that hold one of IPv4, and by how many bits it lies from the end
+_INSIDE = {
+    ipaddress.IPv6Network(text): shift
+    for text, shift in {
+        "::ffff:0:0/96": 0,  # mapped
+        "::/96": 0,  # compatible, as it once was
+        "::ffff:0:0:0/96": 0,  # translated
+        "64:ff9b::/96": 0,  # NAT64
+        "64:ff9b:1::/48": 0,  # NAT64 of one's own
+        "2002::/16": 80,  # 6to4
+    }.items()
+}
 
 _Answer = TypeVar("_Answer")
 
@@ -141,13 +160,16 @@ def read_body(response: "Response", limit: int) -> bytes:
 
 def check_hop(url: str, target: str) -> None:
     """Refuse to be led from https to http, or from the internet to a private host."""
-    if url.startswith("https:") and not target.startswith("https:"):
+    scheme = target.partition(":")[0].lower() if "://" in target else "none"
+    if scheme not in ("http", "https") and not target.startswith("//"):
+        raise DownloadError(f"it leads to {shown(target)}, which is not http or https")
+    if url.startswith("https:") and scheme != "https":
         raise DownloadError(f"it leads from https to {target}, which is not secure")
     place = _reach(target)
     if place not in ("public", _reach(url)):
         raise DownloadError(
-            f"it leads to {target}, a {place} address, which a server elsewhere must "
-            "not have asked for",
+            f"it leads to {shown(target)}, a {place} address, which a server elsewhere "
+            "must not have asked for",
             "If it is meant, give that address itself.",
             ValueError,
         )
@@ -155,18 +177,42 @@ def check_hop(url: str, target: str) -> None:
 
 def _reach(url: str) -> str:
     """From where the host of an address can be reached."""
+    from urllib3.exceptions import LocationParseError
+    from urllib3.util import parse_url
+
+    try:  # what is connected to, and what others read in the same text
+        hosts = {urlsplit(url).hostname or "", parse_url(url).host or ""}
+    except (ValueError, LocationParseError):
+        return "malformed"
+    places = {place for host in hosts for place in _places(host.strip("[]"))}
+    return min(places - {"public"}, default="public")
+
+
+def _places(host: str) -> set[str]:
+    """The same of a name or a number, which may stand for several addresses."""
+    host = host.partition("%")[0].rstrip(".").lower()  # a zone, the root of all names
     try:
-        found = socket.getaddrinfo(urlsplit(url).hostname or "", None)
+        return {_place(ipaddress.ip_address(host))}
+    except ValueError:
+        pass
+    try:
+        found = socket.getaddrinfo(host, None)
     except (OSError, UnicodeError):  # a name that only a proxy knows
-        return "public"
-    places = set()
-    for *_, (text, *_) in found:
-        address = ipaddress.ip_address(str(text).partition("%")[0])
-        address = getattr(address, "ipv4_mapped", None) or address
-        if address.is_loopback or address.is_unspecified:
-            places.add("loopback")
-        elif address.is_link_local:
-            places.add("link-local")
-        elif not address.is_global:
-            places.add("private")
-    return min(places, default="public")
+        return {"private" if re.search(_OWN_NAMES, host) else "public"}
+    numbers = {str(text).partition("%")[0] for *_, (text, *_) in found}
+    return {_place(ipaddress.ip_address(number)) for number in numbers}
+
+
+def _place(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    if isinstance(address, ipaddress.IPv6Address):
+        for network, shift in _INSIDE.items():
+            if address in network and int(address) > 1:  # ::1 is no IPv4
+                inner = ipaddress.IPv4Address((int(address) >> shift) & 0xFFFFFFFF)
+                return _place(inner)
+    if address.is_loopback or address.is_unspecified:
+        return "loopback"
+    if address.is_link_local:
+        return "link-local"
+    local = address.is_multicast or getattr(address, "is_site_local", False)
+    reserved = local or address in _ASSIGNED or not address.is_global
+    return "private" if reserved else "public"

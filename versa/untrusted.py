@@ -6,7 +6,9 @@ the process. Damage is refused by `versa.wording.reading`, which is put around.
 
 import contextlib
 import functools
+import math
 import re
+import signal
 import subprocess
 import sys
 import zlib
@@ -23,8 +25,9 @@ if TYPE_CHECKING:
 _FORMULA = re.compile(r"\s*[=+@\uff1d\uff0b\uff20]|\s*[-\uff0d](?!\Z)")
 _FREE = 10**8  # bytes that any file may unpack to,
 _RATIO = 100  # and this many times its own size beyond
-_PATIENCE = 15.0  # seconds in which a file of MATLAB or HDF5 is read,
+_PATIENCE = 12.0  # seconds of computing in which a file of MATLAB or HDF5 is read,
 _SPEED = 10**7  # and one more for each so many bytes
+_BUSY = 10  # times as long by the clock: other programs want the processors, too
 _MOST_MEMORY = 8 * 10**9  # bytes, beside the numbers, for reading such a file
 # Reads a file before we do: C code of scipy and HDF5 may crash or go on without end
 _TRY = """
@@ -33,6 +36,7 @@ try:
     import resource
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]),) * 2)
+    resource.setrlimit(resource.RLIMIT_CPU, (int(sys.argv[3]), int(sys.argv[3]) + 5))
 except (ImportError, ValueError, OSError):
     pass
 warnings.simplefilter("ignore")
@@ -145,15 +149,21 @@ def _survive(path: Path, reading: str, kind: str, size: int, _changed: int) -> N
     """The same, once per state of the file."""
     memory, seconds = _MOST_MEMORY + 10 * _RATIO * size, _PATIENCE + size / _SPEED
     code = _TRY.format(reading.strip())
-    command = [sys.executable, "-I", "-c", code, str(path), str(memory)]
+    limits = [str(memory), str(math.ceil(seconds))]
+    command = [sys.executable, "-I", "-c", code, str(path), *limits]
+    out_of_time = getattr(signal, "SIGXCPU", 0)  # Windows has the clock alone
     try:
         ended = subprocess.run(
-            command, timeout=seconds, check=False, stderr=subprocess.DEVNULL
+            command, timeout=_BUSY * seconds, check=False, stderr=subprocess.DEVNULL
         )
+        slow = bool(out_of_time) and ended.returncode == -out_of_time
     except subprocess.TimeoutExpired:
+        slow = True
+    if slow:
         raise ValueError(
-            f"{path} must be read in {seconds:.0f} seconds; it takes longer."
-        ) from None
+            f"{path} must be read in {seconds:.0f} seconds of computing; it takes "
+            "longer."
+        )
     if ended.returncode == 3:
         raise ValueError(f"{path} must fit into memory when it is read; it does not.")
     if ended.returncode < 0:

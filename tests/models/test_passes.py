@@ -152,13 +152,25 @@ def test_features_that_depend_on_the_batch_are_seen(function):
     assert "out differ with the other images of the batch" in sentence
 
 
-def test_random_numbers_without_effect_are_no_offence():
-    def drawn(x):
-        torch.rand(1)
-        return x
+def test_random_numbers_whose_effect_is_not_seen_are_told():
+    def now_and_then(x):
+        return x if torch.rand(1) < 0.999 else 2 * x
 
-    tried = require_usable(network(Made(drawn)), X, ["conv", "out"], 32)
-    assert not unsteady_warnings("net", tried)
+    torch.manual_seed(0)
+    tried = require_usable(network(Made(now_and_then)), X, ["conv", "out"], 32)
+    assert [one.unsteady for one in tried.values()] == ["", "draws"]
+    (sentence,) = unsteady_warnings("net", tried)
+    assert "random numbers are drawn before the output of out, though" in sentence
+
+
+def test_random_numbers_that_nobody_sees_drawn_are_seen_by_their_effect():
+    own = torch.Generator().manual_seed(1)
+
+    def rarely(x):
+        return x if torch.rand(1, generator=own) < 0.7 else 2 * x
+
+    tried = require_usable(network(Made(rarely)), X, ["conv", "out"], 32)
+    assert [one.unsteady for one in tried.values()] == ["", "random"]
 
 
 @pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "efficientnet_b0"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from versa.cache import atomic_write
+from versa.cache import atomic_write, made_folder
 from versa.fmri.voxel_scores import median_of_known
 from versa.stats.permutation import permutation_test
 from versa.wording import unknown
@@ -197,7 +197,7 @@ def write_maps(data: "xr.Dataset", folder: Path, name: str) -> list[Path]:
     ``_best-layer.nii.gz`` their places in it, from 1; ``_ceiling.nii.gz`` is there if
     it is known.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    made_folder(folder)
     layers = [str(layer) for layer in data["layer"].values]
     paths = []
     for subject in map(str, data["subject"].values):

@@ -55,7 +55,7 @@ from versa.models.vision import VisionModel
 logger = logging.getLogger("versa")
 
 _GRAM_SCHEMA = "gram-2"  # they count up when what a cache entry means changes
-_PROBE_SCHEMA = "probe-2"
+_PROBE_SCHEMA = "probe-3"
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,7 +36,7 @@ logger = logging.getLogger("versa")
 
 _OTHERS = "Name another layer; versa.list_layers shows those that can be analysed."
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-RANDOM, COMPANY = "random", "company"
+RANDOM, DRAWS, COMPANY = "random", "draws", "company"
 _COMPANY = 3  # images of the second pass
 _REPEATS = 8  # passes of a network that draws random numbers: some change little
 # difference of equal images, relative to their features, that rounding may make
@@ -52,7 +52,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     comes back, as some networks count or average in each forward pass."""
     modes = {part: part.training for part in module.modules()}
     buffers = [
-        (part, name, buffer, buffer._version, buffer.detach().clone())
+        (part, name, buffer, buffer._version, _copied(buffer))
         for part in modes
         for name, buffer in part._buffers.items()
         if buffer is not None and not (buffer.is_meta or buffer.is_inference())
@@ -66,9 +66,17 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = mode
         for part, name, buffer, version, before in buffers:
             part._buffers[name] = buffer  # it may have been replaced, or written to
-            if buffer._version != version:
+            if before is not None and buffer._version != version:
                 with torch.no_grad():
                     buffer.copy_(before)
+
+
+def _copied(tensor: torch.Tensor) -> torch.Tensor | None:
+    """A copy, if torch can make one of this kind of tensor (not of all quantised)."""
+    try:
+        return tensor.detach().clone()
+    except RuntimeError:
+        return None
 
 
 def device_of(module: nn.Module) -> torch.device:
@@ -311,7 +319,8 @@ class Tried:
 
     `problem` is empty if the layer gives one row per image. Then `axis` is that of the
     images, `row` (1, n_units) what it makes of the image alone, `shape` its shape, and
-    `unsteady` is "random" or "company" where it is no function of the image alone.
+    `unsteady` is "random", "draws" (of random numbers, whose effect was not seen) or
+    "company" where it is, or may be, no function of the image alone.
     """
 
     problem: str
@@ -335,12 +344,14 @@ def try_layers(
         usable = [layer for layer, tried in found.items() if not tried.problem]
         changed = {k: _in_company(found[k], together[k][0]) for k in usable}
         again: list[_Outputs] = []
-        for _ in range(_REPEATS if drew else 1 if any(changed.values()) else 0):
+        for _ in range(_REPEATS if drew or any(changed.values()) else 0):
             again.append(_outputs(model, x[None], usable))
+        late = _after_draws(model, x, usable) if drew else set()
     for layer in usable:
         first, others = alone[layer][0], [outputs[layer][0] for outputs in again]
         unlike = any(_differ(first, other, exact=drew) for other in others)
-        unsteady = RANDOM if unlike else COMPANY if changed[layer] else ""
+        seen = RANDOM if unlike else COMPANY if changed[layer] else ""
+        unsteady = seen or (DRAWS if layer in late else "")
         found[layer] = replace(found[layer], unsteady=unsteady)
     return found
 
@@ -459,6 +470,14 @@ def unsteady_warnings(model: str, tried: Mapping[str, Tried]) -> list[str]:
             "earlier images): every fit has other scores, and none is kept in the "
             "cache. Switch that off in the network, or name earlier layers."
         )
+    if names := [layer for layer, kind in unsteady.items() if kind == DRAWS]:
+        sentences.append(
+            f"{rule}; random numbers are drawn before the output of {listing(names)}, "
+            f"though the same image gave the same result in {_REPEATS} passes (perhaps "
+            "a part that is left out now and then, such as stochastic depth): scores "
+            "may differ from fit to fit, and none is kept in the cache. Switch that "
+            "off in the network, or name earlier layers."
+        )
     if names := [layer for layer, kind in unsteady.items() if kind == COMPANY]:
         sentences.append(
             f"{rule}; {listing(names)} differ with the other images of the batch "
@@ -484,6 +503,21 @@ def _outputs(
     with watch_layers(model.module, layers, receive):
         run_network(model, batch)
     return found | {layer: [] for layer in layers if layer not in found}
+
+
+def _after_draws(
+    model: VisionModel, x: torch.Tensor, layers: Sequence[str]
+) -> set[str]:
+    """Layers before whose output random numbers were drawn in a pass."""
+    state, late = _random_state(), set()
+
+    def receive(layer: str, _: object) -> None:
+        if _random_state() != state:
+            late.add(layer)
+
+    with watch_layers(model.module, layers, receive):
+        run_network(model, x[None])
+    return late
 
 
 def _judged(few: _Outputs, many: _Outputs, n_few: int, n_many: int) -> dict[str, Tried]:

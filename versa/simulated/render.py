@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from versa.cache import atomic_write
+from versa.cache import atomic_write, made_folder
 from versa.simulated.objects import INANIMATE, ORIENTED, Look, Recipe, recipes, turned
 
 _ROTATIONS = (0, 45, 90, 135, 180)
@@ -79,7 +79,7 @@ def write_pngs(
                 f"image {name!r} must be uint8 of shape (height, width, 3); "
                 f"got {image.dtype} of shape {image.shape}."
             )
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    made_folder(folder)
     paths = []
     for name, image in images.items():
         path = Path(folder) / f"{name}.png"

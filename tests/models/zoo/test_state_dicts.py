@@ -4,6 +4,7 @@ import argparse
 import logging
 import pathlib
 import types
+import zipfile
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from versa.models.architectures import AlexNetGN
 from versa.models.preprocess import Preprocess
 from versa.models.zoo.layouts import LAYOUTS, CheckpointLayout
 from versa.models.zoo.loading import load_model
+from versa.models.zoo.reading import open_checkpoint
 from versa.models.zoo.state_dicts import (
+    as_dicts,
     check_state,
     contents,
     fitting_layouts,
@@ -172,6 +175,11 @@ WRAPPED = {
         },
     ),
     "early torch": lambda s: {"net": {k: v for k, v in s.items() if COUNTER not in k}},
+    "tuple": lambda s: ({"model": s}, {"lr": 0.1}, 3),
+    "lists in a dict": lambda s: {"models": [under("net.", s)], "epoch": 3},
+    "pairs": lambda s: {"model": list(s.items())},
+    "numbered": lambda s: {0: s},
+    "arrays": lambda s: {"model": {k: v.numpy() for k, v in s.items()}},
     "equal twice": lambda s: {"model": s, "state_dict": dict(s)},
 }
 
@@ -198,6 +206,7 @@ TWO = {
     "teacher": lambda s: {"teacher": s, "student": plus_one(s)},
     "state_dict_ema": lambda s: {"state_dict": plus_one(s), "state_dict_ema": s},
     "ema_model.": lambda s: {**under("ema_model.", s), **under("model.", plus_one(s))},
+    "'1'": lambda s: [plus_one(s), s],
     "averaged": lambda s: {"a": {"model": plus_one(s)}, "b": {"averaged": s}},
 }
 
@@ -209,7 +218,7 @@ def test_of_two_networks_the_user_chooses(tmp_path, name):
     with pytest.raises(ValueError, match=f"holds 2 networks that fit.*{name}.*EMA"):
         read(tmp_path, content)
     expected = Residual(head=True).state_dict()
-    found = fitting_layouts(content, expected, source="file")
+    found = fitting_layouts(as_dicts(content), expected, source="file")
     seen = []
     for text, layout in found.items():  # what is proposed works as it is written
         argument = text.removeprefix("layout=").replace("versa.models.zoo.", "")
@@ -260,6 +269,34 @@ def test_more_in_the_place_of_the_network_is_refused_with_what_helps(tmp_path):
     shown = "path=('model',), drop=('decoder.', 'mask_token'))"
     assert f"CheckpointLayout({shown}" in str(caught.value)
     assert same_weights(read(tmp_path, content, layout=layout), state)
+
+
+def test_weights_that_refer_to_themselves_are_read_once(tmp_path):
+    state = trained(Residual(head=True)).state_dict()
+    content = {"model": state}
+    content["again"] = content
+    laughs = ["x"]
+    for _ in range(30):
+        laughs = [laughs, laughs]
+    content["laughs"] = laughs
+    assert same_weights(read(tmp_path, content), state)
+    numbers = as_dicts({"w": np.arange(3, dtype=">f4"), "t": np.array(["a"])})
+    assert numbers["w"].tolist() == [0, 1, 2]
+    assert isinstance(numbers["t"], np.ndarray)
+
+
+def test_a_packed_file_of_weights_does_not_fill_the_memory(tmp_path):
+    whole, bomb = tmp_path / "whole.pth", tmp_path / "bomb.pth"
+    torch.save({"w": torch.zeros(10)}, whole)
+    with (
+        zipfile.ZipFile(whole) as parts,
+        zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in parts.namelist():
+            big = bytes(15 * 10**7) if name.endswith("data/0") else parts.read(name)
+            packed.writestr(name, big)
+    with pytest.raises(ValueError, match=r"bomb\.pth must unpack to at most"):
+        open_checkpoint(bomb, source="weights")
 
 
 def test_odd_keys_and_tensors_are_no_weights():

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from versa.cache import atomic_write, file_hash, file_system_time
+from versa.cache import atomic_write, file_hash, file_system_time, made_folder
 from versa.fmri.betas.conditions import ConditionBetas
 from versa.fmri.betas.glm import GLMSettings, conditions_of, fit_betas
 from versa.fmri.betas.runs import Run, find_runs, find_subjects, has_runs
@@ -386,7 +386,7 @@ def _begin(
             f"{folder} must be new, empty, or a dataset folder with betas; it is none "
             "of these. Use another folder."
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    made_folder(folder)
     about: dict[str, Any] = {
         "Name": name,
         "BIDSVersion": "1.9.0",

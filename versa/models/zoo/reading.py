@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from versa.download import page_in
 from versa.records import parse_json
+from versa.untrusted import check_expansion
 from versa.wording import listing, shown, unknown
 
 _PAGE_START = 2**16  # bytes that are searched for a title
@@ -48,6 +49,8 @@ def open_checkpoint(path: Path, *, source: str, allow: tuple[str, ...] = ()) -> 
             _refuse_checkpoint(path, source, error)
     import torch
 
+    if zipfile.is_zipfile(path):
+        _check_archive(path, source)
     known = torch.serialization.get_safe_globals()  # they stay when ours are removed
     ours: list[Any] = [g for name in allow for g in _globals(name) if g not in known]
     try:
@@ -55,6 +58,16 @@ def open_checkpoint(path: Path, *, source: str, allow: tuple[str, ...] = ()) -> 
             return torch.load(path, map_location="cpu", weights_only=True, mmap=False)
     except Exception as error:  # torch does not say how it ends on a damaged file
         _refuse_checkpoint(path, source, error)
+
+
+def _check_archive(path: Path, source: str) -> None:
+    """Refuse a zip file that would fill the memory; torch itself packs nothing."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            n_bytes = sum(item.file_size for item in archive.infolist())
+    except Exception as error:
+        _refuse_checkpoint(path, source, error)
+    check_expansion(path, n_bytes)
 
 
 def training_record(path: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -58,7 +59,7 @@ def read_state(
     suit the file.
     """
     source, expected = file.source, network.state_dict()
-    checkpoint = open_checkpoint(file.path, source=source, allow=file.allow)
+    checkpoint = as_dicts(open_checkpoint(file.path, source=source, allow=file.allow))
     if file.layout is not None:
         check_held(checkpoint, file.layout, file.holds, source=source)
         values = state_from(checkpoint, file.layout, source=source)
@@ -227,6 +228,49 @@ def is_dense(value: Any) -> bool:
     return not odd and hasattr(value, "shape")
 
 
+def as_dicts(content: Any) -> Any:
+    """The content of a file with texts as keys and tensors as weights.
+
+    Arrays of NumPy become tensors, pairs of names and tensors a dict, and other lists
+    with dicts in them dicts with the keys "0", "1" and so on.
+    """
+    return _as_dicts(content, {}, _DEPTH)
+
+
+def _as_dicts(content: Any, known: dict[int, Any], depth: int) -> Any:
+    """The same; `known` are those that were met, which may hold one another."""
+    if isinstance(content, np.ndarray) and content.dtype.char in "?bBhilqefd":
+        native = content.astype(content.dtype.newbyteorder("="), copy=False)
+        return torch.from_numpy(np.ascontiguousarray(native).reshape(content.shape))
+    if not isinstance(content, Mapping | list | tuple) or depth < 0:
+        return content
+    if id(content) in known:
+        return known[id(content)]
+    items: Any = content.items() if isinstance(content, Mapping) else enumerate(content)
+    if not isinstance(content, Mapping):
+        if all(_is_pair(item) for item in content):
+            items = content
+        elif not any(isinstance(item, Mapping | list | tuple) for item in content):
+            return content
+    made: Any = known.setdefault(id(content), OrderedDict())
+    if hasattr(content, "_metadata"):
+        made._metadata = content._metadata
+    for key, value in items:
+        text = str(key) if isinstance(key, int) else key
+        made[text] = _as_dicts(value, known, depth - 1)
+    return made
+
+
+def _is_pair(item: Any) -> bool:
+    """Whether it is the name of a weight and the weight."""
+    return (
+        isinstance(item, tuple | list)
+        and len(item) == 2
+        and isinstance(item[0], str)
+        and isinstance(item[1], torch.Tensor | np.ndarray)
+    )
+
+
 # ---- by a search ---------------------------------------------------------------------
 
 
@@ -330,7 +374,8 @@ def contents(checkpoint: Any) -> str:
         texts.append(f"{len(keys)} tensors{place} ({names})")
     if not texts:
         keys = list(checkpoint) if isinstance(checkpoint, Mapping) else []
-        return f"The file holds no tensors, but {listing(keys) or 'no dict'}."
+        held = listing(keys) or f"a {type(checkpoint).__name__}"
+        return f"The file holds no tensors, but {held}."
     return f"The file holds {listing(texts, limit=4)}."
 
 
