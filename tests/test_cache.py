@@ -323,7 +323,7 @@ def test_a_full_disk_keeps_its_number_and_names_the_file(tmp_path):
 
 def test_an_error_of_another_file_is_left_as_it_is(tmp_path):
     with (
-        pytest.raises(FileNotFoundError, match="No such file or directory: .*input"),
+        pytest.raises(FileNotFoundError, match=r"No such file or directory: .*input"),
         atomic_write(tmp_path / "x.csv"),
     ):
         (tmp_path / "input").read_text()

@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import lzma
 import time
 import zipfile
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from versa.untrusted import check_expansion
 _OPENERS: dict[bytes, Callable[[Path], BufferedIOBase]] = {  # by the first bytes
     b"\x1f\x8b\x08": gzip.GzipFile,
     b"BZh": bz2.BZ2File,
+    b"\xfd7z": lzma.LZMAFile,
 }
 _ZIP = b"PK\x03"
 _CHUNK = 2**20
@@ -21,7 +23,7 @@ _FRESH = 2.0  # seconds in which a file can change without another time of chang
 
 
 def check_whole_stream(path: Path) -> None:
-    """Unpack a gzip, bzip2 or zip file to its end, once per process and state of it.
+    """Unpack a gzip, bzip2, xz or zip file to its end, once per process and state of it.
 
     Readers of images stop at the last byte they need, before the check sum: a wrong
     bit is another number then. Raises what the unpacking raises, and ValueError for a

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _FORMULA = re.compile(r"\s*[=+@\uff1d\uff0b\uff20]|\s*[-\uff0d](?!\Z)")
 _FREE = 10**8  # bytes that any file may unpack to,
 _RATIO = 100  # and this many times its own size beyond
-_PATIENCE = 12.0  # seconds of computing in which a file of MATLAB or HDF5 is read,
+_PATIENCE = 8.0  # seconds of computing in which a file of MATLAB or HDF5 is read,
 _SPEED = 10**7  # and one more for each so many bytes
 _BUSY = 10  # times as long by the clock: other programs want the processors, too
 _MOST_MEMORY = 8 * 10**9  # bytes, beside the numbers, for reading such a file

@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 from versa.cache import atomic_write, file_hash
+from versa.checksums import check_whole_stream
 from versa.records import parse_json
 from versa.untrusted import check_expansion
 from versa.wording import one_line
@@ -75,6 +76,7 @@ def _extract(path: Path, folder: Path) -> None:
             check_expansion(path, sum(item.file_size for item in packed.infolist()))
             packed.extractall(folder)  # drops parts of names that lead out
     else:
+        check_whole_stream(path)  # before headers of any length are read
         with tarfile.open(path) as archive:
             members = _members(path, archive)
             archive.extractall(folder, members, filter="data")
