@@ -23,7 +23,7 @@ _FRESH = 2.0  # seconds in which a file can change without another time of chang
 
 
 def check_whole_stream(path: Path) -> None:
-    """Unpack a gzip, bzip2, xz or zip file to its end, once per process and state of it.
+    """Unpack a gzip, bzip2, xz or zip file to its end, once per process and state.
 
     Readers of images stop at the last byte they need, before the check sum: a wrong
     bit is another number then. Raises what the unpacking raises, and ValueError for a

@@ -143,6 +143,12 @@ def test_other_texts_of_a_csv_file_stay(text):
     )
 
 
+def test_a_name_is_no_option_of_a_line_break_in_latex():
+    latex = to_latex(pd.DataFrame({"model": ["[31m", "*a", "b"], "r": [0.1, 0.2, 0.3]}))
+    assert r"{[}31m & 0.100 \\" in latex.splitlines()
+    assert r"{*}a & 0.200 \\" in latex.splitlines()
+
+
 def test_a_cell_is_one_cell_in_markdown_and_latex():
     table = pd.DataFrame({"model": ["a | b\n\n# c\x1b[2J", "net"], "r": [0.1, 0.2]})
     lines = to_markdown(table).splitlines()

@@ -1,6 +1,7 @@
 """Tables of scores and comparisons: DataFrames, and their CSV, Markdown and LaTeX."""
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -417,6 +418,9 @@ def to_latex(table: pd.DataFrame) -> str:
     shown = for_reading(table)
     align = "".join("r" if _is_number(table, c) else "l" for c in shown.columns)
     text = shown.to_latex(index=False, escape=True, column_format=align)
+    text = re.sub(
+        r"(?m)^([\[*])", r"{\1}", text
+    )  # no options of a break
     return text.replace("²", "$^2$")
 
 

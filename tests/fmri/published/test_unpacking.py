@@ -3,6 +3,7 @@
 import errno
 import gzip
 import io
+import lzma
 import os
 import tarfile
 import zipfile
@@ -192,3 +193,11 @@ def test_a_package_that_fills_the_disk_is_refused(tmp_path, caplog, pack):
     (tmp_path / f"x.{pack}").write_bytes(content)
     said = refused(tmp_path / f"x.{pack}", caplog)
     assert "must unpack to at most" in said
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress])
+def test_a_header_of_a_package_does_not_fill_the_memory(tmp_path, caplog, pack):
+    member = tarfile.TarInfo("././@PaxHeader")
+    member.type, member.size = tarfile.XHDTYPE, 13 * 10**7
+    (tmp_path / "x.tar").write_bytes(pack(member.tobuf() + bytes(member.size)))
+    assert "must unpack to at most" in refused(tmp_path / "x.tar", caplog)
