@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from versa.cache import atomic_write
+from versa.cache import atomic_write, made_folder
 from versa.stats.intervals import corrected_interval, fisher_mean, fisher_z
 from versa.stats.parity import (
     bayes_factor,
@@ -418,9 +418,7 @@ def to_latex(table: pd.DataFrame) -> str:
     shown = for_reading(table)
     align = "".join("r" if _is_number(table, c) else "l" for c in shown.columns)
     text = shown.to_latex(index=False, escape=True, column_format=align)
-    text = re.sub(
-        r"(?m)^([\[*])", r"{\1}", text
-    )  # no options of a break
+    text = re.sub(r"(?m)^([\[*])", r"{\1}", text)  # no options of a break
     return text.replace("²", "$^2$")
 
 
@@ -476,7 +474,7 @@ def write_csv(
     -------
     paths : list of Path
     """
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    folder = made_folder(folder)
     paths = [Path(folder) / f"{name}.csv" for name in tables]
     for path, table in zip(paths, tables.values(), strict=True):
         with atomic_write(path) as temporary:
