@@ -67,6 +67,7 @@ ALLOWED = {
     "cache": (),
     "checksums": (),
     "download": (),
+    "http": (),
     "records": (),
     "wording": (),
 }
