@@ -257,7 +257,9 @@ def test_own_data_page(tmp_path, monkeypatch, offline_cache, capsys):
     namespace = {}
     for block in blocks:
         exec(block, namespace)
-    assert "alexnet_gn_untrained against mine" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "mine: 4 subjects, 12 images" in printed
+    assert "alexnet_gn_untrained" in printed
     assert versa.load_result(Path("results", "my-net.nc")).model == "my net"
     folder = versa.write_dataset(namespace["brain"], "mine")
     assert versa.read_dataset(folder).fingerprint == namespace["brain"].fingerprint
