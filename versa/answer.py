@@ -225,7 +225,8 @@ def _differences(tests: Sequence[_Test], facts: Facts, top: str) -> list[str]:
         parts.append(f"{name} beats {others} ({_p_of(wins)})")
     small = [t for t in held if t.verdict == "on par"]
     if small:
-        parts.append(f"by less than {_r(facts.margin)}: {_others(small, centre)}")
+        whom = "" if len(small) == len(held) else f": {_others(small, centre)}"
+        parts[-1] += f", by less than {_r(facts.margin)}{whom}"
     if equal:
         margin = f"within ±{_r(facts.margin)}"
         parts.append(f"{name} and {_others(equal, centre)} are on par {margin}")

@@ -366,7 +366,7 @@ def test_card_of_the_user(tmp_path, monkeypatch):
     source = trained(Tiny())
     save_file(source.state_dict(), tmp_path / "mine.safetensors")
     path = write_card(tmp_path, "mine", file="mine.safetensors", licence="none yet")
-    with pytest.raises(ValueError, match="model must be among"):
+    with pytest.raises(ValueError, match="model must be a known name"):
         load_model("mine")
     by_path = load_model(str(path))  # its folder need not be in VERSA_ZOO
     monkeypatch.setenv("VERSA_ZOO", str(tmp_path))

@@ -118,7 +118,7 @@ def test_command_installs(zoo, capsys, tmp_path):
     [
         (["weights"], "NAME must be given at least once, or --paper."),
         (["weights", "one", "two", "--file", "f"], "--file must come with one NAME"),
-        (["weights", "one", "onne"], "model must be among"),
+        (["weights", "one", "onne"], "model must be a known name"),
         (["weights", "one", "--file", "none.pth"], "none.pth"),
         (["weights", "one", "--where", "--file", "f"], "--where must come without"),
     ],
