@@ -418,9 +418,10 @@ def _legend(
         highest = ", against the highest of all networks" if several else ""
         parts.append(f"p: of permuted images{highest}.")
     if any(tests.values()):
+        number = f"{facts.family} test{'s' * (facts.family != 1)}"
         held = " in both tests" if facts.population != "subjects" else ""
         parts.append(
-            f"beats: p after {facts.correction} correction for {facts.family} tests, "
+            f"beats: p after {facts.correction} correction for {number}, "
             f"subjects − 1{held}."
         )
     return " ".join([*parts, facts.scope])
