@@ -614,7 +614,7 @@ def test_one_subject(brain, tmp_path):
     assert best[["chosen", *blank]].isna().all(axis=None)
     assert set(best["choices"]) == {"-"}
     assert result.provenance["warnings"][0].startswith("one subject has no halves")
-    assert "1 subject, no half-splits" in repr(result)
+    assert "1 subject, 12 images, no half-splits" in repr(result)
     again = versa.load_result(result.save(tmp_path / "one.nc"))
     assert again.best().equals(best)
     assert again.splits == split_halves(1)
