@@ -398,7 +398,7 @@ def test_permutations_of_rdms(brain):
 def test_few_permutations_are_warned_about(brain, caplog):
     with caplog.at_level(logging.WARNING, "versa"):
         fit(brain, methods=["rsa"], permutations=4)
-    assert "with 4 permutations no p is below 0.2. Take 19 or more" in caplog.text
+    assert "with 4 permutations no p is below 0.2. Take 20 or more" in caplog.text
 
 
 def test_result_tells_what_was_done(brain, stimuli):

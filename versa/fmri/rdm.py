@@ -232,7 +232,8 @@ def rdm_from_gram(
     flat = variance <= _ROUNDING * squared
     covariance[flat, flat] = 0.0
     lost = np.divide(squared, variance, out=np.ones_like(squared), where=~flat)
-    return without_rounding(rdm_from_covariance(covariance), lost.max())
+    rdm = rdm_from_covariance(covariance)
+    return rdm if flat.all() else without_rounding(rdm, lost.max())
 
 
 def without_rounding(rdm: np.ndarray, unit: float) -> np.ndarray:
