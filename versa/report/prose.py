@@ -262,19 +262,19 @@ def _at_the_edge(results: Sequence[FitResult], best: "pd.DataFrame") -> list[str
 
 
 def _one_seed(results: Sequence[FitResult]) -> list[str]:
-    seeds: dict[str, int] = {}
+    seeds: dict[str, list[str]] = {}  # a network's name -> what its seeds are called
     for result in results:
         card = result.card
         if card.get("method") == "untrained" or _SEED.search(result.model):
-            base = _SEED.sub("", result.model)
-            seeds[base] = seeds.get(base, 0) + 1
-    single = [name for name, count in seeds.items() if count == 1]
+            base = _SEED.sub("", card.get("name") or result.model)
+            seeds.setdefault(base, []).append(_SEED.sub("", result.model))
+    single = {name: called[0] for name, called in seeds.items() if len(called) == 1}
     if not single:
         return []
     return [
-        f"{listing(single)}: one random initialisation only. Scores of untrained "
-        "networks differ between seeds; take several, such as "
-        f"{single[0]}:seeds=0-4."
+        f"{listing(single.values())}: one random initialisation only. Scores of "
+        "untrained networks differ between seeds; take several, such as "
+        f"{next(iter(single))}:seeds=0-4."
     ]
 
 
