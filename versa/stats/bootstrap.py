@@ -18,7 +18,7 @@ from versa.stats.intervals import fisher_z
 from versa.stats.selection import cv_max_layer
 from versa.stats.splits import SplitHalves
 
-__all__ = ["Draws", "draw_samples", "dual_variance"]
+__all__ = ["dual_variance"]
 
 POPULATIONS = ("subjects", "images", "both")
 """Whom a number may be generalised to: new subjects, new images, or both at once."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["CORRECTIONS", "benjamini_hochberg", "bonferroni", "holm"]
+__all__ = ["benjamini_hochberg", "bonferroni", "holm"]
 
 
 def bonferroni(p: ArrayLike, family: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from versa.stats.intervals import Interval, fisher_z
 from versa.stats.selection import cv_max_layer
 from versa.stats.splits import SplitHalves
 
-__all__ = ["jackknife_error", "jackknife_interval"]
+__all__ = ["jackknife_interval"]
 
 
 def jackknife_error(without: ArrayLike) -> np.ndarray:

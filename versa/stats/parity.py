@@ -8,8 +8,6 @@ from numpy.typing import ArrayLike
 __all__ = [
     "EquivalenceTest",
     "bayes_factor",
-    "difference_of_r",
-    "difference_of_z",
     "equivalence_test",
 ]
 

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from versa.stats.intervals import fisher_mean
 from versa.wording import unknown
 
-__all__ = ["HALVES", "CvMaxLayer", "counted_halves", "cv_max_layer"]
+__all__ = ["CvMaxLayer", "cv_max_layer"]
 
 HALVES = ("both", "mean", "first")
 """Readings of "one sample per split"."""
