@@ -366,7 +366,7 @@ def test_random_layers_are_named(caplog):
         ("alexnet", {}, r"architecture must be among .* Did you mean alexnet_gn\?"),
         ("torchvision", {}, "architecture must be among alexnet_gn, torchvision/NAME"),
         ("torchvision/resnet51", {}, "of torchvision must be among .* Did you mean"),
-        ("timm/resnet51", {}, "of timm must be among .* Did you mean"),
+        ("timm/resnet51", {}, "of timm must be a known name.* Did you mean"),
         ("torchvision/resnet18", {"num_classes": 3}, "must be given as out_dim; got 3"),
         (
             "torchvision/resnet18",

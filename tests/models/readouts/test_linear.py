@@ -272,7 +272,8 @@ def test_full_disk_does_not_end_the_training(
     monkeypatch.setattr(torch, "save", sometimes)
     found = readout_linear(model, train, val, **SHORT, resume=file, save_every=2)
     assert found == expected
-    assert "cannot be written, its last state stays: [Errno 28] No space" in caplog.text
+    assert "cannot be written, its last state stays: " in caplog.text
+    assert "No space left on device" in caplog.text
     assert torch.load(file, weights_only=True)["step"] == 2
 
 
