@@ -145,7 +145,7 @@ class Comparison:
         table : DataFrame
             The attribute `table`. ``ci_low, ci_high``: 95% interval of A - B with
             subjects - 1 degrees of freedom, made in Fisher z and given in r around the
-            mean z of the two models (:func:`versa.stats.parity.difference_of_r`), so
+            mean z of the two models, ``tanh(z + d / 2) - tanh(z - d / 2)``, so
             that 0 is outside it where ``p_subjects`` is below .05. ``detectable``: the
             difference of r that a study with this number of subjects, this spread and
             this mean z finds in 80% of cases, by the test with subjects - 1 degrees of

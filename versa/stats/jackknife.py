@@ -72,7 +72,7 @@ def jackknife_interval(
     -------
     low, high : float
         ``value`` plus and minus Student's t with n_subjects - 1 degrees of freedom
-        times :func:`jackknife_error`.
+        times ``jackknife_error``.
 
     Examples
     --------
