@@ -40,7 +40,7 @@ from versa.models.zoo.networks import (
 from versa.models.zoo.reading import training_record
 from versa.models.zoo.state_dicts import Variant, read_state
 from versa.models.zoo.weights import (
-    WeightFile,
+    CheckpointFile,
     fetch_weights,
     own_file,
 )
@@ -68,7 +68,7 @@ class Wanted:
     layers: tuple[str, ...] = ()
     card: ModelCard | None = None
     in_zoo: bool = False
-    file: WeightFile | None = None
+    file: CheckpointFile | None = None
     variant: Variant | None = None
     note: str = ""
 
@@ -178,7 +178,7 @@ def load_model(
 
 
 def network_from(
-    build: Callable[[], nn.Module], file: WeightFile, variant: Variant | None = None
+    build: Callable[[], nn.Module], file: CheckpointFile, variant: Variant | None = None
 ) -> nn.Module:
     """A network with the weights of a file; `variant` is that of `read_state`."""
     if file.timm is not None:  # timm reads its files by itself: it renames and resizes

@@ -21,7 +21,7 @@ from torch import nn
 
 from versa.models.zoo.layouts import LAYOUTS, CheckpointLayout
 from versa.models.zoo.reading import open_checkpoint
-from versa.models.zoo.weights import WeightFile
+from versa.models.zoo.weights import CheckpointFile
 from versa.wording import listing
 
 logger = logging.getLogger("versa")
@@ -49,7 +49,7 @@ class StateDict:
 
 
 def read_state(
-    file: WeightFile, network: nn.Module, variant: Variant | None = None
+    file: CheckpointFile, network: nn.Module, variant: Variant | None = None
 ) -> StateDict:
     """Weights of a network, which may be on the meta device, from a file.
 

@@ -49,7 +49,7 @@ Proof = Callable[[Path], object]  # raises ValueError if a file is not the netwo
 
 
 @dataclass(frozen=True)
-class WeightFile:
+class CheckpointFile:
     """A file on this machine and how to read it, as its card says or its user.
 
     `source` names it in the errors; `allow` is that of `open_checkpoint`; `layout` is
@@ -65,7 +65,9 @@ class WeightFile:
     timm: Mapping[str, Any] | None = None
 
 
-def fetch_weights(card: ModelCard, proof: Callable[[WeightFile], object]) -> WeightFile:
+def fetch_weights(
+    card: ModelCard, proof: Callable[[CheckpointFile], object]
+) -> CheckpointFile:
     """Weight file of a card that has one: downloaded if need be, and checked.
 
     Where there is no hash to compare, `proof` is asked; it raises ValueError if a file
@@ -86,21 +88,21 @@ def fetch_weights(card: ModelCard, proof: Callable[[WeightFile], object]) -> Wei
     return card_file(card, path)
 
 
-def card_file(card: ModelCard, path: Path) -> WeightFile:
+def card_file(card: ModelCard, path: Path) -> CheckpointFile:
     """A file, to be read as a card says."""
     timm = card.options if card.timm_name else None
     source = f"checkpoint of {card.name}"
-    return WeightFile(path, source, card.allow, card.rules, card.holds, timm)
+    return CheckpointFile(path, source, card.allow, card.rules, card.holds, timm)
 
 
 def own_file(
     path: str | Path, layout: CheckpointLayout | str | None = None
-) -> WeightFile:
+) -> CheckpointFile:
     """A file of the user, whose `layout` may be a name or not be known."""
     path = existing_file(path, "weights")
     if isinstance(layout, str):
         layout = layout_of(layout)
-    return WeightFile(path, f"weights {path}", layout=layout)
+    return CheckpointFile(path, f"weights {path}", layout=layout)
 
 
 def weight_file(card: ModelCard) -> RemoteFile | None:
