@@ -84,7 +84,14 @@ def compare(folder):
     command = [
         *("versa-compare", "photographs", "alexnet_gn_untrained"),
         *("--dataset", "simulated-orientation", "--layers", "conv_block_5,fc7"),
-        *("--methods", "rsa", "--quiet", "--out", str(Path(folder) / "results")),
+        *(
+            "--methods",
+            "rsa",
+            "--quiet",
+            "--all",
+            "--out",
+            str(Path(folder) / "results"),
+        ),
     ]
     zoo = {"VERSA_ZOO": str(Path(folder) / "photographs" / "export")}
     done = subprocess.run(

@@ -122,6 +122,8 @@ def test_headings_explain_themselves(page):
     assert box[2] <= 1200
     assert box[3] <= 900
     page.key("Tab", 9)
+    assert "jackknife" in page.run(f"{tip}.textContent")
+    page.key("Tab", 9)
     assert "explainable" in page.run(f"{tip}.textContent")
 
 
