@@ -145,7 +145,11 @@ def test_the_mean_of_the_betas_or_a_map(study, sources, tmp_path):
     by_betas = paper_sectors(study, **sources, contrast="betas", n_voxels=50)
     path = study / "sub-02/func/sub-02_desc-betas_stat.nii"
     for label in SUBJECTS:
-        mean = nibabel.load(str(path).replace("sub-02", f"sub-{label}")).get_fdata().mean(axis=-1)
+        mean = (
+            nibabel.load(str(path).replace("sub-02", f"sub-{label}"))
+            .get_fdata()
+            .mean(axis=-1)
+        )
         turned = nibabel.Nifti1Image(mean, AFFINE).as_reoriented(
             [[0, -1], [1, 1], [2, 1]]
         )
