@@ -117,7 +117,9 @@ def test_wide_sectors_come_in_pieces(study, monkeypatch):
 def test_features_without_geometry_have_no_score(study, yardstick):
     _, responses, orders = study
     gram = np.ones((N_IMAGES, N_IMAGES))
-    kept = encoded_permuted(gram, encoding_target(responses), yardstick, orders)
+    kept = encoded_permuted(
+        gram, encoding_target(responses), yardstick, orders, with_voxels=True
+    )
     assert (kept.pop("voxels") == 0).all()
     scores = {m: permuted_scores([one], yardstick) for m, one in kept.items()}
     assert np.isnan(scores["versa-debiased"].layers).all()

@@ -170,6 +170,7 @@ def encoded_permuted(
     alphas: str | ArrayLike = "auto",
     *,
     alpha_per_voxel: bool = True,
+    with_voxels: bool = False,
 ) -> dict[str, np.ndarray]:
     """What is kept of the RDMs of predicted responses, and of their debiased form.
 
@@ -187,13 +188,15 @@ def encoded_permuted(
         As in :func:`versa.fmri.encoding.loo_ridge`.
     alpha_per_voxel : bool, default=True
         One alpha per voxel, or one for all voxels of a subject.
+    with_voxels : bool, default=False
+        Also correlate the prediction of every voxel with its response.
 
     Returns
     -------
     kept : dict of str to ndarray of shape (B, n)
-        :meth:`Yardstick.reduced` of every permutation, by method; and as ``voxels``,
-        (B, n_subjects), the median over each subject's voxels of the correlation of
-        debiased prediction and response.
+        :meth:`Yardstick.reduced` of every permutation, by method; and, if asked for, as
+        ``voxels``, (B, n_subjects), the median over each subject's voxels of the
+        correlation of debiased prediction and response.
     """
     groups = _groups(target, whole=not alpha_per_voxel)
     with one_blas_thread():
@@ -201,14 +204,20 @@ def encoded_permuted(
 
     def reduced(order: np.ndarray) -> list[np.ndarray]:
         permuted = operators.reordered(order)
-        found = [
-            one for group in groups for one in group.refitted(permuted, target.measure)
+        predicted = [group.predicted(permuted) for group in groups]
+        both = [
+            rdms
+            for group, one in zip(groups, predicted, strict=True)
+            for rdms in group.rdms(one, target.measure)
         ]
-        *both, voxels = zip(*found, strict=True)
-        rdms = [yardstick.reduced(np.stack(one)) for one in both]
-        return [*rdms, np.array(voxels)]
+        found = [yardstick.reduced(np.stack(rdms)) for rdms in zip(*both, strict=True)]
+        if with_voxels:
+            pairs = zip(groups, predicted, strict=True)
+            medians = [r for group, one in pairs for r in group.median_r(one)]
+            found.append(np.array(medians))
+        return found
 
-    names = ("versa", "versa-debiased", "voxels")
+    names = ("versa", "versa-debiased", "voxels")[: 3 if with_voxels else 2]
     every = zip(*map_in_threads(reduced, orders), strict=True)
     return {name: np.stack(one) for name, one in zip(names, every, strict=True)}
 
@@ -220,26 +229,29 @@ class _Group(NamedTuple):
     subjects: list[tuple[slice, np.ndarray, np.ndarray]]  # columns, shift and spread
     whole: bool  # whether one alpha serves all voxels, of one subject
 
-    def refitted(
-        self, operators: Operators, measure: str
-    ) -> list[tuple[np.ndarray, np.ndarray, float]]:
-        """RDMs of what these operators predict, and of its debiased form; median over
-        the voxels of how well they are predicted."""
+    def predicted(self, operators: Operators) -> list[np.ndarray]:
+        """What these operators predict, in the pieces of `chunks`."""
         run = one_alpha if self.whole else predict
-        pieces = [run(np, operators, y)[0] for y in self.chunks]
+        return [run(np, operators, y)[0] for y in self.chunks]
+
+    def rdms(
+        self, pieces: list[np.ndarray], measure: str
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """RDMs of every subject's predictions, and of their debiased form."""
+        predicted = np.concatenate(pieces, axis=1)
+        return [
+            both_rdms(predicted[:, part], shift, spread, measure)
+            for part, shift, spread in self.subjects
+        ]
+
+    def median_r(self, pieces: list[np.ndarray]) -> list[float]:
+        """Median over every subject's voxels of how well they are predicted."""
         r = [
             voxel_scores(debias(piece, y), y).r
             for piece, y in zip(pieces, self.chunks, strict=True)
         ]
-        predicted = np.concatenate(pieces, axis=1)
         known = np.concatenate(r)
-        return [
-            (
-                *both_rdms(predicted[:, part], shift, spread, measure),
-                median_of_known(known[part]),
-            )
-            for part, shift, spread in self.subjects
-        ]
+        return [median_of_known(known[part]) for part, *_ in self.subjects]
 
 
 def _groups(target: EncodingTarget, *, whole: bool) -> list[_Group]:

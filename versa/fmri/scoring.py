@@ -484,6 +484,7 @@ def _permuted(
         orders=orders,
         alphas=options.alphas,
         alpha_per_voxel=options.alpha_per_voxel,
+        voxels=options.voxel_scores,
         **yardstick.key,
     )
     entry = store.read(key) if store else None
@@ -498,6 +499,7 @@ def _permuted(
         orders,
         options.alphas,
         alpha_per_voxel=options.alpha_per_voxel,
+        with_voxels=options.voxel_scores,
     )
     if store:
         store.write(key, **found)
