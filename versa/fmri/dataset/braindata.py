@@ -4,7 +4,7 @@ import functools
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import combinations
@@ -583,27 +583,34 @@ def _same_subjects(dataset: BrainDataset, given: Any, what: str) -> None:
         )
 
 
+def _beside_responses(
+    dataset: BrainDataset, given: Mapping[str, Any], field: str
+) -> Iterator[tuple[str, list[tuple[str, Any, np.ndarray]]]]:
+    """Each sector with what goes with the responses of every subject in it: how an
+    error calls it, what was given, and the responses."""
+    if dataset.responses is None:
+        raise ValueError(f"{field} must come with responses; rdms have no voxels.")
+    named = _named(given, field)
+    if set(named) != set(dataset.responses):
+        raise ValueError(
+            f"{field} must have the names of responses, "
+            f"{listing(dataset.responses)}; got {listing(named)}."
+        )
+    for name, responses in dataset.responses.items():
+        what = f"{field}[{name!r}]"
+        _check_per_subject(dataset, named[name], what)
+        rows = zip(dataset.subjects, named[name], responses, strict=True)
+        yield name, [(f"{what} of subject {s}", one, values) for s, one, values in rows]
+
+
 def _checked_reliability(
     dataset: BrainDataset, reliability: Mapping[str, Any]
 ) -> Mapping[str, tuple[np.ndarray, ...]]:
     """A correlation for every column of the responses."""
-    if dataset.responses is None:
-        raise ValueError("reliability must come with responses; rdms have no voxels.")
-    named = _named(reliability, "reliability")
-    if set(named) != set(dataset.responses):
-        raise ValueError(
-            "reliability must have the names of responses, "
-            f"{listing(dataset.responses)}; got {listing(named)}."
-        )
     checked = {}
-    for name, responses in dataset.responses.items():
-        items = named[name]
-        _check_per_subject(dataset, items, f"reliability[{name!r}]")
+    for name, rows in _beside_responses(dataset, reliability, "reliability"):
         arrays = []
-        for subject, given, values in zip(
-            dataset.subjects, items, responses, strict=True
-        ):
-            what = f"reliability[{name!r}] of subject {subject}"
+        for what, given, values in rows:
             array = _float_view(given, what)
             if array.shape != values.shape[1:]:
                 raise ValueError(
@@ -624,23 +631,10 @@ def _checked_halves(
     dataset: BrainDataset, halves: Mapping[str, Any]
 ) -> Mapping[str, tuple[tuple[np.ndarray, np.ndarray], ...]]:
     """Betas of odd and even runs for every voxel of the responses."""
-    if dataset.responses is None:
-        raise ValueError("halves must come with responses; rdms have no voxels.")
-    named = _named(halves, "halves")
-    if set(named) != set(dataset.responses):
-        raise ValueError(
-            "halves must have the names of responses, "
-            f"{listing(dataset.responses)}; got {listing(named)}."
-        )
     checked = {}
-    for name, responses in dataset.responses.items():
-        items = named[name]
-        _check_per_subject(dataset, items, f"halves[{name!r}]")
+    for name, rows in _beside_responses(dataset, halves, "halves"):
         pairs = []
-        for subject, given, values in zip(
-            dataset.subjects, items, responses, strict=True
-        ):
-            what = f"halves[{name!r}] of subject {subject}"
+        for what, given, values in rows:
             arrays = [_float_view(half, what) for half in given]
             shapes = [array.shape for array in arrays]
             if shapes != [values.shape] * 2:
@@ -657,21 +651,9 @@ def _checked_sectors(
     dataset: BrainDataset, sectors: Mapping[str, Any]
 ) -> Mapping[str, tuple[Sector, ...]]:
     """Sectors that fit the responses, and one another."""
-    if dataset.responses is None:
-        raise ValueError("sectors must come with responses; rdms have no voxels.")
-    named = _named(sectors, "sectors")
-    if set(named) != set(dataset.responses):
-        raise ValueError(
-            "sectors must have the names of responses, "
-            f"{listing(dataset.responses)}; got {listing(named)}."
-        )
     checked = {}
-    for name, responses in dataset.responses.items():
-        items = named[name]
-        _check_per_subject(dataset, items, f"sectors[{name!r}]")
-        rows = zip(dataset.subjects, items, responses, strict=True)
-        for subject, sector, values in rows:
-            what = f"sectors[{name!r}] of subject {subject}"
+    for name, rows in _beside_responses(dataset, sectors, "sectors"):
+        for what, sector, values in rows:
             if not isinstance(sector, Sector):
                 raise ValueError(
                     f"{what} must be a Sector; got {type(sector).__name__}."
@@ -683,7 +665,7 @@ def _checked_sectors(
                     f"{what} must have as many voxels as the responses have columns; "
                     f"got {sector.n_voxels} voxels for {values.shape[1]} columns."
                 )
-        checked[name] = tuple(items)
+        checked[name] = tuple(sector for _, sector, _ in rows)
     spaces = sorted({item.space for items in checked.values() for item in items})
     if len(spaces) > 1:
         raise ValueError(
